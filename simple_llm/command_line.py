@@ -1,0 +1,206 @@
+"""What every script does at its rim: options, overrides, signals, exceptions -> one line and an exit code.
+
+Each script reads its options before it imports torch, so that `--help` and a typo in a config are answered at
+once:
+
+    from simple_llm import command_line
+
+    if __name__ == "__main__":
+        options = command_line.pipeline_options(__doc__)
+
+    import torch
+    ...
+    if __name__ == "__main__":
+        command_line.run(main, options)
+"""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from simple_llm import __version__
+from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.config_loading import load_configs
+from simple_llm.errors import ConfigError, EnvironmentFault, SimpleLLMError
+
+OVERRIDES_HELP = "a setting of data_config.yaml or train_config.yaml, for example numbers.base=10"
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """What generator, tokenizer and trainer were asked to do.
+
+    Attributes:
+        data, train: both configs, overrides applied, checked.
+        arguments: the script's own options.
+    """
+
+    data: DataConfig
+    train: TrainConfig
+    arguments: argparse.Namespace
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{self.prog}: {message}; --help shows how it is used", 2)
+
+
+def parser(docstring: str) -> argparse.ArgumentParser:
+    """Make a parser whose help is the script's docstring."""
+    made = _OneLineParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument("--version", action="version", version=f"simple-llm {__version__}")
+    made.add_argument("--json", action="store_true", help="make the last line of stdout one JSON document")
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return made
+
+
+def pipeline_options(
+    docstring: str, add_arguments: Callable[[argparse.ArgumentParser], object] = lambda made: None
+) -> PipelineOptions:
+    """Read options and configs of a script of the pipeline; on an error, print it and exit.
+
+    Args:
+        docstring: the script's, shown by --help.
+        add_arguments: adds the script's own options.
+    """
+    made = parser(docstring)
+    made.add_argument("--data-config", type=Path, default=Path("data_config.yaml"), metavar="FILE")
+    made.add_argument("--train-config", type=Path, default=Path("train_config.yaml"), metavar="FILE")
+    made.add_argument("overrides", nargs="*", metavar="section.key=value", help=OVERRIDES_HELP)
+    add_arguments(made)
+    arguments = made.parse_intermixed_args()
+    try:
+        data, train = load_configs(arguments.data_config, arguments.train_config, arguments.overrides)
+    except ConfigError as error:
+        fail(str(error), error.exit_code)
+    return PipelineOptions(data, train, arguments)
+
+
+def model_options(
+    docstring: str, add_arguments: Callable[[argparse.ArgumentParser], object] = lambda made: None
+) -> argparse.Namespace:
+    """Read options of a script that works on a finished model folder and on nothing else.
+
+    Where --model is not given, `paths.model` of train_config.yaml in the current folder is it.
+    """
+    made = parser(docstring)
+    made.add_argument("--model", metavar="DIR", help="model folder (default: paths.model of train_config.yaml)")
+    add_arguments(made)
+    arguments = made.parse_intermixed_args()
+    if arguments.model is None:
+        arguments.model = str(_configured_model())
+    return arguments
+
+
+def positive_integer(text: str) -> int:
+    """Read an option's value, for argparse."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def integer_range(text: str) -> tuple[int, int]:
+    """Read MIN:MAX, for argparse."""
+    low, _, high = text.partition(":")
+    if not all(part.isascii() and part.isdigit() for part in (low, high)):
+        raise argparse.ArgumentTypeError(f"expected MIN:MAX such as 0:99, got {text!r}")
+    return int(low), int(high)
+
+
+def _configured_model() -> Path:
+    try:
+        return load_configs(Path("data_config.yaml"), Path("train_config.yaml"), [])[1].paths.model
+    except ConfigError as error:
+        fail(f"{error}\nname the model with --model", error.exit_code)
+
+
+def run(main: Callable[..., None], *arguments: object, debug: bool = False) -> None:
+    """Call a script's `main` and end the process with the exit code of what happened.
+
+    A bug keeps its traceback and exits with 1; what a user can mend becomes one message and its own code.
+    """
+    try:
+        main(*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout_quietly()
+        sys.exit(141)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except (SimpleLLMError, FileNotFoundError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        fail(*_explained(error))
+    except RuntimeError as error:
+        if debug or not _is_out_of_memory(error):
+            raise
+        fail(f"out of memory ({str(error).splitlines()[0]}); try training.batch_size=64", EnvironmentFault.exit_code)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    if isinstance(error, SimpleLLMError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller batch or fewer sequences", EnvironmentFault.exit_code
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} not found", 3
+    reason = "disk full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    return f"{error.filename or 'output'}: {reason}", EnvironmentFault.exit_code
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """Print a message to stderr and exit."""
+    print(message, file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _close_stdout_quietly()
+    sys.exit(exit_code)
+
+
+def _close_stdout_quietly() -> None:
+    """Point stdout at nothing, or the interpreter would complain about it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@dataclass
+class StopRequest:
+    """Set by a signal; loops look at it after each step, so that nothing is torn."""
+
+    signal_number: int = 0
+
+    def __bool__(self) -> bool:
+        return self.signal_number != 0
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a StopRequest; a second Ctrl-C leaves at once."""
+    request = StopRequest()
+
+    def handle(number: int, frame: object) -> None:
+        request.signal_number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,212 @@
+"""Both YAML files and the command line's overrides -> a DataConfig and a TrainConfig, or every error at once.
+
+train_config.yaml: 3 bad settings
+  model.n_layr: unknown key, did you mean n_layer?
+  training.max_steps: expected a whole number, at least 1, got 'many'
+  model.n_embd: 250 is not a multiple of model.n_head = 4
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from simple_llm.config import conflicts, DataConfig, TrainConfig
+from simple_llm.errors import ConfigError
+from simple_llm.strict_yaml import MAX_BYTES, parse_yaml, StrictYamlError
+
+COMMAND_LINE = "command line"
+
+Tree = dict[str, object]
+
+
+class _Problems:
+    """Error lines by the place the user has to look at: a file or the command line."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[str]] = {}
+
+    def add(self, place: str, line: str) -> None:
+        self.lines.setdefault(place, []).append(line)
+
+    def raise_if_any(self) -> None:
+        if not self.lines:
+            return
+        report = []
+        for place, lines in self.lines.items():
+            report.append(f"{place}: {len(lines)} bad setting{'s' if len(lines) > 1 else ''}")
+            report += [f"  {line}" for line in lines]
+        raise ConfigError("\n".join(report))
+
+
+def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tuple[DataConfig, TrainConfig]:
+    """Read, override and check both configurations.
+
+    Args:
+        data_path: data_config.yaml.
+        train_path: train_config.yaml.
+        overrides: `section.key=value` each, the value in YAML.
+
+    Raises:
+        ConfigError: naming every bad setting of both files and of the overrides.
+    """
+    problems = _Problems()
+    trees = [_read_tree(data_path, problems), _read_tree(train_path, problems)]
+    overridden = _apply_overrides(trees, overrides, problems)
+
+    bad_keys: set[str] = set()
+    configs = []
+    for model, tree, path in zip((DataConfig, TrainConfig), trees, (data_path, train_path), strict=True):
+        config, errors = _validate(model, tree)
+        for key, message in errors:
+            bad_keys.add(key)
+            problems.add(COMMAND_LINE if key in overridden else str(path), f"{key}: {message}")
+        configs.append(config)
+    data, train = configs
+
+    for conflict in conflicts(data, train):
+        if bad_keys.isdisjoint(conflict.keys):
+            key = conflict.keys[0]
+            owner = data_path if key.split(".")[0] in DataConfig.model_fields else train_path
+            place = COMMAND_LINE if overridden.intersection(conflict.keys) else str(owner)
+            problems.add(place, f"{key}: {conflict.message}")
+    problems.raise_if_any()
+    return data, train
+
+
+def _read_tree(path: Path, problems: _Problems) -> Tree:
+    """Read a YAML file as nested dicts; on an error, note it and go on as if the file were empty."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise StrictYamlError(f"larger than {MAX_BYTES:,} bytes; is it a config file?")
+        tree = parse_yaml(content.decode("utf-8"))
+    except FileNotFoundError:
+        problems.add(str(path), "not found; run in the repository's folder or name another file")
+    except OSError as error:
+        problems.add(str(path), f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        problems.add(str(path), f"not UTF-8 text (byte {error.start})")
+    except StrictYamlError as error:
+        problems.add(str(path), str(error))
+    else:
+        if isinstance(tree, dict):
+            return tree
+        problems.add(str(path), "expected sections such as `model:` with their keys below, found " + _shown(tree))
+    return {}
+
+
+def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problems) -> set[str]:
+    """Write `section.key=value` into the tree that owns the section; return the keys written."""
+    written = set()
+    owners = {
+        name: tree for model, tree in zip((DataConfig, TrainConfig), trees, strict=True) for name in model.model_fields
+    }
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.split(".")
+        if not equals or not 1 <= len(parts) <= 2 or not all(parts):
+            problems.add(COMMAND_LINE, f"{override}: write section.key=value, for example training.seed=1")
+            continue
+        if parts[0] not in owners:
+            problems.add(COMMAND_LINE, f"{key}: unknown section{_did_you_mean(parts[0], owners)}")
+            continue
+        try:
+            value = parse_yaml(text)
+        except StrictYamlError as error:
+            problems.add(COMMAND_LINE, f"{key}: {error}")
+            continue
+        tree = owners[parts[0]]
+        if len(parts) == 2:
+            section = tree.get(parts[0])
+            tree[parts[0]] = tree = dict(section) if isinstance(section, dict) else {}
+        tree[parts[-1]] = value
+        written.add(key)
+    return written
+
+
+def _validate(model: type[BaseModel], tree: Tree) -> tuple[BaseModel, list[tuple[str, str]]]:
+    """Check a tree; where keys are bad, name them and return a model in which they have their defaults."""
+    try:
+        return model.model_validate(tree), []
+    except ValidationError as failure:
+        errors = []
+        for error in failure.errors():
+            location = [str(part) for part in error["loc"]]
+            errors.append((".".join(location[:2]), _describe(error, model, location)))
+            section = tree.get(location[0])
+            if len(location) > 1 and isinstance(section, dict):
+                tree[location[0]] = {key: value for key, value in section.items() if key != location[1]}
+            else:
+                tree.pop(location[0], None)
+        return model.model_validate(tree), errors
+
+
+def _describe(error: dict, model: type[BaseModel], location: list[str]) -> str:
+    owner, field = _find_field(model, location)
+    if error["type"] == "extra_forbidden":
+        return "unknown key" + _did_you_mean(location[-1], owner.model_fields)
+    if field is None or error["type"] == "model_type":
+        return f"expected keys below it, such as {next(iter(owner.model_fields))}: ..., got {_shown(error['input'])}"
+    return f"expected {_expectation(field)}, got {_shown(error['input'])}"
+
+
+def _find_field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """Follow section and key to the field; for a section itself, or an unknown key, the field is None."""
+    for name in location:
+        field = model.model_fields.get(name)
+        if field is None:
+            return model, None
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return model, field
+        model = field.annotation
+    return model, None
+
+
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def _expectation(field: FieldInfo) -> str:
+    """Say what a field takes: 'a whole number, at least 1'."""
+    choices = [field.annotation]
+    if isinstance(field.annotation, types.UnionType):
+        choices = list(typing.get_args(field.annotation))
+    words = []
+    for choice in choices:
+        if typing.get_origin(choice) is typing.Literal:
+            words.append("one of " + ", ".join(typing.get_args(choice)))
+        elif choice is not type(None):
+            words.append(", ".join([_NOUNS[choice], *_bounds(field)]))
+    return " or ".join(words + ["null"] * (type(None) in choices))
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    wordings = {
+        "ge": "at least {:,}",
+        "gt": "above {:,}",
+        "le": "at most {:,}",
+        "lt": "below {:,}",
+        "min_length": "{} character or more",
+        "max_length": "{} character at most",
+        "pattern": "of the form {}",
+    }
+    for constraint in field.metadata:
+        for name, wording in wordings.items():
+            bound = getattr(constraint, name, None)
+            if bound is not None:
+                yield wording.format(bound)
+
+
+def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
