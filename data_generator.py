@@ -1,0 +1,97 @@
+"""Write the addition problems the model learns from.
+
+    python3 data_generator.py [--force] [section.key=value ...]
+
+    python3 data_generator.py                                      100,000 rows of numbers up to 9999
+    python3 data_generator.py numbers.base=10 storage.path=/tmp/base10.txt
+    python3 data_generator.py seed=1 storage.num_sequences=1000000
+
+Reads   data_config.yaml
+Writes  sequences.txt                  one problem a row: E35|F63|DA8 is 1342 + 879 = 2221 in base 16,
+                                       least significant digit first
+        sequences.txt.manifest.json    counts, seed, sha256, and the config it was made with
+
+Rows come from the train and validation sides of the split; the test side is never written. The same config and
+seed give the same bytes, so a valid file is used again.
+"""
+
+import json
+
+from simple_llm import command_line
+
+if __name__ == "__main__":
+    options = command_line.pipeline_options(
+        __doc__, lambda parser: parser.add_argument("--force", action="store_true", help="write the file anew")
+    )
+
+import numpy as np
+from tqdm import tqdm
+
+from simple_llm.config import DataConfig, Sampling
+from simple_llm.dataset import DatasetManifest, read_manifest, write_dataset
+from simple_llm.errors import ArtefactError, Interrupted, UsageError
+from simple_llm.problems import TRAIN, VALIDATION
+from simple_llm.sampling import Draw, draw_unique, OutOfProblemsError, Sampler
+
+
+def main(options: command_line.PipelineOptions) -> None:
+    config = options.data
+    if not options.arguments.force and (manifest := valid_manifest(config)):
+        print(f"{config.storage.path} is up to date: {manifest.rows:,} rows, sha256 {manifest.sha256[:12]}")
+    else:
+        draw = draw_problems(config)
+        manifest = write_problems(config, draw)
+        print(f"wrote {manifest.rows:,} rows to {config.storage.path}, sha256 {manifest.sha256[:12]}")
+        for name, asked in manifest.asked.items():
+            drawn = manifest.drawn[name]
+            print(f"  {name:8} {drawn:>12,} rows" + (f" ({asked:,} asked)" if drawn != asked else ""))
+    if options.arguments.json:
+        print(json.dumps({"path": str(config.storage.path), **manifest.__dict__}))
+
+
+def valid_manifest(config: DataConfig) -> DatasetManifest | None:
+    """The manifest of a file that is what this config makes, or None."""
+    try:
+        return read_manifest(config)
+    except ArtefactError:
+        return None
+
+
+def draw_problems(config: DataConfig) -> Draw:
+    """Draw the rows of a config, in random order."""
+    asked = rows_by_stratum(config.sampling, config.storage.num_sequences)
+    rng = np.random.default_rng(config.seed)
+    try:
+        return draw_unique(Sampler.of(config.numbers), config.split, (TRAIN, VALIDATION), asked, rng)
+    except OutOfProblemsError as error:
+        raise UsageError(
+            f"storage.num_sequences: {config.storage.num_sequences:,} rows asked for, but numbers from "
+            f"{config.numbers.min} to {config.numbers.max} make only {error.available:,} training and validation pairs"
+        ) from error
+
+
+def rows_by_stratum(sampling: Sampling, num_rows: int) -> dict[str, int]:
+    """Turn shares into whole numbers of rows that add up; what rounding leaves goes to uniform."""
+    lengths, carries = round(sampling.lengths * num_rows), round(sampling.carries * num_rows)
+    if sampling.uniform == 0:  # then rounding must not ask for a uniform row
+        carries = num_rows - lengths
+    return {"uniform": num_rows - lengths - carries, "lengths": lengths, "carries": carries}
+
+
+def write_problems(config: DataConfig, draw: Draw) -> DatasetManifest:
+    """Write the rows with a progress bar; a signal leaves no half-written file."""
+    with (
+        command_line.stop_on_signals() as stop,
+        tqdm(total=len(draw.problems), unit="row", unit_scale=True, desc="writing") as bar,
+    ):
+
+        def on_rows(num_rows: int) -> None:
+            bar.update(num_rows)
+            if stop:
+                raise Interrupted(f"interrupted; {config.storage.path} was not written", stop.signal_number)
+
+        return write_dataset(config, draw.problems, draw.asked, draw.drawn, on_rows)
+
+
+if __name__ == "__main__":
+    command_line.run(main, options, debug=options.arguments.debug)

@@ -1,0 +1,167 @@
+"""The sequences file and its manifest: written whole or not at all, used only when every byte is as written.
+
+sequences.txt                   one problem a row
+sequences.txt.manifest.json     rows, bytes, sha256, seed, version, and the config it was made with
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from simple_llm.atomic import replace_file
+from simple_llm.config import DataConfig
+from simple_llm.errors import ArtefactError
+from simple_llm.problems import concatenate, Problems, RowFormat
+
+# Raised when the same config and seed give other rows.
+GENERATOR_VERSION = 1
+
+_BLOCK = 2**16  # rows written or parsed at a time
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """What a sequences file holds.
+
+    Attributes:
+        asked, drawn: rows by stratum, as configured and as they came out.
+        config: data_config.yaml, resolved.
+    """
+
+    rows: int
+    bytes: int
+    sha256: str
+    seed: int
+    generator_version: int
+    asked: dict[str, int]
+    drawn: dict[str, int]
+    config: dict[str, object]
+
+
+def row_format(config: DataConfig) -> RowFormat:
+    """How this config writes its rows."""
+    storage = config.storage
+    return RowFormat(config.numbers.base, config.numbers.reversed, storage.column_delimiter, storage.row_delimiter)
+
+
+def expected_config(config: DataConfig) -> dict[str, object]:
+    """The part of a config that decides the file's bytes: everything but its path."""
+    tree = config.model_dump(mode="json")
+    del tree["storage"]["path"]
+    return tree
+
+
+def write_dataset(
+    config: DataConfig,
+    problems: Problems,
+    asked: dict[str, int],
+    drawn: dict[str, int],
+    on_rows: Callable[[int], object],
+) -> DatasetManifest:
+    """Write the rows, then the manifest that makes them a dataset.
+
+    Args:
+        on_rows: called with the number of rows just written; what it raises leaves no file behind.
+    """
+    path, layout = config.storage.path, row_format(config)
+    digest = hashlib.sha256()
+    num_bytes = 0
+    config.storage.manifest_path.unlink(missing_ok=True)  # while the rows are replaced, they are no dataset
+    with replace_file(path) as file:
+        for first in range(0, len(problems), _BLOCK):
+            content = layout.write(problems[first : first + _BLOCK])
+            file.write(content)
+            digest.update(content)
+            num_bytes += len(content)
+            on_rows(min(_BLOCK, len(problems) - first))
+    manifest = DatasetManifest(
+        rows=len(problems),
+        bytes=num_bytes,
+        sha256=digest.hexdigest(),
+        seed=config.seed,
+        generator_version=GENERATOR_VERSION,
+        asked=asked,
+        drawn=drawn,
+        config=expected_config(config),
+    )
+    with replace_file(config.storage.manifest_path) as file:
+        file.write((json.dumps(manifest.__dict__, indent=2) + "\n").encode())
+    return manifest
+
+
+def read_manifest(config: DataConfig) -> DatasetManifest:
+    """Read the manifest and check the file against it, byte for byte.
+
+    Raises:
+        ArtefactError: no dataset there, or not the one this config makes, or damaged; names the remedy.
+    """
+    path, manifest_path = config.storage.path, config.storage.manifest_path
+    if not path.is_file() or not manifest_path.is_file():
+        missing = manifest_path if path.is_file() else path
+        raise ArtefactError(f"{missing} not found; run `python3 data_generator.py` first")
+    try:
+        manifest = DatasetManifest(**json.loads(manifest_path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise ArtefactError(f"{manifest_path} is damaged ({error}); run `python3 data_generator.py --force`") from error
+    differences = list(_differences(manifest.config, expected_config(config)))
+    if manifest.generator_version != GENERATOR_VERSION:
+        differences.append(f"generator version: {manifest.generator_version} there, {GENERATOR_VERSION} here")
+    if differences:
+        raise ArtefactError(
+            f"{path} was made with another config; run `python3 data_generator.py` to make it anew\n  "
+            + "\n  ".join(differences)
+        )
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if size != manifest.bytes or sha256 != manifest.sha256:
+        raise ArtefactError(f"{path} is damaged: {_first_damage(config, manifest)}; run `python3 data_generator.py`")
+    return manifest
+
+
+def read_dataset(config: DataConfig) -> tuple[Problems, DatasetManifest]:
+    """Read all rows of a dataset that is as its manifest says.
+
+    Raises:
+        ArtefactError: see `read_manifest`.
+    """
+    manifest = read_manifest(config)
+    return concatenate(list(_parse_blocks(config))), manifest
+
+
+def _parse_blocks(config: DataConfig) -> Iterator[Problems]:
+    """Parse the file a block of rows at a time."""
+    layout, delimiter = row_format(config), config.storage.row_delimiter.encode()
+    first_row, rest = 1, b""
+    with config.storage.path.open("rb") as file:
+        while content := file.read(2**20):
+            content = rest + content
+            cut = content.rfind(delimiter) + 1
+            content, rest = content[:cut], content[cut:]
+            if content:
+                block = layout.parse(content, config.operand_digits, first_row)
+                first_row += len(block)
+                yield block
+    if rest:
+        layout.parse(rest, config.operand_digits, first_row)
+
+
+def _first_damage(config: DataConfig, manifest: DatasetManifest) -> str:
+    try:
+        num_rows = sum(len(block) for block in _parse_blocks(config))
+    except ValueError as error:
+        return str(error)
+    if num_rows != manifest.rows:
+        return f"{num_rows:,} rows where its manifest says {manifest.rows:,}"
+    return "its rows are sums, but its sha256 is not the manifest's"
+
+
+def _differences(there: dict, here: dict, prefix: str = "") -> Iterator[str]:
+    """Say how two configs differ, a line a key."""
+    for key in sorted(there.keys() | here.keys()):
+        one, other = there.get(key), here.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key}: {one} there, {other} here"

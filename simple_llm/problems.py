@@ -1,0 +1,333 @@
+"""Addition problems as arrays of digits: sums, carries, sides of the split, rows of text.
+
+Shape letters in this file: W places (digits of the widest number), N problems, L characters.
+
+Digits are stored place by place, least significant place first, so an operation on one place of all
+problems sweeps contiguous memory, and numbers of any width work without Python integers:
+
+    21 + 378 in base 10     x = [[1], [2], [0]]     y = [[8], [7], [3]]     W = 3, N = 1
+"""
+
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simple_llm.config import Split
+
+DIGIT_ALPHABET = string.digits + string.ascii_uppercase
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SIDE_NAMES = ("train", "validation", "test")
+
+_ALPHABET = np.frombuffer(DIGIT_ALPHABET.encode(), np.uint8)
+_BLOCK = 2**13  # rows written at a time: small enough to stay in the processor's cache
+
+Digits = NDArray[np.uint8]  # (W, N), values 0 to base - 1
+
+
+@dataclass(frozen=True)
+class Problems:
+    """N problems x + y; indexing with a mask, a slice or an index array selects some of them.
+
+    Attributes:
+        x, y: (W, N) digits of the operands, zero above their highest digit.
+        base: what a place is worth more than the one before.
+    """
+
+    x: Digits
+    y: Digits
+    base: int
+
+    def __len__(self) -> int:
+        return self.x.shape[1]
+
+    def __getitem__(self, index: slice | NDArray) -> "Problems":
+        if isinstance(index, slice):
+            return Problems(self.x[:, index], self.y[:, index], self.base)
+        kept = np.flatnonzero(index) if index.dtype == bool else index
+        return Problems(
+            self.x.take(kept, axis=1), self.y.take(kept, axis=1), self.base
+        )  # 7 times as fast as x[:, kept]
+
+    @cached_property
+    def z(self) -> Digits:
+        """(W + 1, N) digits of the sums."""
+        return add(self.x, self.y, self.base)
+
+    @cached_property
+    def x_length(self) -> NDArray[np.int64]:
+        return num_digits(self.x)
+
+    @cached_property
+    def y_length(self) -> NDArray[np.int64]:
+        return num_digits(self.y)
+
+    @cached_property
+    def z_length(self) -> NDArray[np.int64]:
+        return num_digits(self.z)
+
+    @property
+    def swapped(self) -> "Problems":
+        """The same problems with their operands exchanged, y + x."""
+        return Problems(self.y, self.x, self.base)
+
+
+def concatenate(parts: list[Problems]) -> Problems:
+    """Join problems of one base and one width."""
+    return Problems(
+        np.concatenate([part.x for part in parts], axis=1),
+        np.concatenate([part.y for part in parts], axis=1),
+        parts[0].base,
+    )
+
+
+def add(x: Digits, y: Digits, base: int) -> Digits:
+    """Add place by place with carry: (W, N) + (W, N) -> (W + 1, N)."""
+    z = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
+    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
+    for place in range(x.shape[0]):
+        total = x[place] + y[place] + carry  # at most 2 * 36 - 1, far from overflow
+        carry = (total >= base).view(np.uint8)
+        z[place] = total - carry * np.uint8(base)
+    z[-1] = carry
+    return z
+
+
+def num_digits(digits: Digits) -> NDArray[np.int64]:
+    """Count the digits of each number without leading zeros; zero itself has one. (W, N) -> (N,)."""
+    length = np.ones(digits.shape[1], np.int64)
+    for place in range(1, digits.shape[0]):
+        length[digits[place] != 0] = place + 1
+    return length
+
+
+def longest_carry_chain(problems: Problems) -> NDArray[np.int64]:
+    """Count the most places in a row that pass on a carry. Returns (N,).
+
+    25 + 31 has 0; 5 + 5 has 1; 999 + 1 and 999 + 999 have 3.
+    """
+    carry = np.zeros(len(problems), np.uint8)
+    chain = np.zeros(len(problems), np.int64)
+    longest = np.zeros(len(problems), np.int64)
+    for x, y in zip(problems.x, problems.y, strict=True):
+        carry = (x + y + carry >= problems.base).view(np.uint8)
+        chain = (chain + 1) * carry
+        np.maximum(longest, chain, out=longest)
+    return longest
+
+
+def from_integers(pairs: Iterable[tuple[int, int]], base: int, width: int) -> Problems:
+    """Write pairs of Python integers as digit arrays of `width` places.
+
+    Raises:
+        ValueError: a number has more than `width` digits.
+    """
+    operands = np.zeros((2, width, len(pairs := list(pairs))), np.uint8)
+    for column, pair in enumerate(pairs):
+        for operand, value in enumerate(pair):
+            rest = value
+            for place in range(width):
+                rest, operands[operand, place, column] = divmod(rest, base)
+            if rest:
+                raise ValueError(f"{value} has more than {width} digits in base {base}")
+    return Problems(operands[0], operands[1], base)
+
+
+def to_integers(digits: Digits, base: int) -> list[int]:
+    """Read digit arrays as Python integers, for printing and for tests. (W, N) -> N integers."""
+    values = [0] * digits.shape[1]
+    for place in reversed(digits):
+        values = [value * base + int(digit) for value, digit in zip(values, place, strict=True)]
+    return values
+
+
+# ---- The split ------------------------------------------------------------------------------------
+
+
+def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
+    """Say for each problem whether it is for training (0), validation (1) or test (2).
+
+    The side is a hash of the unordered pair of *values* and of `split.seed`. So a+b and b+a are on one
+    side, the same problem is on the same side in every base, and nothing has to be stored.
+
+    Returns:
+        (N,) TRAIN, VALIDATION or TEST.
+    """
+    x, y = _hash_numbers(problems.x, problems.base), _hash_numbers(problems.y, problems.base)  # (N,) each
+    seed = np.uint64(split.seed)
+    key = _mix(np.minimum(x, y) ^ _mix(seed + _GOLDEN)) + np.maximum(x, y)
+    fraction = (_mix(key) >> np.uint64(11)).astype(np.float64) * 2.0**-53  # uniform in [0, 1)
+    return (fraction >= split.train).astype(np.int8) + (fraction >= split.train + split.validation)
+
+
+def ordered_keys(problems: Problems, num_bits: int) -> NDArray[np.uint64]:
+    """Give each ordered pair a scrambled key below 2^num_bits, to find repeated rows and to shuffle. Returns (N,).
+
+    Where all pairs of this width fit in `num_bits`, different pairs have different keys. Wider operands get a
+    hash: what two pairs with one key cost is a row that has to be drawn again.
+    """
+    width = problems.x.shape[0]
+    if problems.base ** (2 * width) > 2**num_bits:
+        hashes = _hash_numbers(problems.x, problems.base) * _GOLDEN ^ _hash_numbers(problems.y, problems.base)
+        return _mix(hashes) >> np.uint64(64 - num_bits)
+    key = _value_modulo_two_to_the_64(problems.x, problems.base) * np.uint64(problems.base**width)
+    key += _value_modulo_two_to_the_64(problems.y, problems.base) + _GOLDEN  # or 0 + 0 would always come first
+    below, half = np.uint64(2**num_bits - 1), np.uint64((num_bits + 1) // 2)
+    for _ in range(2):  # an odd factor and a shift by half the bits: both one to one below 2^num_bits
+        key = (key * _GOLDEN) & below
+        key ^= key >> half
+    return key
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MERSENNE_31 = np.uint64(2**31 - 1)
+
+
+def _mix(word: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+    """Scramble 64-bit words one to one (the finalizer of SplitMix64, Steele et al., OOPSLA 2014)."""
+    with np.errstate(over="ignore"):
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return word ^ (word >> np.uint64(31))
+
+
+def _value_modulo_two_to_the_64(digits: Digits, base: int) -> NDArray[np.uint64]:
+    value = np.zeros(digits.shape[1], np.uint64)
+    for place in reversed(digits):
+        value *= np.uint64(base)
+        value += place
+    return value
+
+
+def _hash_numbers(digits: Digits, base: int) -> NDArray[np.uint64]:
+    """Hash values, not digits: from the value modulo 2^64 and what lies above, modulo 2^31 - 1."""
+    value = _value_modulo_two_to_the_64(digits, base)
+    if base ** digits.shape[0] <= 2**64:
+        return _mix(value)  # nothing lies above
+    residue = np.zeros(digits.shape[1], np.uint64)
+    for place in reversed(digits):
+        residue = (residue * np.uint64(base) + place) % _MERSENNE_31
+    above = (residue + _MERSENNE_31 - value % _MERSENNE_31) % _MERSENNE_31  # 0 for a value below 2^64
+    return _mix(value + _mix(above))  # _mix(0) is 0: wide arrays and narrow ones agree
+
+
+# ---- Rows of text ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """How a row of the sequences file is written.
+
+        1342 + 879 = 2221     base 16: E35|F63|DA8     base 10: 2431|978|1222     not reversed: 1342|879|2221
+
+    Attributes:
+        reversed: least significant digit first.
+        column_delimiter, row_delimiter: one ASCII character each.
+    """
+
+    base: int
+    reversed: bool = True
+    column_delimiter: str = "|"
+    row_delimiter: str = "\n"
+
+    def write(self, problems: Problems) -> bytes:
+        """Write each problem as `x|y|x+y` and a row delimiter."""
+        return b"".join(self._write_block(problems[i : i + _BLOCK]) for i in range(0, len(problems), _BLOCK))
+
+    def _write_block(self, problems: Problems) -> bytes:
+        delimiters = (self.column_delimiter, self.column_delimiter, self.row_delimiter)
+        lines = []  # of L arrays of N characters: one for each character of a row
+        for digits, delimiter in zip((problems.x, problems.y, problems.z), delimiters, strict=True):
+            characters = np.take(_ALPHABET, digits, mode="clip")
+            is_leading = np.ones(len(problems), bool)
+            for place in range(digits.shape[0] - 1, 0, -1):
+                is_leading &= digits[place] == 0
+                characters[place][is_leading] = 0
+            lines.append(characters if self.reversed else characters[::-1])
+            lines.append(np.full((1, len(problems)), ord(delimiter), np.uint8))
+        rows = np.ascontiguousarray(np.concatenate(lines).T)  # (N, L)
+        return rows.tobytes().translate(None, delete=b"\0")
+
+    def parse(self, content: bytes, width: int, first_row: int = 1) -> Problems:
+        """Read whole rows back; the inverse of `write`.
+
+        Args:
+            content: rows, each with its row delimiter.
+            width: places of the digit arrays to return, W.
+            first_row: number of the first row in its file, for messages.
+
+        Raises:
+            ValueError: naming the first row that is not `x|y|x+y` with canonical digits of at most W places.
+        """
+        text = np.frombuffer(content, np.uint8)
+        is_row_end = text == ord(self.row_delimiter)
+        separators = np.flatnonzero(is_row_end | (text == ord(self.column_delimiter)))
+        num_rows = int(is_row_end.sum())
+        if separators.size != 3 * num_rows or not is_row_end[separators[2::3]].all() or not is_row_end[-1:].all():
+            raise ValueError(self._first_bad_row(content, width, first_row))
+        ends = separators.reshape(num_rows, 3)  # one past each number's last character
+        starts = np.concatenate([[0], separators[:-1] + 1]).reshape(num_rows, 3)
+        digit_of = np.full(256, 255, np.uint8)
+        digit_of[np.frombuffer(DIGIT_ALPHABET[: self.base].encode(), np.uint8)] = np.arange(self.base)
+        values = digit_of[text]
+        values[separators] = 0
+        lengths = ends - starts
+        if (values == 255).any() or (lengths < 1).any() or (lengths > [width, width, width + 1]).any():
+            raise ValueError(self._first_bad_row(content, width, first_row))
+        x, y, z = (self._gather(values, starts[:, i], lengths[:, i], width + (i == 2)) for i in range(3))
+        problems = Problems(x, y, self.base)
+        written_lengths = np.stack([problems.x_length, problems.y_length, problems.z_length], axis=1)
+        if (z != problems.z).any() or (written_lengths != lengths).any():
+            raise ValueError(self._first_bad_row(content, width, first_row))
+        return problems
+
+    def _gather(self, values: Digits, start: NDArray, length: NDArray, width: int) -> Digits:
+        """Collect numbers that lie anywhere in `values` into a (width, N) digit array."""
+        digits = np.zeros((width, start.size), np.uint8)
+        for place in range(width):
+            offset = place if self.reversed else length - 1 - place  # from the number's first character
+            has_place = place < length
+            digits[place] = np.where(has_place, values[np.where(has_place, start + offset, 0)], 0)
+        return digits
+
+    def _first_bad_row(self, content: bytes, width: int, first_row: int) -> str:
+        """Find the row that `parse` refused, one row at a time."""
+        rows = content.split(self.row_delimiter.encode())
+        if rows[-1] == b"":
+            rows.pop()
+        elif self._row_error(rows[-1], width) is None:
+            return f"row {first_row + len(rows) - 1}: ends in the middle, {_show(rows[-1])}"
+        for number, row in enumerate(rows, first_row):
+            if error := self._row_error(row, width):
+                return f"row {number}: {error}, found {_show(row)}"
+        raise AssertionError("a refused block of rows has no bad row")
+
+    def _row_error(self, row: bytes, width: int) -> str | None:
+        fields = row.split(self.column_delimiter.encode())
+        if len(fields) != 3:
+            return f"expected three numbers separated by {self.column_delimiter}"
+        alphabet = DIGIT_ALPHABET[: self.base].encode()
+        values = []
+        for field, most in zip(fields, (width, width, width + 1), strict=True):
+            written = field[::-1] if self.reversed else field
+            if not written or written.strip(alphabet) or len(written) > most or (written[0:1] == b"0" != written):
+                return f"expected numbers of 1 to {most} digits in base {self.base}"
+            values.append(_horner(written, self.base))
+        if values[0] + values[1] != values[2]:
+            return "the third number is not the sum of the first two"
+        return None
+
+
+def _horner(digits: bytes, base: int) -> int:
+    value = 0
+    for character in digits.decode():
+        value = value * base + DIGIT_ALPHABET.index(character)
+    return value
+
+
+def _show(row: bytes) -> str:
+    return repr(row[:40].decode("ascii", "backslashreplace")) + ("..." if len(row) > 40 else "")

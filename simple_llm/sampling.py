@@ -1,0 +1,247 @@
+"""Draw addition problems: uniform over values, uniform over digit lengths, long carry chains.
+
+Shape letters in this file: W places (digits of the widest number), N problems.
+
+Numbers are drawn digit by digit, so operands of a hundred digits cost what their digits cost.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simple_llm.config import digit_count, Numbers, Split
+from simple_llm.problems import add, concatenate, Digits, from_integers, ordered_keys, Problems, split_sides
+
+_CHUNK = 2**16  # candidates drawn at a time: small enough to stay in the processor's cache
+_RUNS_OUT_BELOW = 1 / 256  # of a round's candidates: a stratum with fewer new problems has run out
+
+Stratum = Callable[[np.random.Generator, int], Problems]
+
+
+class OutOfProblemsError(ValueError):
+    """The range holds fewer problems than were asked for."""
+
+    def __init__(self, available: int) -> None:
+        super().__init__(f"only {available:,} problems exist")
+        self.available = available
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The strata over one range of operands.
+
+    Attributes:
+        minimum, maximum: the smallest and the largest operand.
+        base: of the digit arrays.
+    """
+
+    minimum: int
+    maximum: int
+    base: int
+
+    @classmethod
+    def of(cls, numbers: Numbers) -> "Sampler":
+        return cls(numbers.min, numbers.max, numbers.base)
+
+    @property
+    def width(self) -> int:
+        """W: digits of the largest operand."""
+        return digit_count(self.maximum, self.base)
+
+    @property
+    def strata(self) -> dict[str, Stratum]:
+        return {"uniform": self.uniform, "lengths": self.lengths, "carries": self.carries}
+
+    def uniform(self, rng: np.random.Generator, count: int) -> Problems:
+        """Draw both operands uniformly over values."""
+        return Problems(*(self._numbers(rng, self.minimum, self.maximum, count) for _ in "xy"), self.base)
+
+    def lengths(self, rng: np.random.Generator, count: int) -> Problems:
+        """Draw the number of digits of each operand uniformly, then its value uniformly."""
+        return Problems(*(self._numbers_by_length(rng, count) for _ in "xy"), self.base)
+
+    def carries(self, rng: np.random.Generator, count: int) -> Problems:
+        """Draw problems in which one place makes a carry and the places above it pass it on.
+
+        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or
+        more, in the rest of it x + y is base - 1, so each of those places passes the carry on:
+
+            place      0 1 2 3 4
+            x          7 8 2 0 4
+            y          1 6 7 9 2      base 10, chain over places 1 to 3
+
+        Returns:
+            At most `count` problems: those whose second operand went out of range are left out.
+        """
+        x, y = self._numbers_by_length(rng, count), self._numbers_by_length(rng, count)
+        places = rng.integers(0, self.width, (2, count), np.uint16)
+        start, last = places.min(axis=0), places.max(axis=0)
+        column = np.arange(count)
+        x_start = x[start, column].astype(np.uint32)
+        shortfall = x_start * rng.integers(0, 2**16, count, np.uint16) >> 16  # uniform below x; 0 where x is 0
+        y[start, column] = self.base - 1 - shortfall
+        for place in range(1, self.width):
+            passes_on = (start < place) & (place <= last)
+            np.copyto(y[place], self.base - 1 - x[place], where=passes_on)
+        in_range = self._at_least(y, self.minimum) & self._at_most(y, self.maximum)
+        return Problems(x, y, self.base)[in_range]
+
+    def all_pairs(self) -> Iterator[Problems]:
+        """Go through every ordered pair of the range, in order, a chunk at a time."""
+        num_values = self.maximum - self.minimum + 1
+        values = from_integers(((value, 0) for value in range(self.minimum, self.maximum + 1)), self.base, self.width).x
+        for first in range(0, num_values**2, _CHUNK):
+            index = np.arange(first, min(first + _CHUNK, num_values**2))
+            yield Problems(values[:, index // num_values], values[:, index % num_values], self.base)
+
+    def _numbers(self, rng: np.random.Generator, minimum: int, maximum: int, count: int) -> Digits:
+        """Draw `count` numbers uniformly from minimum to maximum, by rejection: (W, count)."""
+        span = maximum - minimum
+        top = digit_count(span, self.base) - 1
+        top_digit = span // self.base**top
+        accepted = [np.zeros((self.width, 0), np.uint8)]
+        missing = count
+        acceptance = (span + 1) / ((top_digit + 1) * self.base**top)
+        while missing:
+            offset = np.zeros((self.width, int(missing / acceptance * 1.01) + 16), np.uint8)
+            offset[:top] = rng.integers(0, self.base, (top, offset.shape[1]), np.uint8)
+            offset[top] = rng.integers(0, top_digit + 1, offset.shape[1], np.uint8)
+            if acceptance < 1:
+                offset = np.compress(self._at_most(offset, span), offset, axis=1)
+            accepted.append(offset[:, :missing])
+            missing -= accepted[-1].shape[1]
+        numbers = np.concatenate(accepted, axis=1)
+        if minimum == 0:
+            return numbers
+        return add(numbers, self._constant(minimum)[:, None].repeat(count, axis=1), self.base)[:-1]
+
+    def _numbers_by_length(self, rng: np.random.Generator, count: int) -> Digits:
+        """Draw `count` numbers whose digit counts are uniform, in random order: (W, count)."""
+        shortest = digit_count(self.minimum, self.base)
+        num_lengths = self.width - shortest + 1
+        blocks = []
+        for num_digits, block in enumerate(rng.multinomial(count, [1 / num_lengths] * num_lengths), shortest):
+            lowest = 0 if num_digits == 1 else self.base ** (num_digits - 1)
+            lowest, highest = max(lowest, self.minimum), min(self.base**num_digits - 1, self.maximum)
+            blocks.append(self._numbers(rng, lowest, highest, int(block)))
+        return np.concatenate(blocks, axis=1).take(rng.permutation(count), axis=1)
+
+    def _constant(self, value: int) -> Digits:
+        return from_integers([(value, 0)], self.base, self.width).x[:, 0]
+
+    def _at_most(self, digits: Digits, bound: int) -> NDArray[np.bool_]:
+        """Compare from the lowest place up: a higher place overrules the ones below. (W, N) -> (N,)."""
+        exceeds = np.zeros(digits.shape[1], bool)
+        for place, bound_digit in zip(digits, self._constant(bound), strict=True):
+            exceeds = (place > bound_digit) | ((place == bound_digit) & exceeds)
+        return ~exceeds
+
+    def _at_least(self, digits: Digits, bound: int) -> NDArray[np.bool_]:
+        return self._at_most(self.base - 1 - digits, self.base**self.width - 1 - bound)
+
+
+@dataclass
+class Draw:
+    """Unique problems from some sides of the split.
+
+    Attributes:
+        problems: in random order.
+        asked, drawn: rows by stratum; a stratum that ran out has fewer drawn, and uniform has more.
+    """
+
+    problems: Problems
+    asked: dict[str, int]
+    drawn: dict[str, int]
+
+
+def draw_unique(
+    sampler: Sampler, split: Split, sides: tuple[int, ...], asked: dict[str, int], rng: np.random.Generator
+) -> Draw:
+    """Draw ordered pairs that differ from one another, from the given sides only.
+
+    Args:
+        asked: problems by name of the stratum; what a stratum cannot supply goes to uniform.
+
+    Raises:
+        OutOfProblemsError: the range has fewer such pairs than were asked for.
+    """
+    num_wanted = sum(asked.values())
+    share = (split.train, split.validation, 1 - split.train - split.validation)
+    num_expected = (sampler.maximum - sampler.minimum + 1) ** 2 * sum(share[side] for side in sides)
+    uniform = None
+    if num_expected < 4 * num_wanted + 1000:
+        # A good part of all pairs is wanted: list them, so that their number is known and the last are found.
+        listed = concatenate([problems_on_sides(chunk, split, sides) for chunk in sampler.all_pairs()])
+        if len(listed) < num_wanted:
+            raise OutOfProblemsError(len(listed))
+        uniform = listed[rng.permutation(len(listed))]
+
+    pool = _Pool(split, sides, num_wanted)
+    drawn = {name: pool.draw(sampler.strata[name], count, rng) for name, count in asked.items() if name != "uniform"}
+    num_missing = num_wanted - sum(drawn.values())
+    if uniform is None:
+        drawn["uniform"] = pool.draw(sampler.uniform, num_missing, rng)
+    else:
+        drawn["uniform"] = pool.take(uniform, num_missing)
+    assert sum(drawn.values()) == num_wanted, f"drew {drawn} where {num_wanted} problems were known to exist"
+    return Draw(pool.shuffled(), asked, {name: drawn[name] for name in asked})
+
+
+def problems_on_sides(problems: Problems, split: Split, sides: tuple[int, ...]) -> Problems:
+    """Keep the problems of some sides of the split."""
+    return problems[np.isin(split_sides(problems, split), sides)]
+
+
+class _Pool:
+    """Problems drawn so far, each once.
+
+    Equal problems are found by sorting. A key and the index of its problem share one 64-bit word, key above
+    index: such words are all different, so the order is the same on every machine, and they sort several
+    times as fast as keys alone with a stable sort.
+    """
+
+    def __init__(self, split: Split, sides: tuple[int, ...], num_wanted: int) -> None:
+        self.split, self.sides = split, sides
+        self.parts: list[Problems] = []
+        self.index_bits = (10 * num_wanted + 1000).bit_length()
+        self.keys = np.zeros(0, np.uint64)  # of the problems in `parts`, in their order
+
+    def draw(self, stratum: Stratum, count: int, rng: np.random.Generator) -> int:
+        """Add up to `count` new problems of a stratum; return how many there were before it ran out."""
+        missing, yielded = count, 0.5
+        while missing and yielded >= _RUNS_OUT_BELOW:
+            num_candidates = int(min(1.05 * missing / yielded, 8 * count)) + 256
+            if missing == count:  # the first round is small, to learn how many candidates are any good
+                num_candidates = min(num_candidates, _CHUNK)
+            chunks = [
+                problems_on_sides(stratum(rng, min(_CHUNK, num_candidates - first)), self.split, self.sides)
+                for first in range(0, num_candidates, _CHUNK)
+            ]
+            num_new = self.take(concatenate(chunks), missing)
+            missing -= num_new
+            yielded = num_new / num_candidates
+        return count - missing
+
+    def take(self, candidates: Problems, most: int) -> int:
+        """Keep the first `most` candidates that are new; return how many there were."""
+        keys = np.concatenate([self.keys, ordered_keys(candidates, 64 - self.index_bits)])
+        sorted_keys, index = self._sort(keys)
+        is_first = np.ones(len(keys), bool)
+        np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=is_first[1:])
+        new = np.sort(index[is_first])
+        new = new[np.searchsorted(new, len(self.keys)) :][:most]
+        self.keys = np.concatenate([self.keys, keys[new]])
+        self.parts.append(candidates[new - (len(keys) - len(candidates))])
+        return len(new)
+
+    def shuffled(self) -> Problems:
+        """All problems, in the order of their keys, which says nothing about the order they were drawn in."""
+        return concatenate(self.parts)[self._sort(self.keys)[1]]
+
+    def _sort(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Sort keys, equal ones in the order they came: the sorted keys and the index of each."""
+        bits = np.uint64(self.index_bits)
+        words = np.sort((keys << bits) | np.arange(len(keys), dtype=np.uint64))
+        return words >> bits, (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
