@@ -1,0 +1,127 @@
+"""Decimal text in, decimal text out, around a tokenizer that knows only digits and `+`.
+
+    text            1342+879=            1342+879=2221
+    model text      +E35+F63+            +E35+F63+DA8+        base 16, least significant digit first
+
+This one file travels with every checkpoint (save_pretrained copies it), so it imports nothing of the project.
+"""
+
+import re
+
+from transformers import PreTrainedTokenizerFast
+
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+DELIMITER = "+"
+
+_SUM = re.compile(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*(?:=\s*([0-9]*)\s*)?")
+_MODEL_TEXT = re.compile(r"\+[0-9A-Z+]*")
+_DIRECT = 4000  # characters that int() and str() convert at once; Python refuses more than 4300
+
+
+def to_digits(value: int, base: int) -> str:
+    """Write a whole number in a base, most significant digit first: to_digits(2221, 16) is "8AD".
+
+    Halves the number until it is small, so a hundred thousand digits take a moment, not minutes.
+    """
+    if value < base**64:
+        digits = []
+        while value or not digits:
+            value, digit = divmod(value, base)
+            digits.append(DIGITS[digit])
+        return "".join(reversed(digits))
+    half = 64
+    while base ** (2 * half) <= value:
+        half *= 2
+    high, low = divmod(value, base**half)
+    return to_digits(high, base) + to_digits(low, base).rjust(half, "0")
+
+
+def from_digits(digits: str, base: int) -> int:
+    """Read digits of a base, most significant first: from_digits("8AD", 16) is 2221."""
+    if len(digits) <= _DIRECT:
+        return int(digits, base)
+    half = len(digits) // 2
+    return from_digits(digits[:-half], base) * base**half + from_digits(digits[-half:], base)
+
+
+class SimpleLLMTokenizer(PreTrainedTokenizerFast):
+    """Turns a sum into model text before tokenizing, and tokens into a sum after.
+
+    `base` and `reversed` are kept in tokenizer_config.json. Text that starts with `+` is taken for model text as
+    it is. There is no __init__ on purpose: with one, transformers would rebuild the tokenizer instead of loading
+    tokenizer.json.
+    """
+
+    @property
+    def base(self) -> int:
+        """Base of the digits the model sees."""
+        return self.init_kwargs["base"]
+
+    @property
+    def reversed(self) -> bool:
+        """Whether the model sees the least significant digit first."""
+        return self.init_kwargs["reversed"]
+
+    @property
+    def delimiter_id(self) -> int:
+        """ID of `+`."""
+        return self.convert_tokens_to_ids(DELIMITER)
+
+    @property
+    def digit_ids(self) -> list[int]:
+        """IDs of the digits 0, 1, 2, ... of the base."""
+        return self.convert_tokens_to_ids(list(DIGITS[: self.base]))
+
+    def write_number(self, decimal: str) -> str:
+        """Decimal digits -> digits of the model text; leading zeros are dropped."""
+        decimal = decimal.lstrip("0") or "0"
+        digits = decimal if self.base == 10 else to_digits(from_digits(decimal, 10), self.base)
+        return digits[::-1] if self.reversed else digits
+
+    def read_number(self, digits: str) -> str:
+        """Digits of the model text -> decimal digits, without leading zeros; no digits stay no digits."""
+        digits = digits[::-1] if self.reversed else digits
+        if self.base != 10 and digits:
+            digits = to_digits(from_digits(digits, self.base), 10)
+        return digits.lstrip("0") or digits[:1]
+
+    def to_model_text(self, text: str) -> str:
+        """Write a sum as the model reads it.
+
+            1342+879        +E35+F63+          a prompt; a trailing = is fine
+            1342+879=2221   +E35+F63+DA8+      a whole row
+
+        Raises:
+            ValueError: the text is no sum of two whole numbers.
+        """
+        if text.startswith(DELIMITER):
+            return text
+        found = _SUM.fullmatch(text)
+        if not found:
+            raise ValueError(f"expected a sum of two whole numbers such as 1342+879=, got {text[:60]!r}")
+        numbers = [self.write_number(number) for number in found.groups() if number]
+        return DELIMITER + "".join(number + DELIMITER for number in numbers)
+
+    def to_decimal_text(self, model_text: str) -> str:
+        """Write model text as a sum; an answer that is not finished yet is read as far as it goes.
+
+        +E35+F63+       1342+879=
+        +E35+F63+DA     1342+879=173
+        +E35+F63+DA8+   1342+879=2221
+        """
+        first, *rest = [self.read_number(digits) for digits in model_text[1:].split(DELIMITER)]
+        return first + "".join(mark + number for mark, number in zip("+=", rest, strict=False))
+
+    def _encode_plus(self, text, text_pair=None, **kwargs):
+        if isinstance(text, str):
+            text = self.to_model_text(text)
+        else:
+            text = [self.to_model_text(one) for one in text]
+        return super()._encode_plus(text, text_pair, **kwargs)
+
+    def _decode(self, token_ids, **kwargs):
+        text = super()._decode(token_ids, **kwargs)
+        return _MODEL_TEXT.sub(lambda found: self.to_decimal_text(found[0]), text)
+
+
+SimpleLLMTokenizer.register_for_auto_class("AutoTokenizer")

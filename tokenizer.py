@@ -1,0 +1,123 @@
+"""Train the tokenizer: one token for each digit of the base, `+`, padding and unknown.
+
+    python3 tokenizer.py [--fresh] [section.key=value ...]
+
+    python3 tokenizer.py
+    python3 tokenizer.py numbers.base=10 storage.path=/tmp/base10.txt paths.model=/tmp/base10
+
+Reads   data_config.yaml, train_config.yaml, and the sequences file that data_generator.py wrote
+Writes  tokenizer.json, tokenizer_config.json, tokenization_simple_llm.py    into the model folder
+
+The folder loads with `AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` and speaks decimal:
+"1342+879=" becomes the tokens of +E35+F63+ in base 16. Token IDs depend on the base alone, so a valid tokenizer
+is used again.
+"""
+
+import json
+
+from simple_llm import command_line
+
+if __name__ == "__main__":
+    options = command_line.pipeline_options(
+        __doc__,
+        lambda parser: parser.add_argument(
+            "--fresh", action="store_true", help="replace the tokenizer even where a model was trained with it"
+        ),
+    )
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import tokenizers
+from tqdm import tqdm
+
+from simple_llm.config import DataConfig, Tokenizer
+from simple_llm.dataset import read_manifest
+from simple_llm.errors import ArtefactError
+from simple_llm.model_folder import holds_model, load_tokenizer, save_tokenizer, TOKENIZER_FILES, tokenizer_sha256
+from simple_llm.problems import DIGIT_ALPHABET
+from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+
+
+def main(options: command_line.PipelineOptions) -> None:
+    config, folder = options.data, options.train.paths.model
+    manifest = read_manifest(config)
+    tokenizer = train_tokenizer(rows(config, manifest.rows), config, options.train.tokenizer)
+    if is_current(folder, tokenizer):
+        print(f"the tokenizer in {folder} is up to date: {len(tokenizer)} tokens")
+    else:
+        if holds_model(folder) and not options.arguments.fresh:
+            raise ArtefactError(
+                f"{folder} holds a model that was trained with another tokenizer; name another folder with "
+                "paths.model=..., or give --fresh to this script and then to trainer.py to start it over"
+            )
+        save_tokenizer(tokenizer, folder)
+        print(f"wrote a tokenizer of {len(tokenizer)} tokens to {folder}")
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    print("  " + " ".join(f"{token}={token_id}" for token, token_id in vocabulary))
+    if options.arguments.json:
+        print(json.dumps({"path": str(folder), "vocabulary": dict(vocabulary), "files": list(TOKENIZER_FILES)}))
+
+
+def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
+    """Go through the sequences file, each row as the model will see it: +E35+F63+DA8+."""
+    storage = config.storage
+    with (
+        storage.path.open(encoding="ascii", newline="") as file,
+        tqdm(total=num_rows, unit="row", unit_scale=True, desc="reading") as bar,
+    ):
+        rest = ""
+        while block := file.read(2**20):
+            *whole, rest = (rest + block).split(storage.row_delimiter)
+            bar.update(len(whole))
+            for row in whole:
+                yield DELIMITER + row.replace(storage.column_delimiter, DELIMITER) + DELIMITER
+
+
+def train_tokenizer(rows: Iterator[str], config: DataConfig, special: Tokenizer) -> SimpleLLMTokenizer:
+    """Train a character tokenizer whose IDs depend on the base alone.
+
+    Every digit of the base has an ID whether the rows show it or not; BPE sorts its alphabet, and with no room
+    for merges that alphabet is all it learns.
+
+    Raises:
+        ArtefactError: the rows hold a character that is no digit of the base.
+    """
+    alphabet = DELIMITER + DIGIT_ALPHABET[: config.numbers.base]
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=special.unk_token))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), behavior="isolated")
+    backend.decoder = tokenizers.decoders.Fuse()
+    trainer = tokenizers.trainers.BpeTrainer(
+        special_tokens=[special.pad_token, special.unk_token],
+        initial_alphabet=list(alphabet),
+        vocab_size=len(alphabet) + 2,
+        show_progress=False,
+    )
+    backend.train_from_iterator(rows, trainer)
+    strange = set(backend.get_vocab()) - set(alphabet) - {special.pad_token, special.unk_token}
+    if strange:
+        raise ArtefactError(
+            f"{config.storage.path} holds {sorted(strange)}, which are no digits of base {config.numbers.base}; "
+            "run `python3 data_generator.py --force`"
+        )
+    return SimpleLLMTokenizer(
+        tokenizer_object=backend,
+        pad_token=special.pad_token,
+        unk_token=special.unk_token,
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+        base=config.numbers.base,
+        reversed=config.numbers.reversed,
+    )
+
+
+def is_current(folder: Path, tokenizer: SimpleLLMTokenizer) -> bool:
+    """Whether the folder holds this very tokenizer."""
+    try:
+        return tokenizer_sha256(load_tokenizer(folder)) == tokenizer_sha256(tokenizer)
+    except ArtefactError:
+        return False
+
+
+if __name__ == "__main__":
+    command_line.run(main, options, debug=options.arguments.debug)
