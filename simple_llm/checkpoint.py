@@ -1,0 +1,170 @@
+"""Training checkpoints: whole and verified under their final name, or not there.
+
+    checkpoints/step-200/model.safetensors
+                         optimizer.safetensors
+                         state.json           step and counters; all randomness is a function of seed and step
+                         manifest.json        written last: sizes, sha256, settings
+
+A checkpoint is written into a temporary folder, each file forced to the disk, and renamed. Older ones are
+deleted only after that, and two verified ones always stay.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from simple_llm.atomic import replace_file, sync_folder
+from simple_llm.errors import ArtefactError
+from simple_llm.manifest import read_manifest, write_manifest
+
+_NAME = re.compile(r"step-(\d+)")
+_TEMPORARY_NAME = re.compile(r"\.tmp-step-\d+-\d+")
+_FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a run is, beside its tensors.
+
+    Attributes:
+        step: optimizer steps done.
+        num_exact_evaluations: in a row, for early stopping.
+        seconds: of training so far, over all starts.
+    """
+
+    step: int = 0
+    num_exact_evaluations: int = 0
+    seconds: float = 0.0
+
+
+def save_checkpoint(
+    folder: Path,
+    model: torch.nn.Module,
+    optimizers: tuple[torch.optim.Optimizer, ...],
+    state: TrainingState,
+    settings: dict[str, object],
+    keep: int,
+) -> Path:
+    """Write `step-N` into `folder`, then delete the oldest beyond `keep`.
+
+    Args:
+        settings: everything that decides the weights, compared when the run goes on.
+    """
+    target = folder / f"step-{state.step}"
+    temporary = folder / f".tmp-step-{state.step}-{os.getpid()}"
+    temporary.mkdir(parents=True)
+    try:
+        _write_tensors(temporary / "model.safetensors", _named_tensors(model))
+        _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
+        with replace_file(temporary / "state.json") as file:
+            file.write(json.dumps(asdict(state)).encode())
+        write_manifest(temporary, _FILES, {"step": state.step, "settings": settings})
+        if target.exists():
+            _remove(target)  # a rejected one of this step; a valid one would have been gone on with
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    for old in list_checkpoints(folder)[keep:]:
+        _remove(old)
+    return target
+
+
+def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
+    """Put a verified checkpoint's tensors into a model and its optimizers."""
+    tensors = load_file(path / "model.safetensors")
+    for name, tensor in _named_tensors(model).items():
+        tensor.data.copy_(tensors[name])
+    parameters = dict(model.named_parameters())
+    owners = {
+        id(parameter): optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for key, tensor in load_file(path / "optimizer.safetensors").items():
+        name, _, entry = key.rpartition("/")
+        parameter = parameters[name]
+        place = parameter.device if tensor.ndim else "cpu"  # AdamW counts its steps on the CPU unless fused on a GPU
+        owners[id(parameter)].state[parameter][entry] = tensor.to(place)
+    return TrainingState(**json.loads((path / "state.json").read_bytes()))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints by their names, newest first, verified or not."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, dict, list[str]]:
+    """Find the newest checkpoint whose manifest verifies.
+
+    Returns:
+        its path, its manifest, and a line for each newer one that was rejected; None and {} where there is none.
+
+    Raises:
+        ArtefactError: there are checkpoints and every one of them is bad.
+    """
+    rejected = []
+    for path in list_checkpoints(folder):
+        try:
+            return path, read_manifest(path), rejected
+        except ArtefactError as error:
+            rejected.append(f"rejected {path.name}: {error}")
+    if rejected:
+        raise ArtefactError(
+            f"no checkpoint in {folder} can be used; `python3 trainer.py --fresh` starts over\n  "
+            + "\n  ".join(rejected)
+        )
+    return None, {}, []
+
+
+def remove_checkpoints(folder: Path, only_temporary: bool = False) -> None:
+    """Delete what carries a checkpoint's name, or only the leavings of interrupted saves."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _TEMPORARY_NAME.fullmatch(path.name) or (not only_temporary and _NAME.fullmatch(path.name)):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete a checkpoint in two steps, so that a half-deleted one never has a checkpoint's name."""
+    doomed = path.with_name(f".tmp-{path.name}-{os.getpid()}") if _NAME.fullmatch(path.name) else path
+    if doomed != path:
+        path.rename(doomed)
+    if doomed.is_symlink():
+        doomed.unlink()
+    else:
+        shutil.rmtree(doomed)
+
+
+def _named_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, tied weights once."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _optimizer_tensors(model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> dict[str, Tensor]:
+    """Optimizer state as {"parameter name/entry": tensor}."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[id(parameter)]}/{entry}": tensor
+        for optimizer in optimizers
+        for parameter, entries in optimizer.state.items()
+        for entry, tensor in entries.items()
+    }
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

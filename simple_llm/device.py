@@ -1,0 +1,37 @@
+"""Where the arithmetic runs, and in which precision."""
+
+import contextlib
+
+import torch
+
+from simple_llm.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn auto, cpu, cuda or mps into a device that is there.
+
+    Raises:
+        UsageError: the one asked for is not.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in available.items() if is_there)
+    if not available[name]:
+        raise UsageError(f"training.device: {name} is not available on this machine, use auto or cpu")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turn auto, fp32 or bf16 into a dtype; auto is bfloat16 where the processor multiplies it fast."""
+    if name != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+    if device.type == "cpu":
+        is_fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        is_fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if is_fast else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Run matrix products in `dtype` inside the block; weights stay float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

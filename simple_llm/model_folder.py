@@ -1,0 +1,204 @@
+"""A model is a folder that needs nothing else: written whole, verified when read, none of its code run.
+
+model.safetensors  config.json  generation_config.json
+tokenizer.json  tokenizer_config.json
+modeling_simple_llm.py  tokenization_simple_llm.py     for AutoModel with trust_remote_code
+data_config.yaml  train_config.yaml                    as used
+README.md                                              the model card
+manifest.json                                          written last: it makes the folder a model
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+
+from simple_llm import modeling_simple_llm, tokenization_simple_llm
+from simple_llm.atomic import replace_file, sync_folder
+from simple_llm.batches import Vocabulary
+from simple_llm.config import DataConfig, to_yaml, TrainConfig
+from simple_llm.config_loading import load_configs
+from simple_llm.errors import ArtefactError, ConfigError
+from simple_llm.manifest import MANIFEST, read_manifest, sha256_of, write_manifest
+from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+
+transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
+
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py")
+MODEL_FILES = (WEIGHTS, "config.json", "generation_config.json", "modeling_simple_llm.py")
+CONFIG_FILES = ("data_config.yaml", "train_config.yaml")
+MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A verified model folder in memory.
+
+    Attributes:
+        model: in evaluation mode, float32.
+        sha256: of the weights file.
+        manifest: what manifest.json says.
+    """
+
+    model: SimpleLLMForCausalLM
+    tokenizer: SimpleLLMTokenizer
+    data: DataConfig
+    train: TrainConfig
+    sha256: str
+    manifest: dict
+
+
+# ---- The tokenizer --------------------------------------------------------------------------------
+
+
+def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
+    """Write the tokenizer's files, each whole."""
+    with _staged(folder) as stage:
+        tokenizer.save_pretrained(stage)
+        shutil.copyfile(tokenization_simple_llm.__file__, stage / "tokenization_simple_llm.py")
+        _move_in(stage, folder, TOKENIZER_FILES)
+
+
+def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
+    """Load the tokenizer of a model folder.
+
+    Raises:
+        ArtefactError: there is none, or it cannot be read.
+    """
+    for name in TOKENIZER_FILES[:2]:
+        if not (folder / name).is_file():
+            raise ArtefactError(f"{folder / name} not found; run `python3 tokenizer.py` first")
+    try:
+        tokenizer = SimpleLLMTokenizer.from_pretrained(folder)
+        tokenizer.digit_ids, tokenizer.reversed  # noqa: B018 - both must be there
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ArtefactError(f"the tokenizer in {folder} is damaged ({error}); run `python3 tokenizer.py`") from error
+    return tokenizer
+
+
+def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
+    """Hash what decides token IDs and the writing of numbers."""
+    facts = (tokenizer.backend_tokenizer.to_str(), tokenizer.base, tokenizer.reversed, tokenizer.pad_token)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
+    """The token IDs that rows are made of."""
+    return Vocabulary(tuple(tokenizer.digit_ids), tokenizer.delimiter_id, tokenizer.pad_token_id, tokenizer.reversed)
+
+
+# ---- The model ------------------------------------------------------------------------------------
+
+
+def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
+    """Make the model of a config with fresh weights, drawn from torch's global generator."""
+    model, delimiter_id = train.model, tokenizer.delimiter_id
+    config = SimpleLLMConfig(
+        vocab_size=len(tokenizer),
+        n_layer=model.n_layer,
+        n_head=model.n_head,
+        n_embd=model.n_embd,
+        n_positions=model.n_positions,
+        resid_pdrop=model.dropout,
+        embd_pdrop=model.dropout,
+        attn_pdrop=model.dropout,
+        digit_token_ids=tokenizer.digit_ids,
+        tokens_per_step=model.tokens_per_step,
+        position_embedding=model.position_embedding,
+        max_position_offset=model.max_position_offset,
+        bos_token_id=None,
+        eos_token_id=delimiter_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    made = SimpleLLMForCausalLM(config)
+    made.generation_config.do_sample = False
+    made.generation_config.max_new_tokens = data.answer_digits + 1
+    return made
+
+
+def save_model(
+    folder: Path,
+    model: SimpleLLMForCausalLM,
+    data: DataConfig,
+    train: TrainConfig,
+    card: str,
+    facts: dict[str, object],
+) -> None:
+    """Write the finished model beside its tokenizer; the manifest comes last.
+
+    Args:
+        card: the text of README.md.
+        facts: what the manifest holds beside files and versions.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    with _staged(folder) as stage:
+        model.save_pretrained(stage)
+        shutil.copyfile(modeling_simple_llm.__file__, stage / "modeling_simple_llm.py")
+        (stage / "data_config.yaml").write_text(to_yaml(data))
+        (stage / "train_config.yaml").write_text(to_yaml(train))
+        (stage / CARD).write_text(card)
+        _move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
+    write_manifest(folder, list(MANIFEST_FILES), facts)
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a finished model or an unfinished run lies in the folder."""
+    return (folder / MANIFEST).exists() or any((folder / "checkpoints").glob("step-*"))
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Verify a model folder and load it, with this package's code and never the folder's own.
+
+    Raises:
+        ArtefactError: no model there, or one that is not as its manifest says.
+    """
+    if not folder.is_dir():
+        raise ArtefactError(f"{folder} not found; run `python3 trainer.py` first, or name a model with --model")
+    if not (folder / MANIFEST).exists():
+        raise ArtefactError(f"{folder} holds no finished model; run `python3 trainer.py` first")
+    manifest = read_manifest(folder)
+    missing = sorted(set(MANIFEST_FILES) - manifest["files"].keys())
+    if missing:
+        raise ArtefactError(f"{folder / MANIFEST} does not vouch for {', '.join(missing)}")
+    try:
+        data, train = load_configs(*(folder / name for name in CONFIG_FILES), [])
+    except ConfigError as error:
+        raise ArtefactError(f"{folder}: {error}") from error
+    model = SimpleLLMForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="float32").eval()
+    return LoadedModel(model, load_tokenizer(folder), data, train, sha256_of(folder / WEIGHTS), manifest)
+
+
+@contextlib.contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside the files it will replace, gone at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as stage:
+        yield Path(stage)
+
+
+def _move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
+    """Force each file to the disk and give it its name."""
+    for name in names:
+        descriptor = os.open(stage / name, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        (stage / name).replace(folder / name)
+    sync_folder(folder)
+
+
+def write_report(folder: Path, name: str, content: bytes) -> Path:
+    """Write a report beside a model, whole or not at all."""
+    with replace_file(folder / name) as file:
+        file.write(content)
+    return folder / name

@@ -1,0 +1,124 @@
+"""Muon for the matrices inside the blocks, AdamW for everything else, and how fast they go.
+
+Shape letters in this file: M matrices of one shape, R rows, C columns.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from simple_llm.config import Training
+from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+
+# Quintic Newton-Schulz iteration that sends singular values to about 1 in five steps (Keller Jordan, 2024).
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NUM_ITERATIONS = 5
+
+
+def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Replace the singular values of each matrix by about 1: U S V^T becomes about U V^T.
+
+    Args:
+        matrices: (M, R, C).
+        dtype: of the arithmetic; bfloat16 is enough where the processor multiplies it fast.
+
+    Returns:
+        (M, R, C) in `dtype`.
+    """
+    is_tall = matrices.size(1) > matrices.size(2)
+    x = (matrices.mT if is_tall else matrices).to(dtype)  # (M, short, long)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.01 + 1e-7)
+    a, b, c = _NEWTON_SCHULZ
+    for _ in range(_NUM_ITERATIONS):
+        gram = torch.bmm(x, x.mT)  # (M, short, short)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if is_tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalized (Jordan et al., https://kellerjordan.github.io/posts/muon).
+
+    Weights are (inputs, outputs), as in GPT-2's Conv1D. Matrices of one shape are orthogonalized in one batch. A
+    group with `num_maps` = 3 holds weights that are three maps side by side, such as q, k and v in c_attn; each
+    map is orthogonalized by itself.
+
+    Args:
+        params: weights or groups of weights, all two-dimensional.
+        lr: step size of a square matrix; one with more outputs than inputs gets sqrt(outputs / inputs) times it.
+        dtype: of the orthogonalization.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "num_maps": 1})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every weight that has a gradient."""
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                momentum.lerp_(weight.grad, 1 - group["momentum"])
+                update = weight.grad.lerp(momentum, group["momentum"])  # Nesterov: look one step ahead
+                if group["weight_decay"]:
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                maps = zip(weight.chunk(group["num_maps"], dim=1), update.chunk(group["num_maps"], dim=1), strict=True)
+                for weight_map, update_map in maps:
+                    inputs, outputs = weight_map.shape
+                    step_size = group["lr"] * max(1.0, outputs / inputs) ** 0.5
+                    if inputs > outputs:  # so that tall and wide matrices share a batch
+                        weight_map, update_map = weight_map.mT, update_map.mT
+                    by_shape[tuple(weight_map.shape)].append((weight_map, update_map, step_size))
+        for matrices in by_shape.values():
+            directions = orthogonalize(torch.stack([update for _, update, _ in matrices]), self.dtype)  # (M, R, C)
+            for (weight, _, step_size), direction in zip(matrices, directions, strict=True):
+                weight.add_(direction, alpha=-step_size)
+
+
+def build_optimizers(
+    model: SimpleLLMForCausalLM, training: Training, dtype: torch.dtype
+) -> tuple[Muon, torch.optim.AdamW]:
+    """Give the matrices inside the blocks to Muon and embeddings, norms and biases to AdamW.
+
+    Args:
+        dtype: of Muon's orthogonalization.
+    """
+    fused, single, rest = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if ".h." in name and parameter.ndim == 2:
+            (fused if name.endswith("c_attn.weight") else single).append(parameter)
+        else:
+            rest.append(parameter)
+    muon = Muon(
+        [{"params": fused, "num_maps": 3}, {"params": single}],
+        lr=training.muon_learning_rate,
+        momentum=training.muon_momentum,
+        weight_decay=training.weight_decay,
+        dtype=dtype,
+    )
+    adamw = torch.optim.AdamW(
+        rest, lr=training.learning_rate, betas=(0.9, 0.95), weight_decay=training.weight_decay, fused=True
+    )
+    return muon, adamw
+
+
+def learning_rate_scale(step: int, warmup_steps: int, max_steps: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then linear decay to 0 at max_steps."""
+    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+    decay = (max_steps - step) / max(1, max_steps - warmup_steps)
+    return min(warmup, decay)

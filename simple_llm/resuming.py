@@ -1,0 +1,123 @@
+"""What to do with the run that a model folder holds: go on with it, leave it, refuse it, or start over."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from simple_llm.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_checkpoints,
+    TrainingState,
+)
+from simple_llm.config import DataConfig, TrainConfig, weight_settings
+from simple_llm.dataset import read_manifest as read_dataset_manifest
+from simple_llm.errors import ArtefactError, UsageError
+from simple_llm.manifest import MANIFEST, read_manifest
+from simple_llm.model_folder import load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.run_log import CURVE, METRICS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run in a model folder.
+
+    Attributes:
+        settings: everything that decides the weights.
+        checkpoint: to go on from, or None.
+        start_step: the checkpoint's, or -1.
+        result: of a finished run, else empty.
+        messages: for the user.
+    """
+
+    folder: Path
+    settings: dict[str, object]
+    checkpoint: Path | None = None
+    start_step: int = -1
+    result: dict[str, object] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self.result)
+
+    def restore(self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
+        """Put the checkpoint, if there is one, into model and optimizers."""
+        return load_checkpoint(self.checkpoint, model, optimizers) if self.checkpoint else TrainingState()
+
+    def newest_checkpoint_name(self) -> str:
+        found = list_checkpoints(self.checkpoints)
+        return str(found[0]) if found else "none yet"
+
+
+def prepare_run(data: DataConfig, train: TrainConfig, resume: Path | None, fresh: bool) -> Run:
+    """Look at the model folder and decide how training starts.
+
+    Args:
+        resume: go on with this very checkpoint.
+        fresh: delete what a former run left.
+
+    Raises:
+        UsageError: the folder holds a run with other settings; names them.
+        ArtefactError: data or tokenizer missing or wrong, or no checkpoint can be used.
+    """
+    folder = train.paths.model
+    settings = {**weight_settings(data, train), **_inputs(data, folder)}
+    run = Run(folder, settings)
+    if fresh:
+        _remove_run(folder)
+        return run
+    remove_checkpoints(run.checkpoints, only_temporary=True)
+    if resume:
+        manifest = read_manifest(resume)
+        _refuse_other_settings(manifest, settings, resume)
+        return Run(folder, settings, resume, manifest["step"], messages=(f"going on from {resume}",))
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        _refuse_other_settings(manifest, settings, folder)
+        result = {key: manifest[key] for key in ("step", "num_correct", "num_total", "num_parameters", "seconds")}
+        return Run(folder, settings, result=result, messages=(f"{folder} holds the finished model of this config",))
+    checkpoint, manifest, rejected = newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        return run
+    _refuse_other_settings(manifest, settings, checkpoint)
+    return Run(folder, settings, checkpoint, manifest["step"], messages=(*rejected, f"going on from {checkpoint}"))
+
+
+def _inputs(data: DataConfig, folder: Path) -> dict[str, object]:
+    """Hashes of dataset and tokenizer, after checking that the tokenizer writes numbers as the dataset does."""
+    dataset = read_dataset_manifest(data)
+    tokenizer = load_tokenizer(folder)
+    for name, there, here in (
+        ("numbers.base", tokenizer.base, data.numbers.base),
+        ("numbers.reversed", tokenizer.reversed, data.numbers.reversed),
+    ):
+        if there != here:
+            raise ArtefactError(
+                f"the tokenizer in {folder} has {name} = {there}, the data {here}; run `python3 tokenizer.py`"
+            )
+    return {"data sha256": dataset.sha256, "tokenizer sha256": tokenizer_sha256(tokenizer)}
+
+
+def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Path) -> None:
+    there = manifest.get("settings", {})
+    differing = [key for key in sorted(there.keys() | settings.keys()) if there.get(key) != settings.get(key)]
+    if differing:
+        lines = [f"  {key}: {there.get(key)} there, {settings.get(key)} here" for key in differing]
+        raise UsageError(
+            f"{path} belongs to a run with other settings; name another folder with paths.model=..., "
+            "or start over with --fresh\n" + "\n".join(lines)
+        )
+
+
+def _remove_run(folder: Path) -> None:
+    """Delete a run's own files; the tokenizer and anything else in the folder stays."""
+    for name in (MANIFEST, *MODEL_FILES, METRICS, CURVE, "evaluation.json"):
+        (folder / name).unlink(missing_ok=True)
+    remove_checkpoints(folder / "checkpoints")
