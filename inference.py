@@ -1,0 +1,143 @@
+"""Answer sums with a trained model.
+
+    python3 inference.py [--model DIR] [--trace] ["1342+879" ...]
+
+    python3 inference.py "1342+879" "12 + 7"        1342+879=2221 and 12+7=19, one a line
+    python3 inference.py --trace "1342+879"         the digits, their positions, what each step said
+    python3 inference.py < problems.txt             one problem a line; answers come in the same order
+    python3 inference.py --input problems.txt
+    python3 inference.py                            on a terminal: asks for sums; :help tells more
+    python3 inference.py --model me/my-adder "1+1"  a model from the Hugging Face Hub
+
+Reads   a model folder that trainer.py wrote; nothing else
+Writes  answers to stdout; a line that is no sum is named on stderr, and the exit code is 2 at the end
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+from simple_llm import command_line
+
+if __name__ == "__main__":
+    options = command_line.model_options(
+        __doc__,
+        lambda parser: (
+            parser.add_argument("prompts", nargs="*", metavar="SUM"),
+            parser.add_argument("--input", type=command_line.Path, metavar="FILE", help="read one problem a line"),
+            parser.add_argument("--trace", action="store_true", help="show tokens, positions and steps"),
+        ),
+    )
+
+import itertools
+
+from simple_llm.adder import Adder, Reply
+from simple_llm.device import resolve_device
+from simple_llm.errors import UsageError
+from simple_llm.hub import fetch_model
+from simple_llm.model_folder import load_model
+from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, Prompt, PromptError
+
+LINES_AT_A_TIME = 4096
+
+HELP = """a sum such as 1342+879 is answered
+:trace    turns the view of tokens, positions and steps on and off
+:help     shows this
+:quit     leaves (so does Ctrl-D)"""
+
+
+def main(arguments: command_line.argparse.Namespace) -> None:
+    if arguments.prompts:
+        lines = iter(arguments.prompts)
+    elif arguments.input:
+        lines = bounded_lines(arguments.input.open("rb"))
+    elif not sys.stdin.isatty():
+        lines = bounded_lines(sys.stdin.buffer)
+    else:
+        lines = None
+    adder = Adder(load_model(fetch_model(arguments.model)), resolve_device("auto"))
+    if lines is None:
+        converse(adder, arguments.trace)
+        return
+    if answer_lines(adder, lines, arguments):
+        sys.exit(UsageError.exit_code)  # what is wrong with each was said where it stood
+
+
+def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
+    """Read lines without trusting their length: of a line that is too long only the beginning is kept."""
+    while line := file.readline(MAX_CHARACTERS + 2):
+        is_whole = line.endswith(b"\n") or len(line) < MAX_CHARACTERS + 2
+        yield line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        while not is_whole:
+            line = file.readline(1_000_000)
+            is_whole = line.endswith(b"\n") or len(line) < 1_000_000
+
+
+def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.argparse.Namespace) -> int:
+    """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those."""
+    num_seen = num_bad = 0
+    replies = []
+    numbered = enumerate(lines, 1)
+    while block := list(itertools.islice(numbered, LINES_AT_A_TIME)):
+        prompts = []
+        for number, line in block:
+            if not line.strip():
+                continue
+            num_seen += 1
+            try:
+                prompts.append(parse_prompt(line, adder.loaded.data.numbers))
+            except PromptError as error:
+                num_bad += 1
+                where = "" if arguments.prompts else f"line {number}: "
+                print(f"{where}{error}", file=sys.stderr)
+        for reply in answer(adder, prompts):
+            print(reply)
+            if arguments.trace:
+                print(adder.trace(reply))
+            if arguments.json:
+                replies.append({"prompt": str(reply.prompt), "answer": reply.answer})
+    if not num_seen:
+        raise UsageError("no problem to answer; give sums such as 1342+879, one a line")
+    if arguments.json:
+        print(json.dumps({"model_sha256": adder.loaded.sha256, "replies": replies}))
+    return num_bad
+
+
+def answer(adder: Adder, prompts: list[Prompt]) -> list[Reply]:
+    return adder.answer(prompts) if prompts else []
+
+
+def converse(adder: Adder, trace: bool) -> None:
+    """Ask for sums on a terminal until the user leaves."""
+    import readline  # noqa: F401 - line editing and history for input()
+
+    numbers = adder.loaded.data.numbers
+    print(f"adds numbers from {numbers.min} to {numbers.max}; :help tells more", file=sys.stderr)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        if line in (":quit", ":q", ":exit"):
+            return
+        if line == ":help":
+            print(HELP, file=sys.stderr)
+        elif line == ":trace":
+            trace = not trace
+            print(f"trace is {'on' if trace else 'off'}", file=sys.stderr)
+        elif line.startswith(":"):
+            print(f"no command {line}; :help lists them", file=sys.stderr)
+        elif line:
+            try:
+                [reply] = adder.answer([parse_prompt(line, numbers)])
+            except PromptError as error:
+                print(error, file=sys.stderr)
+                continue
+            print(reply)
+            if trace:
+                print(adder.trace(reply))
+
+
+if __name__ == "__main__":
+    command_line.run(main, options, debug=options.debug)

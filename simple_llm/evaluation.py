@@ -1,0 +1,169 @@
+"""Held-out samples, decoded and scored: totals, strata, failures, commutation.
+
+Shape letters in this file: N problems, A answer tokens.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
+from simple_llm.config import Split
+from simple_llm.decoding import Answers, decode_greedily
+from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.problems import concatenate, longest_carry_chain, ordered_keys, Problems, TEST, to_integers
+from simple_llm.sampling import draw_unique, OutOfProblemsError, problems_on_sides, Sampler
+from simple_llm.scoring import by_stratum, logit_margins, Score
+
+STRATUM_SIZE = 200  # problems that each length and each carry chain is topped up to
+_CANDIDATES = 2**17  # drawn to find them
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One sample, scored.
+
+    Attributes:
+        score: over the sample alone.
+        by_length, by_carry_chain: over sample and added problems; keys are digits of the longer operand and
+            places of the longest carry chain.
+        sampled_by_length, sampled_by_carry_chain: how many of those are of the sample.
+        num_commuting: problems on which a+b and b+a get the same answer.
+        failures: every wrong problem of the sample.
+    """
+
+    seed: int
+    num_asked: int
+    score: Score
+    min_logit_margin: float
+    num_commuting: int
+    by_length: dict[int, Score]
+    by_carry_chain: dict[int, Score]
+    sampled_by_length: dict[int, Score]
+    sampled_by_carry_chain: dict[int, Score]
+    failures: list[dict[str, str]]
+    seconds: float
+
+    def summary(self) -> dict[str, object]:
+        """One run of evaluation.json."""
+        return {
+            "seed": self.seed,
+            "correct": self.score.num_correct,
+            "total": self.score.num_total,
+            "error_rate_upper_95": self.score.error_rate_upper_95,
+            "min_logit_margin": self.min_logit_margin,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def table(self, scores: dict[int, Score]) -> list[dict[str, int]]:
+        """A table of evaluation.json, a row a stratum."""
+        sampled = self.sampled_by_length if scores is self.by_length else self.sampled_by_carry_chain
+        return [
+            {
+                "stratum": stratum,
+                "correct": score.num_correct,
+                "total": score.num_total,
+                "sampled": sampled.get(stratum, Score()).num_total,
+            }
+            for stratum, score in scores.items()
+        ]
+
+
+def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int) -> Problems:
+    """Draw test problems uniformly over values, each ordered pair once; all of them where there are fewer."""
+    rng = np.random.default_rng((seed, 0))
+    try:
+        return draw_unique(sampler, split, (TEST,), {"uniform": num_samples}, rng).problems
+    except OutOfProblemsError as error:
+        return draw_unique(sampler, split, (TEST,), {"uniform": error.available}, rng).problems
+
+
+def held_out_strata(sampler: Sampler, split: Split, sample: Problems, seed: int) -> Problems:
+    """Draw test problems that top up each operand length and each carry chain to STRATUM_SIZE.
+
+    They are looked for among many candidates of every stratum of the sampler; a stratum that shows fewer there
+    stays smaller.
+    """
+    rng = np.random.default_rng((seed, 1))
+    candidates = concatenate(
+        [problems_on_sides(stratum(rng, _CANDIDATES), split, (TEST,)) for stratum in sampler.strata.values()]
+    )
+    keys = ordered_keys(candidates, 64)
+    _, first = np.unique(keys, return_index=True)
+    first = np.sort(first)
+    candidates = candidates[first[~np.isin(keys[first], ordered_keys(sample, 64))]]
+    is_chosen = np.zeros(len(candidates), bool)
+    for stratum_of in (operand_length, longest_carry_chain):
+        present, strata = stratum_of(sample), stratum_of(candidates)
+        for value in np.unique(strata):
+            num_missing = STRATUM_SIZE - int((present == value).sum())
+            is_chosen[np.flatnonzero(strata == value)[: max(0, num_missing)]] = True
+    return candidates[is_chosen]
+
+
+def operand_length(problems: Problems) -> NDArray[np.int64]:
+    """Digits of the longer operand: (N,)."""
+    return np.maximum(problems.x_length, problems.y_length)
+
+
+def evaluate_sample(
+    loaded: LoadedModel, sample: Problems, added: Problems, num_asked: int, seed: int, on_batch: Callable[[int], object]
+) -> Evaluation:
+    """Decode a sample, the problems added for the strata, and the sample with its operands exchanged.
+
+    Args:
+        num_asked: how many the sample was to have.
+        on_batch: called with the number of problems just decoded.
+    """
+    started = time.monotonic()
+    vocabulary = vocabulary_of(loaded.tokenizer)
+    max_answer_tokens = loaded.data.answer_digits + 1
+
+    def decode(problems: Problems, keep_logits: bool = False) -> Answers:
+        prompts = prompt_tokens(problems, vocabulary)
+        return decode_greedily(loaded.model, prompts, max_answer_tokens, keep_logits=keep_logits, on_batch=on_batch)
+
+    answers = decode(sample, keep_logits=True)
+    right = _padded(answer_tokens(sample, vocabulary), max_answer_tokens, vocabulary.pad_id)  # (N, A)
+    is_correct = (answers.tokens == right).all(1).numpy()  # (N,)
+    added_right = _padded(answer_tokens(added, vocabulary), max_answer_tokens, vocabulary.pad_id)
+    added_correct = (decode(added).tokens == added_right).all(1).numpy() if len(added) else np.zeros(0, bool)
+    everything, all_correct = concatenate([sample, added]), np.concatenate([is_correct, added_correct])
+    return Evaluation(
+        seed=seed,
+        num_asked=num_asked,
+        score=Score(int(is_correct.sum()), len(sample)),
+        min_logit_margin=float(logit_margins(answers.logits, right, vocabulary.pad_id).min()),
+        num_commuting=int((decode(sample.swapped).tokens == answers.tokens).all(1).sum()),
+        by_length=by_stratum(all_correct, operand_length(everything)),
+        by_carry_chain=by_stratum(all_correct, longest_carry_chain(everything)),
+        sampled_by_length=by_stratum(is_correct, operand_length(sample)),
+        sampled_by_carry_chain=by_stratum(is_correct, longest_carry_chain(sample)),
+        failures=_failures(sample[~is_correct], answers.tokens[torch.from_numpy(~is_correct)], vocabulary, loaded),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _padded(tokens: torch.Tensor, num_tokens: int, pad_id: int) -> torch.Tensor:
+    return torch.nn.functional.pad(tokens, (0, num_tokens - tokens.size(1)), value=pad_id)
+
+
+def _failures(
+    problems: Problems, said: torch.Tensor, vocabulary: Vocabulary, loaded: LoadedModel
+) -> list[dict[str, str]]:
+    """Name wrong problems in decimal, with what the model said in its own digits."""
+    sums = (to_integers(digits, problems.base) for digits in (problems.x, problems.y, problems.z))
+    tokenizer = loaded.tokenizer
+    return [
+        {
+            "x": str(x),
+            "y": str(y),
+            "sum": str(z),
+            "said": "".join(tokenizer.convert_ids_to_tokens(row[row != vocabulary.pad_id].tolist())),
+        }
+        for x, y, z, row in zip(*sums, said, strict=True)
+    ]

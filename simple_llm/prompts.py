@@ -1,0 +1,87 @@
+"""What a person types: `1342+879`, checked character by character.
+
+Leading zeros are dropped (007+1 is 7+1), spaces around the operator and one trailing = are fine, anything else is
+refused with the column it stands in.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simple_llm.config import Numbers
+from simple_llm.errors import UsageError
+
+MAX_CHARACTERS = 30_000
+
+_PROMPT = re.compile(r"[ \t]*([0-9]+)[ \t]*\+[ \t]*([0-9]+)[ \t]*=?[ \t]*")
+
+
+class PromptError(UsageError):
+    """A prompt that is no sum the model can be asked."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Two operands in decimal digits, without leading zeros."""
+
+    x: str
+    y: str
+
+    def __str__(self) -> str:
+        return f"{self.x}+{self.y}"
+
+
+def parse_prompt(text: str, numbers: Numbers) -> Prompt:
+    """Read a prompt.
+
+    Args:
+        numbers: the operands the model was trained for.
+
+    Raises:
+        PromptError: naming what is wrong and where.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise PromptError(f"{text[:20]!r}...: {len(text):,} characters; a prompt has at most {MAX_CHARACTERS:,}")
+    found = _PROMPT.fullmatch(text)
+    if not found:
+        raise PromptError(f"{_shown(text)}: {_what_is_wrong(text)}; write a sum such as 1342+879")
+    x, y = (operand.lstrip("0") or "0" for operand in found.groups())
+    for operand in (x, y):
+        if _is_above(operand, numbers.max):
+            raise PromptError(f"{_shown(text)}: {_shown(operand)} is above {numbers.max}, the largest this model knows")
+        if numbers.min and not _is_above(operand, numbers.min - 1):
+            raise PromptError(f"{_shown(text)}: {operand} is below {numbers.min}, the smallest this model knows")
+    return Prompt(x, y)
+
+
+def _is_above(decimal: str, bound: int) -> bool:
+    """Compare without converting: a hostile operand may have thousands of digits."""
+    written = str(bound)
+    return (len(decimal), decimal) > (len(written), written)
+
+
+def _what_is_wrong(text: str) -> str:
+    """Walk the grammar `digits + digits [=]` and name the first character that leaves it."""
+    is_digit: Callable[[str], bool] = lambda character: "0" <= character <= "9"  # noqa: E731 - isdigit() takes more
+    operands_read, previous_is_digit, has_plus, has_equals = 0, False, False, False
+    for column, character in enumerate(text, 1):
+        is_space = character in " \t"
+        if is_digit(character):
+            if not previous_is_digit:
+                operands_read += 1
+            if has_equals or operands_read > 1 + has_plus:
+                return f"column {column}: {character!r} is not expected here"
+        elif character == "+" and operands_read == 1 and not has_plus:
+            has_plus = True
+        elif character == "=" and operands_read == 2 and not has_equals:
+            has_equals = True
+        elif not is_space:
+            kind = "not a digit 0 to 9" if character.isalnum() else "not expected here"
+            return f"column {column}: {character!r} is {kind}"
+        previous_is_digit = is_digit(character)
+    return "nothing to add" if not operands_read else "no + in it" if not has_plus else "no second number"
+
+
+def _shown(text: str) -> str:
+    shown = text if len(text) <= 40 else text[:37] + "..."
+    return repr(shown) if not shown.isascii() or not shown.isprintable() else shown
