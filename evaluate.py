@@ -137,9 +137,7 @@ def print_report(report: dict, evaluations: list[Evaluation], path: Path) -> Non
             f"{one.score.error_rate_upper_95:.2e} (95%), smallest margin {one.min_logit_margin:.2f} logits"
         )
         if one.score.num_total < one.num_asked:
-            print(
-                f"  only {one.score.num_total:,} held-out problems exist in this range; {one.num_asked:,} were asked for"
-            )
+            print(f"  all there are in this range; {one.num_asked:,} were asked for")
     if len(evaluations) > 1:
         counts = [one.score.num_correct for one in evaluations]
         print(f"{len(counts)} runs: {min(counts):,} to {max(counts):,}, median {statistics.median(counts):,.0f}")

@@ -69,10 +69,11 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
     data, train = configs
 
     for conflict in conflicts(data, train):
-        if bad_keys.isdisjoint(conflict.keys):
+        if not any(key.startswith(conflict.keys) for key in bad_keys):  # else it would blame a default
             key = conflict.keys[0]
             owner = data_path if key.split(".")[0] in DataConfig.model_fields else train_path
-            place = COMMAND_LINE if overridden.intersection(conflict.keys) else str(owner)
+            is_overridden = any(written.startswith(conflict.keys) for written in overridden)
+            place = COMMAND_LINE if is_overridden else str(owner)
             problems.add(place, f"{key}: {conflict.message}")
     problems.raise_if_any()
     return data, train
