@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from simple_llm.batches import BatchOrder, inputs_and_targets, position_offsets, row_tokens
+from simple_llm.batches import BatchOrder, inputs_and_targets, position_offsets, prompt_targets, row_tokens
 from simple_llm.checkpoint import save_checkpoint
 from simple_llm.config import DataConfig, TrainConfig, Training
 from simple_llm.dataset import read_dataset
@@ -49,8 +49,8 @@ from simple_llm.errors import DivergedError, Interrupted
 from simple_llm.hub import model_card, push_folder, require_token
 from simple_llm.locking import exclusive
 from simple_llm.model_folder import build_model, load_tokenizer, save_model, vocabulary_of
-from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.optimizer import build_optimizers, learning_rate_scale
+from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
 from simple_llm.problems import Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.resuming import prepare_run, Run
 from simple_llm.run_log import CURVE, draw_curve, METRICS, read_metrics, RunLog
@@ -90,7 +90,9 @@ def main(options: command_line.PipelineOptions) -> None:
             tokenizer = load_tokenizer(folder)
             torch.manual_seed(train.training.seed)
             model = build_model(data, train, tokenizer).to(device)
-            result = train_model(model, prepare_data(problems, data, train, vocabulary_of(tokenizer)), train, run)
+            result = train_model(
+                model, prepare_data(problems, data, train, vocabulary_of(tokenizer)), train.training, run
+            )
             finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
     if train.hub.push:
         message = f"step {result['step']}: {result['num_correct']} of {result['num_total']} validation problems exact"
@@ -105,108 +107,124 @@ def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocab
     k = train.model.tokens_per_step
     side = split_sides(problems, data.split)
     rows = row_tokens(problems[side == TRAIN], vocabulary)
+    inputs, targets = inputs_and_targets(rows, k, vocabulary.pad_id)
+    if train.training.prompt_targets:
+        beside = prompt_targets(problems[side == TRAIN], data.split, vocabulary, k)
+        targets = torch.where(targets == IGNORE_INDEX, beside, targets)
     validation = row_tokens(problems[side == VALIDATION][: train.training.eval_problems], vocabulary)
-    return TrainingData(
-        *inputs_and_targets(rows, k, vocabulary.pad_id), inputs_and_targets(validation, k, vocabulary.pad_id)
-    )
+    return TrainingData(inputs, targets, inputs_and_targets(validation, k, vocabulary.pad_id))
 
 
-def train_model(model: SimpleLLMForCausalLM, data: TrainingData, train: TrainConfig, run: Run) -> dict[str, object]:
-    """Train to the last step; evaluate, save, stop, step, log.
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """A model and what changes it.
+
+    Attributes:
+        dtype: of the matrix products.
+    """
+
+    model: SimpleLLMForCausalLM
+    optimizers: tuple[Muon, torch.optim.AdamW]
+    config: Training
+    dtype: torch.dtype
+
+    def step(self, data: TrainingData, step: int) -> Tensor:
+        """Take one optimizer step; return the mean loss a target, before it.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite; the weights are left as they were.
+        """
+        scale = learning_rate_scale(step, self.config.warmup_steps, self.config.max_steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = scale * optimizer.defaults["lr"]
+        torch.manual_seed(step_seed(self.config.seed, step))  # dropout is a function of seed and step
+        loss = self.accumulate_gradients(data, step)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        if not (loss + norm).isfinite():
+            raise DivergedError(f"loss {loss.item():g} and gradient norm {norm.item():g} at step {step}")
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def accumulate_gradients(self, data: TrainingData, step: int) -> Tensor:
+        """Add up the gradients of a step's batch, a slice at a time."""
+        indices = BatchOrder(len(data.inputs), self.config.batch_size, self.config.seed).indices(step)  # (B,)
+        targets = data.targets[indices]
+        offsets = position_offsets(len(indices), self.model.config.max_position_offset, self.config.seed, step)
+        total = torch.zeros((), device=self.model.device)
+        for part in torch.arange(len(indices)).chunk(self.config.accumulation_steps):
+            batch = (data.inputs[indices[part]], targets[part], offsets[part])
+            with autocast(self.model.device, self.dtype):
+                loss = summed_loss(self.model, *(tensor.to(self.model.device) for tensor in batch))
+            loss = loss / (targets != IGNORE_INDEX).sum()
+            loss.backward()
+            total += loss.detach()
+        return total
+
+
+def make_learner(model: SimpleLLMForCausalLM, config: Training) -> Learner:
+    """Ready a model for training."""
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")  # its backward pass is twice as fast as sdpa's on a CPU
+    if config.compile:
+        model.transformer.compile()
+    dtype = resolve_precision(config.precision, model.device)
+    return Learner(model.train(), build_optimizers(model, config, dtype), config, dtype)
+
+
+def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Training, run: Run) -> dict[str, object]:
+    """Train to the last step: evaluate, save, stop, step, log.
 
     Returns:
         step, num_correct and num_total of the last evaluation, num_parameters, seconds.
 
     Raises:
-        DivergedError: the loss or the gradient is not finite; the weights are those before it.
+        DivergedError: the loss or the gradient is not finite.
         Interrupted: by a signal, after a checkpoint.
     """
-    config, device = train.training, model.device
-    dtype = resolve_precision(config.precision, device)
-    optimizers = build_optimizers(model, config, dtype)
-    state = run.restore(model, optimizers)
-    order = BatchOrder(len(data.inputs), config.batch_size, config.seed)
+    learner = make_learner(model, config)
+    state = run.restore(model, learner.optimizers)
     log = RunLog(run.folder / METRICS, state.step)
-    if device.type == "cpu":
-        model.set_attn_implementation("eager")  # its backward pass is twice as fast as sdpa's on a CPU
-    compute_loss = torch.compile(batch_loss) if config.compile else batch_loss
     started = time.monotonic() - state.seconds
-    score = Score()
     with (
         command_line.stop_on_signals() as stop,
         tqdm(total=config.max_steps, initial=state.step, unit="step", desc="training", smoothing=0.05) as bar,
     ):
         for step in range(state.step, config.max_steps + 1):
             is_last = step == config.max_steps
-            if is_last or step % config.eval_every == 0:
-                score = evaluate(model, data.validation, dtype)
-                num_exact = state.num_exact_evaluations + 1 if score.is_perfect else 0
-                state = dataclasses.replace(state, num_exact_evaluations=num_exact)
-                is_last = is_last or num_exact == config.stop_after_exact
-                log.write(step, num_correct=score.num_correct, num_total=score.num_total)
+            was_saved_here = step == run.start_step  # then it was also evaluated
+            if (is_last or step % config.eval_every == 0) and not was_saved_here:
+                state = state.with_score(evaluate(learner, data.validation))
+                log.write(step, num_correct=state.num_correct, num_total=state.num_total)
+            is_last = is_last or state.num_exact_evaluations == config.stop_after_exact
             state = dataclasses.replace(state, step=step, seconds=time.monotonic() - started)
-            if is_last or stop or (step % config.save_every == 0 and step > run.start_step):
-                path = save_checkpoint(run.checkpoints, model, optimizers, state, run.settings, config.keep_checkpoints)
-                if stop and not is_last:
-                    raise Interrupted(f"stopped at step {step}; saved {path}", stop.signal_number)
+            if (is_last or stop or step % config.save_every == 0) and step and not was_saved_here:
+                save_checkpoint(
+                    run.checkpoints, model, learner.optimizers, state, run.settings, config.keep_checkpoints
+                )
+            if stop and not is_last:
+                raise Interrupted(f"stopped at step {step}; started again, it goes on there", stop.signal_number)
             if is_last:
                 break
 
-            scale = learning_rate_scale(step, config.warmup_steps, config.max_steps)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = scale * optimizer.defaults["lr"]
-            torch.manual_seed(step_seed(config.seed, step))  # dropout is a function of seed and step
-            loss = accumulate_gradients(model, compute_loss, data, order.indices(step), step, config, dtype)
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            if not (loss + norm).isfinite():
-                raise DivergedError(
-                    f"loss {loss.item():g} and gradient norm {norm.item():g} at step {step}; "
-                    f"last good checkpoint: {run.newest_checkpoint_name()}; try a lower training.learning_rate"
-                )
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-
+            try:
+                loss = learner.step(data, step)
+            except DivergedError as error:
+                hint = f"last good checkpoint: {run.newest_checkpoint_name()}; try a lower training.learning_rate"
+                raise DivergedError(f"{error}; {hint}") from None
             bar.update()
             if step % LOG_EVERY == 0:
                 speed = config.batch_size * (step + 1) / (time.monotonic() - started)
-                bar.set_postfix_str(f"loss {loss:.4f}, exact {score}, {speed:,.0f} problems/s")
-                log.write(step, loss=loss.item(), learning_rate_scale=scale, problems_per_second=speed)
+                bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
+                log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
     log.close()
-    return {
-        "step": state.step,
-        "num_correct": score.num_correct,
-        "num_total": score.num_total,
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(state.seconds, 1),
-    }
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
 
 
-def accumulate_gradients(
-    model: SimpleLLMForCausalLM, compute_loss, data: TrainingData, indices, step: int, config: Training, dtype
-) -> Tensor:
-    """Add up the gradients of one batch, a slice at a time; return its mean loss a token."""
-    targets = data.targets[indices]
-    num_targets = (targets >= 0).sum()
-    offsets = position_offsets(len(indices), model.config.max_position_offset, config.seed, step)
-    total = torch.zeros((), device=model.device)
-    slices = torch.arange(len(indices)).chunk(config.accumulation_steps)
-    for part in slices:
-        with autocast(model.device, dtype):
-            loss = compute_loss(
-                model,
-                data.inputs[indices[part]].to(model.device),
-                targets[part].to(model.device),
-                offsets[part].to(model.device),
-            )
-        loss = loss / num_targets
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-def batch_loss(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
+def summed_loss(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
     """Sum of the cross entropies of all targets that are not hidden.
 
     Args:
@@ -217,16 +235,16 @@ def batch_loss(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, off
     positions = torch.where(positions > 0, positions + offsets, positions)
     logits = model(input_ids=inputs, position_ids=positions, use_cache=False).logits  # (B, T, V)
     return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100, reduction="sum"
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )
 
 
-def evaluate(model: SimpleLLMForCausalLM, validation: tuple[Tensor, Tensor], dtype: torch.dtype) -> Score:
+def evaluate(learner: Learner, validation: tuple[Tensor, Tensor]) -> Score:
     """Count exact answers on the validation rows."""
-    model.eval()
-    with autocast(model.device, dtype):
-        score = exact_match(model, *validation)
-    model.train()
+    learner.model.eval()
+    with autocast(learner.model.device, learner.dtype):
+        score = exact_match(learner.model, *validation)
+    learner.model.train()
     return score
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 from simple_llm.atomic import replace_file, sync_folder
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import read_manifest, write_manifest
+from simple_llm.scoring import Score
 
 _NAME = re.compile(r"step-(\d+)")
 _TEMPORARY_NAME = re.compile(r"\.tmp-step-\d+-\d+")
@@ -35,13 +36,25 @@ class TrainingState:
 
     Attributes:
         step: optimizer steps done.
+        num_correct, num_total: the last evaluation.
         num_exact_evaluations: in a row, for early stopping.
         seconds: of training so far, over all starts.
     """
 
     step: int = 0
+    num_correct: int = 0
+    num_total: int = 0
     num_exact_evaluations: int = 0
     seconds: float = 0.0
+
+    @property
+    def score(self) -> Score:
+        return Score(self.num_correct, self.num_total)
+
+    def with_score(self, score: Score) -> "TrainingState":
+        """The state after an evaluation."""
+        num_exact = self.num_exact_evaluations + 1 if score.is_perfect else 0
+        return replace(self, num_correct=score.num_correct, num_total=score.num_total, num_exact_evaluations=num_exact)
 
 
 def save_checkpoint(

@@ -9,7 +9,7 @@ problems sweeps contiguous memory, and numbers of any width work without Python 
 """
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,6 +118,20 @@ def longest_carry_chain(problems: Problems) -> NDArray[np.int64]:
         chain = (chain + 1) * carry
         np.maximum(longest, chain, out=longest)
     return longest
+
+
+def cut_second_operands(problems: Problems) -> Iterator[tuple[Problems, NDArray[np.bool_]]]:
+    """For each place: the problems with y ending there, and for which of them that is a shorter number.
+
+    It is not where y ends there anyway or earlier, and not where it would end in a leading zero:
+
+        y = 7304    cut after place 0: 4, yes    1: 04, no    2: 304, yes    3: 7304 itself, no
+    """
+    for place in range(problems.y.shape[0]):
+        y = problems.y.copy()
+        y[place + 1 :] = 0
+        is_shorter = (problems.y_length > place + 1) & ((y[place] != 0) | (place == 0))
+        yield Problems(problems.x, y, problems.base), is_shorter
 
 
 def from_integers(pairs: Iterable[tuple[int, int]], base: int, width: int) -> Problems:

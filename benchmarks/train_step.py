@@ -1,0 +1,101 @@
+"""Problems a second while training the 6.3-million-parameter model, against the plain Hugging Face recipe.
+
+    python3 -m benchmarks.train_step [--rounds N] [--steps N]
+
+Ours is trainer.py's own step: rows tokenized once, bf16 autocast where the processor has it, Muon and AdamW, batches of
+128. The plain recipe is the same GPT-2 with its own defaults (fp32, its default attention and activation), AdamW,
+batches of 1,024, each row tokenized when it is asked for. Evaluation and saving are in neither.
+"""
+
+import argparse
+import itertools
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from benchmarks.report import in_turn, print_rates
+from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.dataset import row_format
+from simple_llm.device import resolve_precision
+from simple_llm.model_folder import build_model, vocabulary_of
+from simple_llm.sampling import Sampler
+from tokenizer import train_tokenizer
+from trainer import make_learner, prepare_data
+
+NUM_ROWS = 20_000
+PLAIN_BATCH_SIZE = 1024
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--steps", type=int, default=16, help="of ours a round; the plain recipe does one")
+    arguments = made.parse_args()
+    data, train = DataConfig(), TrainConfig()
+    problems = Sampler.of(data.numbers).uniform(np.random.default_rng(0), NUM_ROWS)
+    lines = row_format(data).write(problems).decode().splitlines()
+    tokenizer = train_tokenizer(["+" + line.replace("|", "+") + "+" for line in lines], data, train.tokenizer)
+
+    ours = our_steps(data, train, problems, tokenizer)
+    plain = plain_steps(lines, tokenizer)
+
+    def ours_round() -> int:
+        return sum(itertools.islice(ours, arguments.steps))
+
+    def plain_round() -> int:
+        return next(plain)
+
+    for warm_up in (ours, plain):
+        next(warm_up)
+    rates = in_turn({"simple-llm": ours_round, "plain recipe": plain_round}, arguments.rounds)
+    dtype = str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
+    print_rates(rates, "problems", precision=dtype, threads=torch.get_num_threads())
+
+
+def our_steps(data: DataConfig, train: TrainConfig, problems, tokenizer):
+    """Take trainer.py's steps; yield the problems of each."""
+    torch.manual_seed(0)
+    learner = make_learner(build_model(data, train, tokenizer), train.training)
+    rows = prepare_data(problems, data, train, vocabulary_of(tokenizer))
+    for step in itertools.count():
+        learner.step(rows, step)
+        yield train.training.batch_size
+
+
+class PerRowTokenizing(torch.utils.data.Dataset):
+    """Tokenizes a row when it is asked for."""
+
+    def __init__(self, lines: list[str], tokenizer) -> None:
+        self.lines, self.tokenizer = lines, tokenizer
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        text = "+" + self.lines[index].replace("|", "+") + "+"
+        row = self.tokenizer(text, padding="max_length", max_length=16, return_tensors="pt", padding_side="right")
+        return {"input_ids": row.input_ids[0], "attention_mask": row.attention_mask[0]}
+
+
+def plain_steps(lines: list[str], tokenizer):
+    """Take the plain recipe's steps; yield the problems of each."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=16, n_embd=256, n_layer=8, n_head=4)
+    config.bos_token_id = config.eos_token_id = tokenizer.delimiter_id
+    config.pad_token_id = tokenizer.pad_token_id
+    model = GPT2LMHeadModel(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
+    loader = torch.utils.data.DataLoader(
+        PerRowTokenizing(lines, tokenizer), batch_size=PLAIN_BATCH_SIZE, shuffle=True, drop_last=True
+    )
+    for batch in itertools.chain.from_iterable(itertools.repeat(loader)):
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        yield len(labels)
+
+
+if __name__ == "__main__":
+    main()
