@@ -25,7 +25,7 @@ if __name__ == "__main__":
         __doc__,
         lambda parser: (
             parser.add_argument("--samples", type=command_line.positive_integer, default=10_000, metavar="N"),
-            parser.add_argument("--seed", type=int, default=0, metavar="S"),
+            parser.add_argument("--seed", type=command_line.whole_number, default=0, metavar="S"),
             parser.add_argument("--range", type=command_line.integer_range, metavar="MIN:MAX"),
             parser.add_argument("--runs", type=command_line.positive_integer, default=1, metavar="N"),
             parser.add_argument("--min-accuracy", type=float, metavar="A", help="exit with 7 below this share"),

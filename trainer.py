@@ -43,7 +43,7 @@ from tqdm import tqdm
 from simple_llm.batches import BatchOrder, inputs_and_targets, position_offsets, prompt_targets, row_tokens
 from simple_llm.checkpoint import save_checkpoint
 from simple_llm.config import DataConfig, TrainConfig, Training
-from simple_llm.dataset import read_dataset
+from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device, resolve_precision
 from simple_llm.errors import DivergedError, Interrupted
 from simple_llm.hub import model_card, push_folder, require_token
@@ -80,14 +80,14 @@ def main(options: command_line.PipelineOptions) -> None:
     folder = train.paths.model
     device = resolve_device(train.training.device)
     with exclusive(folder):
-        run = prepare_run(data, train, options.arguments.resume, options.arguments.fresh)
+        manifest = read_manifest(data)
+        run = prepare_run(data, train, manifest, options.arguments.resume, options.arguments.fresh)
         for line in run.messages:
             say(line)
         if run.is_finished:
             result = run.result
         else:
-            problems, manifest = read_dataset(data)
-            tokenizer = load_tokenizer(folder)
+            problems, tokenizer = read_problems(data), load_tokenizer(folder)
             torch.manual_seed(train.training.seed)
             model = build_model(data, train, tokenizer).to(device)
             result = train_model(

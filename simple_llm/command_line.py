@@ -103,10 +103,17 @@ def model_options(
     return arguments
 
 
+def whole_number(text: str) -> int:
+    """Read an option's value, for argparse."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
 def positive_integer(text: str) -> int:
     """Read an option's value, for argparse."""
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    if whole_number(text) < 1:
+        raise argparse.ArgumentTypeError("expected a whole number above 0, got 0")
     return int(text)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from simple_llm.strict_yaml import format_yaml
 
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
 
@@ -189,10 +190,12 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
             ("split.validation", "split.train"),
             f"{split.validation:g} with split.train = {split.train:g} leaves nothing for the test side",
         )
+    if not storage.path.name or "\0" in storage.path.name:
+        yield Conflict(("storage.path",), f"{str(storage.path)!r} is no name of a file")
     delimiters = ("column_delimiter", "row_delimiter")
     for name in delimiters:
         character = getattr(storage, name)
-        if character.isalnum() or not character.isascii():
+        if character.isalnum() or not character.isascii() or character == "\0":
             yield Conflict(
                 (f"storage.{name}",), f"{character!r} cannot separate numbers; use an ASCII character like '|'"
             )
@@ -248,7 +251,7 @@ def _short(value: int) -> str:
 
 def to_yaml(config: Section) -> str:
     """Write every setting, defaults included, as YAML that config_loading.py reads back to an equal model."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
+    return format_yaml(config.model_dump(mode="json"))
 
 
 # What a run may change and still be the same run.

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from simple_llm.config import conflicts, DataConfig, TrainConfig
+from simple_llm.config import Conflict, conflicts, DataConfig, TrainConfig
 from simple_llm.errors import ConfigError
 from simple_llm.strict_yaml import MAX_BYTES, parse_yaml, StrictYamlError
 
@@ -56,11 +56,18 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
     """
     problems = _Problems()
     trees = [_read_tree(data_path, problems), _read_tree(train_path, problems)]
+    models, paths = (DataConfig, TrainConfig), (data_path, train_path)
+    # All that an unreadable file may have set is bad; so is each key that is refused below.
+    bad_keys = {
+        name
+        for model, path in zip(models, paths, strict=True)
+        if str(path) in problems.lines
+        for name in model.model_fields
+    }
     overridden = _apply_overrides(trees, overrides, problems)
 
-    bad_keys: set[str] = set()
     configs = []
-    for model, tree, path in zip((DataConfig, TrainConfig), trees, (data_path, train_path), strict=True):
+    for model, tree, path in zip(models, trees, paths, strict=True):
         config, errors = _validate(model, tree)
         for key, message in errors:
             bad_keys.add(key)
@@ -69,7 +76,7 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
     data, train = configs
 
     for conflict in conflicts(data, train):
-        if not any(key.startswith(conflict.keys) for key in bad_keys):  # else it would blame a default
+        if not _blames_a_default(conflict, bad_keys):
             key = conflict.keys[0]
             owner = data_path if key.split(".")[0] in DataConfig.model_fields else train_path
             is_overridden = any(written.startswith(conflict.keys) for written in overridden)
@@ -77,6 +84,11 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
             problems.add(place, f"{key}: {conflict.message}")
     problems.raise_if_any()
     return data, train
+
+
+def _blames_a_default(conflict: Conflict, bad_keys: set[str]) -> bool:
+    """Whether one of the conflict's settings is a default, because what was set in its place is refused."""
+    return any(bad.startswith(key) or key.startswith(f"{bad}.") for bad in bad_keys for key in conflict.keys)
 
 
 def _read_tree(path: Path, problems: _Problems) -> Tree:

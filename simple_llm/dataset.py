@@ -120,14 +120,13 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
     return manifest
 
 
-def read_dataset(config: DataConfig) -> tuple[Problems, DatasetManifest]:
-    """Read all rows of a dataset that is as its manifest says.
+def read_problems(config: DataConfig) -> Problems:
+    """Read all rows of a file that `read_manifest` has found to be this config's.
 
     Raises:
-        ArtefactError: see `read_manifest`.
+        ValueError: naming the first row that is not a sum.
     """
-    manifest = read_manifest(config)
-    return concatenate(list(_parse_blocks(config))), manifest
+    return concatenate(list(_parse_blocks(config)))
 
 
 def _parse_blocks(config: DataConfig) -> Iterator[Problems]:

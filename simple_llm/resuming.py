@@ -13,7 +13,7 @@ from simple_llm.checkpoint import (
     TrainingState,
 )
 from simple_llm.config import DataConfig, TrainConfig, weight_settings
-from simple_llm.dataset import read_manifest as read_dataset_manifest
+from simple_llm.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_tokenizer, MODEL_FILES, tokenizer_sha256
@@ -56,19 +56,22 @@ class Run:
         return str(found[0]) if found else "none yet"
 
 
-def prepare_run(data: DataConfig, train: TrainConfig, resume: Path | None, fresh: bool) -> Run:
+def prepare_run(
+    data: DataConfig, train: TrainConfig, dataset: DatasetManifest, resume: Path | None, fresh: bool
+) -> Run:
     """Look at the model folder and decide how training starts.
 
     Args:
+        dataset: of the sequences file, verified.
         resume: go on with this very checkpoint.
         fresh: delete what a former run left.
 
     Raises:
         UsageError: the folder holds a run with other settings; names them.
-        ArtefactError: data or tokenizer missing or wrong, or no checkpoint can be used.
+        ArtefactError: the tokenizer is missing or wrong, or no checkpoint can be used.
     """
     folder = train.paths.model
-    settings = {**weight_settings(data, train), **_inputs(data, folder)}
+    settings = {**weight_settings(data, train), **_inputs(data, dataset, folder)}
     run = Run(folder, settings)
     if fresh:
         _remove_run(folder)
@@ -90,9 +93,8 @@ def prepare_run(data: DataConfig, train: TrainConfig, resume: Path | None, fresh
     return Run(folder, settings, checkpoint, manifest["step"], messages=(*rejected, f"going on from {checkpoint}"))
 
 
-def _inputs(data: DataConfig, folder: Path) -> dict[str, object]:
+def _inputs(data: DataConfig, dataset: DatasetManifest, folder: Path) -> dict[str, object]:
     """Hashes of dataset and tokenizer, after checking that the tokenizer writes numbers as the dataset does."""
-    dataset = read_dataset_manifest(data)
     tokenizer = load_tokenizer(folder)
     for name, there, here in (
         ("numbers.base", tokenizer.base, data.numbers.base),

@@ -168,8 +168,7 @@ def draw_unique(
         OutOfProblemsError: the range has fewer such pairs than were asked for.
     """
     num_wanted = sum(asked.values())
-    share = (split.train, split.validation, 1 - split.train - split.validation)
-    num_expected = (sampler.maximum - sampler.minimum + 1) ** 2 * sum(share[side] for side in sides)
+    num_expected = (sampler.maximum - sampler.minimum + 1) ** 2 * side_share(split, sides)
     uniform = None
     if num_expected < 4 * num_wanted + 1000:
         # A good part of all pairs is wanted: list them, so that their number is known and the last are found.
@@ -187,6 +186,12 @@ def draw_unique(
         drawn["uniform"] = pool.take(uniform, num_missing)
     assert sum(drawn.values()) == num_wanted, f"drew {drawn} where {num_wanted} problems were known to exist"
     return Draw(pool.shuffled(), asked, {name: drawn[name] for name in asked})
+
+
+def side_share(split: Split, sides: tuple[int, ...]) -> float:
+    """Share of all pairs that is on some sides of the split, as configured."""
+    shares = (split.train, split.validation, 1 - split.train - split.validation)
+    return sum(shares[side] for side in sides)
 
 
 def problems_on_sides(problems: Problems, split: Split, sides: tuple[int, ...]) -> Problems:
@@ -210,11 +215,9 @@ class _Pool:
 
     def draw(self, stratum: Stratum, count: int, rng: np.random.Generator) -> int:
         """Add up to `count` new problems of a stratum; return how many there were before it ran out."""
-        missing, yielded = count, 0.5
+        missing, yielded = count, side_share(self.split, self.sides)  # at first all candidates are taken for new
         while missing and yielded >= _RUNS_OUT_BELOW:
             num_candidates = int(min(1.05 * missing / yielded, 8 * count)) + 256
-            if missing == count:  # the first round is small, to learn how many candidates are any good
-                num_candidates = min(num_candidates, _CHUNK)
             chunks = [
                 problems_on_sides(stratum(rng, min(_CHUNK, num_candidates - first)), self.split, self.sides)
                 for first in range(0, num_candidates, _CHUNK)
@@ -228,10 +231,9 @@ class _Pool:
         """Keep the first `most` candidates that are new; return how many there were."""
         keys = np.concatenate([self.keys, ordered_keys(candidates, 64 - self.index_bits)])
         sorted_keys, index = self._sort(keys)
-        is_first = np.ones(len(keys), bool)
-        np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=is_first[1:])
-        new = np.sort(index[is_first])
-        new = new[np.searchsorted(new, len(self.keys)) :][:most]
+        is_new = index >= len(self.keys)
+        is_new[1:] &= sorted_keys[1:] != sorted_keys[:-1]  # of equal ones the first counts
+        new = np.sort(index[is_new])[:most]
         self.keys = np.concatenate([self.keys, keys[new]])
         self.parts.append(candidates[new - (len(keys) - len(candidates))])
         return len(new)
@@ -244,4 +246,4 @@ class _Pool:
         """Sort keys, equal ones in the order they came: the sorted keys and the index of each."""
         bits = np.uint64(self.index_bits)
         words = np.sort((keys << bits) | np.arange(len(keys), dtype=np.uint64))
-        return words >> bits, (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+        return words >> bits, (words & ((np.uint64(1) << bits) - np.uint64(1))).view(np.int64)

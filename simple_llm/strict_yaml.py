@@ -72,6 +72,17 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_t
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_text)  # 2024-01-01 is a word
 
 
+class _StrictDumper(yaml.SafeDumper):
+    """SafeDumper that also quotes the words which are none to _StrictLoader."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        is_surprise = text == "None" or _EXPONENT_FLOAT.fullmatch(text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if is_surprise else None)
+
+
+_StrictDumper.add_representer(str, _StrictDumper.represent_text)
+
+
 def _line(marked: yaml.Node | yaml.Event) -> str:
     return f"line {marked.start_mark.line + 1}: " if marked.start_mark else ""
 
@@ -92,3 +103,8 @@ def parse_yaml(text: str) -> object:
         raise StrictYamlError(str(error).splitlines()[0]) from error
     except RecursionError:
         raise StrictYamlError("nested too deeply") from None
+
+
+def format_yaml(tree: object) -> str:
+    """Write a tree as YAML that `parse_yaml` reads back to an equal one."""
+    return yaml.dump(tree, Dumper=_StrictDumper, sort_keys=False, width=100)
