@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from simple_llm.device import resolve_device
 from simple_llm.errors import GateError, Interrupted, UsageError
-from simple_llm.evaluation import evaluate_sample, Evaluation, held_out_sample, held_out_strata
+from simple_llm.evaluation import evaluate_sample, Evaluation, held_out_sample, held_out_strata, STRATA
 from simple_llm.hub import fetch_model
 from simple_llm.model_folder import load_model, LoadedModel, write_report
 from simple_llm.sampling import Sampler
@@ -102,7 +102,6 @@ def run_evaluation(loaded: LoadedModel, sampler: Sampler, num_samples: int, seed
 
 def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluation]) -> dict[str, object]:
     """What evaluation.json holds; totals are sums over the runs."""
-    first = evaluations[0]
     correct = sum(one.score.num_correct for one in evaluations)
     return {
         "correct": correct,
@@ -122,8 +121,7 @@ def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluat
             "total": sum(one.score.num_total for one in evaluations),
         },
         "runs": [one.summary() for one in evaluations],
-        "by_operand_length": first.table(first.by_length),
-        "by_longest_carry_chain": first.table(first.by_carry_chain),
+        **evaluations[0].tables,
         "failures": [failure for one in evaluations for failure in one.failures],
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -142,10 +140,10 @@ def print_report(report: dict, evaluations: list[Evaluation], path: Path) -> Non
         counts = [one.score.num_correct for one in evaluations]
         print(f"{len(counts)} runs: {min(counts):,} to {max(counts):,}, median {statistics.median(counts):,.0f}")
     print(f"a+b and b+a agree on {report['commutes']['agree']:,} / {report['commutes']['total']:,}")
-    for title, key in (("operand length", "by_operand_length"), ("carry chain", "by_longest_carry_chain")):
-        print(f"\n{title:>14}  {'exact':>17}  of these in the sample")
+    for key in STRATA:
+        print(f"\n{key.replace('_', ' '):>24}  {'exact':>17}  of these in the sample")
         for row in report[key]:
-            print(f"{row['stratum']:>14}  {row['correct']:>7,} / {row['total']:>7,}  {row['sampled']:>7,}")
+            print(f"{row['stratum']:>24}  {row['correct']:>7,} / {row['total']:>7,}  {row['sampled']:>7,}")
     failures = report["failures"]
     if failures:
         print(

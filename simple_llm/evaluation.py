@@ -19,6 +19,12 @@ from simple_llm.problems import concatenate, longest_carry_chain, ordered_keys, 
 from simple_llm.sampling import draw_unique, OutOfProblemsError, problems_on_sides, Sampler
 from simple_llm.scoring import by_stratum, logit_margins, Score
 
+# A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.
+STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
+    "by_operand_length": lambda problems: np.maximum(problems.x_length, problems.y_length),
+    "by_second_operand_length": lambda problems: problems.y_length,
+    "by_longest_carry_chain": longest_carry_chain,
+}
 STRATUM_SIZE = 200  # problems that each length and each carry chain is topped up to
 _CANDIDATES = 2**17  # drawn to find them
 
@@ -29,9 +35,7 @@ class Evaluation:
 
     Attributes:
         score: over the sample alone.
-        by_length, by_carry_chain: over sample and added problems; keys are digits of the longer operand and
-            places of the longest carry chain.
-        sampled_by_length, sampled_by_carry_chain: how many of those are of the sample.
+        tables: for each of STRATA its rows, over sample and added problems: stratum, correct, total, sampled.
         num_commuting: problems on which a+b and b+a get the same answer.
         failures: every wrong problem of the sample.
     """
@@ -41,10 +45,7 @@ class Evaluation:
     score: Score
     min_logit_margin: float
     num_commuting: int
-    by_length: dict[int, Score]
-    by_carry_chain: dict[int, Score]
-    sampled_by_length: dict[int, Score]
-    sampled_by_carry_chain: dict[int, Score]
+    tables: dict[str, list[dict[str, int]]]
     failures: list[dict[str, str]]
     seconds: float
 
@@ -58,19 +59,6 @@ class Evaluation:
             "min_logit_margin": self.min_logit_margin,
             "seconds": round(self.seconds, 2),
         }
-
-    def table(self, scores: dict[int, Score]) -> list[dict[str, int]]:
-        """A table of evaluation.json, a row a stratum."""
-        sampled = self.sampled_by_length if scores is self.by_length else self.sampled_by_carry_chain
-        return [
-            {
-                "stratum": stratum,
-                "correct": score.num_correct,
-                "total": score.num_total,
-                "sampled": sampled.get(stratum, Score()).num_total,
-            }
-            for stratum, score in scores.items()
-        ]
 
 
 def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int) -> Problems:
@@ -97,17 +85,13 @@ def held_out_strata(sampler: Sampler, split: Split, sample: Problems, seed: int)
     first = np.sort(first)
     candidates = candidates[first[~np.isin(keys[first], ordered_keys(sample, 64))]]
     is_chosen = np.zeros(len(candidates), bool)
-    for stratum_of in (operand_length, longest_carry_chain):
+    for stratum_of in STRATA.values():
         present, strata = stratum_of(sample), stratum_of(candidates)
         for value in np.unique(strata):
-            num_missing = STRATUM_SIZE - int((present == value).sum())
-            is_chosen[np.flatnonzero(strata == value)[: max(0, num_missing)]] = True
+            num_missing = STRATUM_SIZE - int((present == value).sum() + (strata[is_chosen] == value).sum())
+            left = np.flatnonzero((strata == value) & ~is_chosen)
+            is_chosen[left[: max(0, num_missing)]] = True
     return candidates[is_chosen]
-
-
-def operand_length(problems: Problems) -> NDArray[np.int64]:
-    """Digits of the longer operand: (N,)."""
-    return np.maximum(problems.x_length, problems.y_length)
 
 
 def evaluate_sample(
@@ -139,13 +123,25 @@ def evaluate_sample(
         score=Score(int(is_correct.sum()), len(sample)),
         min_logit_margin=float(logit_margins(answers.logits, right, vocabulary.pad_id).min()),
         num_commuting=int((decode(sample.swapped).tokens == answers.tokens).all(1).sum()),
-        by_length=by_stratum(all_correct, operand_length(everything)),
-        by_carry_chain=by_stratum(all_correct, longest_carry_chain(everything)),
-        sampled_by_length=by_stratum(is_correct, operand_length(sample)),
-        sampled_by_carry_chain=by_stratum(is_correct, longest_carry_chain(sample)),
+        tables={
+            name: _table(by_stratum(all_correct, stratum_of(everything)), by_stratum(is_correct, stratum_of(sample)))
+            for name, stratum_of in STRATA.items()
+        },
         failures=_failures(sample[~is_correct], answers.tokens[torch.from_numpy(~is_correct)], vocabulary, loaded),
         seconds=time.monotonic() - started,
     )
+
+
+def _table(scores: dict[int, Score], sampled: dict[int, Score]) -> list[dict[str, int]]:
+    return [
+        {
+            "stratum": stratum,
+            "correct": score.num_correct,
+            "total": score.num_total,
+            "sampled": sampled.get(stratum, Score()).num_total,
+        }
+        for stratum, score in scores.items()
+    ]
 
 
 def _padded(tokens: torch.Tensor, num_tokens: int, pad_id: int) -> torch.Tensor:
