@@ -204,7 +204,7 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
                 save_checkpoint(
                     run.checkpoints, model, learner.optimizers, state, run.settings, config.keep_checkpoints
                 )
-            if stop and not is_last:
+            if stop:
                 raise Interrupted(f"stopped at step {step}; started again, it goes on there", stop.signal_number)
             if is_last:
                 break

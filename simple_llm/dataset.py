@@ -102,9 +102,9 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
         raise ArtefactError(f"{missing} not found; run `python3 data_generator.py` first")
     try:
         manifest = DatasetManifest(**json.loads(manifest_path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        differences = list(_differences(manifest.config, expected_config(config)))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ArtefactError(f"{manifest_path} is damaged ({error}); run `python3 data_generator.py --force`") from error
-    differences = list(_differences(manifest.config, expected_config(config)))
     if manifest.generator_version != GENERATOR_VERSION:
         differences.append(f"generator version: {manifest.generator_version} there, {GENERATOR_VERSION} here")
     if differences:
@@ -115,7 +115,7 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
     size = path.stat().st_size
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if size != manifest.bytes or sha256 != manifest.sha256:
+    if (manifest.rows, manifest.bytes, manifest.sha256) != (config.storage.num_sequences, size, sha256):
         raise ArtefactError(f"{path} is damaged: {_first_damage(config, manifest)}; run `python3 data_generator.py`")
     return manifest
 
@@ -152,7 +152,7 @@ def _first_damage(config: DataConfig, manifest: DatasetManifest) -> str:
     except ValueError as error:
         return str(error)
     if num_rows != manifest.rows:
-        return f"{num_rows:,} rows where its manifest says {manifest.rows:,}"
+        return f"{num_rows:,} rows where its manifest says {manifest.rows}"
     return "its rows are sums, but its sha256 is not the manifest's"
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError, HubError, UsageError
@@ -66,7 +66,7 @@ def require_token() -> None:
         if error.response is not None and error.response.status_code == 401:
             raise UsageError("the Hub does not accept the token; set HF_TOKEN or run `hf auth login`") from None
         raise HubError(f"the Hub cannot be asked about the token: {_reason(error)}") from None
-    except OSError as error:
+    except (HTTPError, OSError) as error:
         raise HubError(f"the Hub cannot be reached: {_reason(error)}") from None
 
 
@@ -84,7 +84,7 @@ def push_folder(folder: Path, repo_id: str, private: bool, message: str) -> str:
             allow_patterns=list(UPLOADED_FILES),
             commit_message=message,
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise HubError(
             f"the upload to {repo_id} failed: {_reason(error)}; the model in {folder} is intact, "
             f"`hf upload {repo_id} {folder} --exclude 'checkpoints/*'` tries again"
@@ -104,7 +104,7 @@ def fetch_model(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(UPLOADED_FILES)))
     except RepositoryNotFoundError:
         raise ArtefactError(f"{name} is neither a folder nor a repository of the Hub") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise HubError(f"{name} is no folder here, and the Hub cannot be asked for it: {_reason(error)}") from None
 
 

@@ -1,4 +1,4 @@
-"""A folder's manifest: the size and sha256 of its files, so that nothing corrupt or torn is ever used."""
+"""A folder's manifest: the size and sha256 of its files and of itself, so that nothing corrupt or torn is used."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from simple_llm.atomic import replace_file
 from simple_llm.errors import ArtefactError
 
 MANIFEST = "manifest.json"
+SELF = "manifest_sha256"  # of everything else in it
 
 
 def sha256_of(path: Path) -> str:
@@ -35,8 +36,13 @@ def versions() -> dict[str, str]:
 def write_manifest(folder: Path, file_names: list[str], facts: dict[str, object]) -> None:
     """Write manifest.json over files that are on the disk already; written last, it makes the folder valid."""
     files = {name: {"bytes": os.path.getsize(folder / name), "sha256": sha256_of(folder / name)} for name in file_names}
+    manifest = {**facts, "versions": versions(), "files": files}
     with replace_file(folder / MANIFEST) as file:
-        file.write((json.dumps({**facts, "versions": versions(), "files": files}, indent=2) + "\n").encode())
+        file.write((json.dumps({**manifest, SELF: _sha256_of_content(manifest)}, indent=2) + "\n").encode())
+
+
+def _sha256_of_content(manifest: dict) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict:
@@ -48,11 +54,14 @@ def read_manifest(folder: Path) -> dict:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
+        claimed = manifest.pop(SELF)
         files = {str(name): (facts["bytes"], facts["sha256"]) for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         raise ArtefactError(f"{path} not found") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{path} is damaged: {error!r}") from error
+    if claimed != _sha256_of_content(manifest):
+        raise ArtefactError(f"{path} is damaged: its sha256 is not its own {SELF}")
     for name, (size, sha256) in files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():

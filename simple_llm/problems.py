@@ -172,24 +172,29 @@ def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
         (N,) TRAIN, VALIDATION or TEST.
     """
     x, y = _hash_numbers(problems.x, problems.base), _hash_numbers(problems.y, problems.base)  # (N,) each
-    seed = np.uint64(split.seed)
-    key = _mix(np.minimum(x, y) ^ _mix(seed + _GOLDEN)) + np.maximum(x, y)
+    seed = np.uint64((split.seed + int(_GOLDEN)) % 2**64)
+    key = _mix(np.minimum(x, y) ^ _mix(seed)) + np.maximum(x, y)
     fraction = (_mix(key) >> np.uint64(11)).astype(np.float64) * 2.0**-53  # uniform in [0, 1)
     return (fraction >= split.train).astype(np.int8) + (fraction >= split.train + split.validation)
 
 
-def ordered_keys(problems: Problems, num_bits: int) -> NDArray[np.uint64]:
+def ordered_keys(problems: Problems, num_bits: int, operands: range | None = None) -> NDArray[np.uint64]:
     """Give each ordered pair a scrambled key below 2^num_bits, to find repeated rows and to shuffle. Returns (N,).
 
-    Where all pairs of this width fit in `num_bits`, different pairs have different keys. Wider operands get a
-    hash: what two pairs with one key cost is a row that has to be drawn again.
+    Where all pairs of operands fit in `num_bits`, different pairs have different keys. Others get a hash: what
+    two pairs with one key cost is a row that has to be drawn again.
+
+    Args:
+        operands: where all of them lie; by default anywhere in the width of the arrays.
     """
-    width = problems.x.shape[0]
-    if problems.base ** (2 * width) > 2**num_bits:
+    operands = operands or range(problems.base ** problems.x.shape[0])
+    num_operands = operands.stop - operands.start
+    if num_operands**2 > 2**num_bits:
         hashes = _hash_numbers(problems.x, problems.base) * _GOLDEN ^ _hash_numbers(problems.y, problems.base)
         return _mix(hashes) >> np.uint64(64 - num_bits)
-    key = _value_modulo_two_to_the_64(problems.x, problems.base) * np.uint64(problems.base**width)
-    key += _value_modulo_two_to_the_64(problems.y, problems.base) + _GOLDEN  # or 0 + 0 would always come first
+    first = np.uint64(operands.start % 2**64)
+    key = (_value_modulo_two_to_the_64(problems.x, problems.base) - first) * np.uint64(num_operands)
+    key += _value_modulo_two_to_the_64(problems.y, problems.base) - first + _GOLDEN  # or 0 + 0 would always come first
     below, half = np.uint64(2**num_bits - 1), np.uint64((num_bits + 1) // 2)
     for _ in range(2):  # an odd factor and a shift by half the bits: both one to one below 2^num_bits
         key = (key * _GOLDEN) & below
@@ -284,7 +289,7 @@ class RowFormat:
         if separators.size != 3 * num_rows or not is_row_end[separators[2::3]].all() or not is_row_end[-1:].all():
             raise ValueError(self._first_bad_row(content, width, first_row))
         ends = separators.reshape(num_rows, 3)  # one past each number's last character
-        starts = np.concatenate([[0], separators[:-1] + 1]).reshape(num_rows, 3)
+        starts = np.concatenate([[0], separators + 1])[:-1].reshape(num_rows, 3)
         digit_of = np.full(256, 255, np.uint8)
         digit_of[np.frombuffer(DIGIT_ALPHABET[: self.base].encode(), np.uint8)] = np.arange(self.base)
         values = digit_of[text]
@@ -310,15 +315,13 @@ class RowFormat:
 
     def _first_bad_row(self, content: bytes, width: int, first_row: int) -> str:
         """Find the row that `parse` refused, one row at a time."""
-        rows = content.split(self.row_delimiter.encode())
-        if rows[-1] == b"":
-            rows.pop()
-        elif self._row_error(rows[-1], width) is None:
-            return f"row {first_row + len(rows) - 1}: ends in the middle, {_show(rows[-1])}"
+        *rows, rest = content.split(self.row_delimiter.encode())
         for number, row in enumerate(rows, first_row):
             if error := self._row_error(row, width):
                 return f"row {number}: {error}, found {_show(row)}"
-        raise AssertionError("a refused block of rows has no bad row")
+        assert rest, "a refused block of rows has no bad row"
+        error = self._row_error(rest, width) or "ends in the middle"
+        return f"row {first_row + len(rows)}: {error}, found {_show(rest)}"
 
     def _row_error(self, row: bytes, width: int) -> str | None:
         fields = row.split(self.column_delimiter.encode())

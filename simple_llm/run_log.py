@@ -10,10 +10,18 @@ CURVE = "training_curve.png"
 
 
 class RunLog:
-    """Appends to metrics.jsonl; a resumed run drops the lines past its step, so each step stands there once."""
+    """Appends to metrics.jsonl; a resumed run drops what it will do again, so each step stands there once.
+
+    Args:
+        start_step: of a checkpoint, which was evaluated before it was saved; its training step comes after.
+    """
 
     def __init__(self, path: Path, start_step: int) -> None:
-        kept = [line for line in read_metrics(path) if line["step"] < start_step]
+        kept = [
+            line
+            for line in read_metrics(path)
+            if line["step"] < start_step or (line["step"] == start_step > 0 and "num_correct" in line)
+        ]
         with replace_file(path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = path.open("a", buffering=1)

@@ -15,7 +15,7 @@ from simple_llm.config import digit_count, Numbers, Split
 from simple_llm.problems import add, concatenate, Digits, from_integers, ordered_keys, Problems, split_sides
 
 _CHUNK = 2**16  # candidates drawn at a time: small enough to stay in the processor's cache
-_RUNS_OUT_BELOW = 1 / 256  # of a round's candidates: a stratum with fewer new problems has run out
+_RUNS_OUT_BELOW = 1 / 256  # of a round's candidates on the right sides: with fewer new ones a stratum has run out
 
 Stratum = Callable[[np.random.Generator, int], Problems]
 
@@ -177,13 +177,12 @@ def draw_unique(
             raise OutOfProblemsError(len(listed))
         uniform = listed[rng.permutation(len(listed))]
 
-    pool = _Pool(split, sides, num_wanted)
+    pool = _Pool(sampler, split, sides, num_wanted)
     drawn = {name: pool.draw(sampler.strata[name], count, rng) for name, count in asked.items() if name != "uniform"}
     num_missing = num_wanted - sum(drawn.values())
-    if uniform is None:
-        drawn["uniform"] = pool.draw(sampler.uniform, num_missing, rng)
-    else:
-        drawn["uniform"] = pool.take(uniform, num_missing)
+    drawn["uniform"] = 0 if uniform is None else pool.take(uniform, num_missing)
+    while uniform is None and drawn["uniform"] < num_missing:  # a draw may find few by chance, though there are many
+        drawn["uniform"] += pool.draw(sampler.uniform, num_missing - drawn["uniform"], rng)
     assert sum(drawn.values()) == num_wanted, f"drew {drawn} where {num_wanted} problems were known to exist"
     return Draw(pool.shuffled(), asked, {name: drawn[name] for name in asked})
 
@@ -207,17 +206,19 @@ class _Pool:
     times as fast as keys alone with a stable sort.
     """
 
-    def __init__(self, split: Split, sides: tuple[int, ...], num_wanted: int) -> None:
+    def __init__(self, sampler: Sampler, split: Split, sides: tuple[int, ...], num_wanted: int) -> None:
         self.split, self.sides = split, sides
+        self.operands = range(sampler.minimum, sampler.maximum + 1)
         self.parts: list[Problems] = []
-        self.index_bits = (10 * num_wanted + 1000).bit_length()
+        self.index_bits = (10 * num_wanted + 2000).bit_length()
         self.keys = np.zeros(0, np.uint64)  # of the problems in `parts`, in their order
 
     def draw(self, stratum: Stratum, count: int, rng: np.random.Generator) -> int:
         """Add up to `count` new problems of a stratum; return how many there were before it ran out."""
-        missing, yielded = count, side_share(self.split, self.sides)  # at first all candidates are taken for new
-        while missing and yielded >= _RUNS_OUT_BELOW:
-            num_candidates = int(min(1.05 * missing / yielded, 8 * count)) + 256
+        share = side_share(self.split, self.sides)
+        missing, yielded = count, share  # at first all candidates are taken for new
+        while missing and yielded >= _RUNS_OUT_BELOW * share:
+            num_candidates = int(min(1.05 * missing / yielded, 8 * count / share)) + 256
             chunks = [
                 problems_on_sides(stratum(rng, min(_CHUNK, num_candidates - first)), self.split, self.sides)
                 for first in range(0, num_candidates, _CHUNK)
@@ -229,7 +230,8 @@ class _Pool:
 
     def take(self, candidates: Problems, most: int) -> int:
         """Keep the first `most` candidates that are new; return how many there were."""
-        keys = np.concatenate([self.keys, ordered_keys(candidates, 64 - self.index_bits)])
+        keys = np.concatenate([self.keys, ordered_keys(candidates, 64 - self.index_bits, self.operands)])
+        assert len(keys) <= 2**self.index_bits, f"{len(keys)} indices do not fit in {self.index_bits} bits"
         sorted_keys, index = self._sort(keys)
         is_new = index >= len(self.keys)
         is_new[1:] &= sorted_keys[1:] != sorted_keys[:-1]  # of equal ones the first counts
