@@ -60,6 +60,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         converse(adder, arguments.trace)
         return
     if answer_lines(adder, lines, arguments):
+        sys.stdout.flush()  # while an error can still be told
         sys.exit(UsageError.exit_code)  # what is wrong with each was said where it stood
 
 

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from simple_llm.batches import BatchOrder, inputs_and_targets, position_offsets, prompt_targets, row_tokens
+from simple_llm.batches import BatchOrder, first_digit_targets, inputs_and_targets, position_offsets, row_tokens
 from simple_llm.checkpoint import save_checkpoint
 from simple_llm.config import DataConfig, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
@@ -48,6 +48,7 @@ from simple_llm.device import autocast, resolve_device, resolve_precision
 from simple_llm.errors import DivergedError, Interrupted
 from simple_llm.hub import model_card, push_folder, require_token
 from simple_llm.locking import exclusive
+from simple_llm.losses import training_loss
 from simple_llm.model_folder import build_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
@@ -64,8 +65,8 @@ class TrainingData:
     """Token tensors of both sides.
 
     Attributes:
-        inputs, targets: (N, T - k) training rows, see `inputs_and_targets`.
-        validation: the same for validation rows.
+        inputs, targets: (N, T - k) training rows, see `inputs_and_targets` and `first_digit_targets`.
+        validation: inputs and targets of validation rows, answers only.
     """
 
     inputs: Tensor
@@ -104,15 +105,14 @@ def main(options: command_line.PipelineOptions) -> None:
 
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary) -> TrainingData:
     """Tokenize the rows of both sides once."""
-    k = train.model.tokens_per_step
+    config, k = train.training, train.model.tokens_per_step
     side = split_sides(problems, data.split)
-    rows = row_tokens(problems[side == TRAIN], vocabulary)
-    inputs, targets = inputs_and_targets(rows, k, vocabulary.pad_id)
-    if train.training.prompt_targets:
-        beside = prompt_targets(problems[side == TRAIN], data.split, vocabulary, k)
-        targets = torch.where(targets == IGNORE_INDEX, beside, targets)
-    validation = row_tokens(problems[side == VALIDATION][: train.training.eval_problems], vocabulary)
-    return TrainingData(inputs, targets, inputs_and_targets(validation, k, vocabulary.pad_id))
+    training, validation = problems[side == TRAIN], problems[side == VALIDATION][: config.eval_problems]
+    inputs, targets = inputs_and_targets(row_tokens(training, vocabulary), k, vocabulary.pad_id)
+    if config.first_digit_targets and k == 2:
+        targets = torch.where(targets == IGNORE_INDEX, first_digit_targets(training, data.split, vocabulary), targets)
+    evaluated = inputs_and_targets(row_tokens(validation, vocabulary), k, vocabulary.pad_id)
+    return TrainingData(inputs, targets, evaluated)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +151,15 @@ class Learner:
     def accumulate_gradients(self, data: TrainingData, step: int) -> Tensor:
         """Add up the gradients of a step's batch, a slice at a time."""
         indices = BatchOrder(len(data.inputs), self.config.batch_size, self.config.seed).indices(step)  # (B,)
-        targets = data.targets[indices]
+        inputs, targets = data.inputs[indices], data.targets[indices]  # (B, T) each
         offsets = position_offsets(len(indices), self.model.config.max_position_offset, self.config.seed, step)
+        num_targets = (targets != IGNORE_INDEX).sum()
+        num_tokens = (inputs != self.model.config.pad_token_id).sum()
         total = torch.zeros((), device=self.model.device)
         for part in torch.arange(len(indices)).chunk(self.config.accumulation_steps):
-            batch = (data.inputs[indices[part]], targets[part], offsets[part])
+            batch = (tensor[part].to(self.model.device) for tensor in (inputs, targets, offsets))
             with autocast(self.model.device, self.dtype):
-                loss = summed_loss(self.model, *(tensor.to(self.model.device) for tensor in batch))
-            loss = loss / (targets != IGNORE_INDEX).sum()
+                loss = training_loss(self.model, *batch, num_targets, num_tokens, self.config.count_weight)
             loss.backward()
             total += loss.detach()
         return total
@@ -222,21 +223,6 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
     log.close()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
-
-
-def summed_loss(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of the cross entropies of all targets that are not hidden.
-
-    Args:
-        inputs, targets: (B, T).
-        offsets: (B, 1) added to the block positions of the digits.
-    """
-    positions = model.position_ids(inputs)  # (B, T)
-    positions = torch.where(positions > 0, positions + offsets, positions)
-    logits = model(input_ids=inputs, position_ids=positions, use_cache=False).logits  # (B, T, V)
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
-    )
 
 
 def evaluate(learner: Learner, validation: tuple[Tensor, Tensor]) -> Score:

@@ -115,33 +115,28 @@ def inputs_and_targets(rows: Rows, tokens_per_step: int, pad_id: int) -> tuple[T
     return rows.tokens[:, :-tokens_per_step].contiguous(), labels[:, tokens_per_step:].contiguous()
 
 
-def prompt_targets(problems: Problems, split: Split, vocabulary: Vocabulary, tokens_per_step: int) -> Tensor:
-    """Say what the tokens of the prompt learn to say: what they would have to, were the prompt to end there.
+def first_digit_targets(problems: Problems, split: Split, vocabulary: Vocabulary) -> Tensor:
+    """Say what the digits of the second operand learn to say with two tokens a step.
 
-    Within the first operand that is nothing, so the padding token. A digit of the second operand may be its
-    last, and with two tokens a step it then says the answer's first digit:
+    The model cannot see where a number will end, and the last digit of the second operand says the answer's first
+    digit. So every digit of it learns what it would have to say, were it the last:
 
         tokens     + 2 1 + 9 1 + 1 3 +      (12 + 19 = 31)
-        targets    P P P P 1 . . . . .      were 9 all of it: 12 + 9 = 21
+        targets    . . . . 1 . . . . .      were 9 all of it: 12 + 9 = 21
 
-    The model cannot see where a number will end, nor tell the last digit of a short second operand from the
-    first digit of the answer except by counting the delimiters before it. Answers alone teach it to count only
-    from the few rows with a short second operand, and it stays at chance on those; these targets teach it from
-    every row. A cut problem is used only where it is itself on the training side of the split.
+    Otherwise only the few rows with a short second operand would teach it. A problem that is cut short so is used
+    only where it is itself on the training side of the split.
 
     Returns:
-        (N, T - k) targets beside those of `inputs_and_targets`; IGNORE_INDEX where there is none.
+        (N, T - 2) targets beside those of `inputs_and_targets`, IGNORE_INDEX where there is none.
     """
-    tokens = row_tokens(problems, vocabulary).tokens  # (N, T)
-    column = torch.arange(tokens.size(1))  # (T,)
-    y_start = torch.from_numpy(problems.x_length)[:, None] + 2  # (N, 1) column of y's first digit
-    targets = torch.where(column < y_start, vocabulary.pad_id, IGNORE_INDEX).expand(tokens.shape).clone()
-    if tokens_per_step == 2:
-        first_digit = torch.tensor(vocabulary.digit_ids)[torch.from_numpy(problems.z[0]).long()]  # (N,)
-        for place, (cut, is_shorter) in enumerate(cut_second_operands(problems)):
-            row = torch.from_numpy(np.flatnonzero(is_shorter & (split_sides(cut, split) == TRAIN)))
-            targets[row, y_start[row, 0] + place] = first_digit[row]
-    return targets[:, :-tokens_per_step].contiguous()
+    targets = torch.full_like(row_tokens(problems, vocabulary).tokens, IGNORE_INDEX)  # (N, T)
+    y_start = torch.from_numpy(problems.x_length) + 2  # (N,) column of y's first digit
+    first_digit = torch.tensor(vocabulary.digit_ids)[torch.from_numpy(problems.z[0]).long()]  # (N,)
+    for place, (cut, is_shorter) in enumerate(cut_second_operands(problems)):
+        row = torch.from_numpy(np.flatnonzero(is_shorter & (split_sides(cut, split) == TRAIN)))
+        targets[row, y_start[row] + place] = first_digit[row]
+    return targets[:, :-2].contiguous()
 
 
 @dataclass(frozen=True)

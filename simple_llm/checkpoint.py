@@ -26,7 +26,7 @@ from simple_llm.manifest import read_manifest, write_manifest
 from simple_llm.scoring import Score
 
 _NAME = re.compile(r"step-(\d+)")
-_TEMPORARY_NAME = re.compile(r"\.tmp-step-\d+-\d+")
+_TEMPORARY_NAME = re.compile(r"\.tmp-(old-)?step-\d+-\d+")
 _FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
 
 
@@ -149,7 +149,7 @@ def remove_checkpoints(folder: Path, only_temporary: bool = False) -> None:
 
 def _remove(path: Path) -> None:
     """Delete a checkpoint in two steps, so that a half-deleted one never has a checkpoint's name."""
-    doomed = path.with_name(f".tmp-{path.name}-{os.getpid()}") if _NAME.fullmatch(path.name) else path
+    doomed = path.with_name(f".tmp-old-{path.name}-{os.getpid()}") if _NAME.fullmatch(path.name) else path
     if doomed != path:
         path.rename(doomed)
     if doomed.is_symlink():

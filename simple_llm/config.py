@@ -33,9 +33,9 @@ class Numbers(Section):
 class Sampling(Section):
     """Share of the rows drawn from each stratum; the shares add up to 1."""
 
-    uniform: float = Field(0.6, ge=0, le=1)
-    lengths: float = Field(0.2, ge=0, le=1)
-    carries: float = Field(0.2, ge=0, le=1)
+    uniform: float = Field(0.4, ge=0, le=1)
+    lengths: float = Field(0.3, ge=0, le=1)
+    carries: float = Field(0.3, ge=0, le=1)
 
 
 class Split(Section):
@@ -115,14 +115,15 @@ class Training(Section):
 
     batch_size: int = Field(128, ge=1, le=10**7)
     accumulation_steps: int = Field(1, ge=1, le=10_000)
-    max_steps: int = Field(900, ge=1, le=10**9)
+    max_steps: int = Field(1000, ge=1, le=10**9)
     warmup_steps: int = Field(20, ge=0, le=10**9)
     learning_rate: float = Field(3e-3, gt=0, le=10)
     muon_learning_rate: float = Field(0.02, gt=0, le=10)
     muon_momentum: float = Field(0.95, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
-    prompt_targets: bool = True
+    first_digit_targets: bool = True
+    count_weight: float = Field(1.0, ge=0, le=1000)
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
     stop_after_exact: int | None = Field(None, ge=1)

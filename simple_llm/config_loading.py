@@ -71,24 +71,24 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
         config, errors = _validate(model, tree)
         for key, message in errors:
             bad_keys.add(key)
-            problems.add(COMMAND_LINE if key in overridden else str(path), f"{key}: {message}")
+            is_overridden = not overridden.isdisjoint({key, key.partition(".")[0]})
+            problems.add(COMMAND_LINE if is_overridden else str(path), f"{key}: {message}")
         configs.append(config)
     data, train = configs
 
     for conflict in conflicts(data, train):
-        if not _blames_a_default(conflict, bad_keys):
+        if not _concerns(conflict, bad_keys):  # else it would blame a default
             key = conflict.keys[0]
             owner = data_path if key.split(".")[0] in DataConfig.model_fields else train_path
-            is_overridden = any(written.startswith(conflict.keys) for written in overridden)
-            place = COMMAND_LINE if is_overridden else str(owner)
+            place = COMMAND_LINE if _concerns(conflict, overridden) else str(owner)
             problems.add(place, f"{key}: {conflict.message}")
     problems.raise_if_any()
     return data, train
 
 
-def _blames_a_default(conflict: Conflict, bad_keys: set[str]) -> bool:
-    """Whether one of the conflict's settings is a default, because what was set in its place is refused."""
-    return any(bad.startswith(key) or key.startswith(f"{bad}.") for bad in bad_keys for key in conflict.keys)
+def _concerns(conflict: Conflict, keys: set[str]) -> bool:
+    """Whether one of the keys is one of the conflict's, or the section of one."""
+    return any(key.startswith(own) or own.startswith(f"{key}.") for key in keys for own in conflict.keys)
 
 
 def _read_tree(path: Path, problems: _Problems) -> Tree:

@@ -58,6 +58,8 @@ def read_manifest(folder: Path) -> dict:
         files = {str(name): (facts["bytes"], facts["sha256"]) for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         raise ArtefactError(f"{path} not found") from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{path} is damaged: {error!r}") from error
     if claimed != _sha256_of_content(manifest):

@@ -80,7 +80,7 @@ def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
     try:
         tokenizer = SimpleLLMTokenizer.from_pretrained(folder)
         tokenizer.digit_ids, tokenizer.reversed  # noqa: B018 - both must be there
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ArtefactError(f"the tokenizer in {folder} is damaged ({error}); run `python3 tokenizer.py`") from error
     return tokenizer
 

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The default pipeline for several seeds, each from nothing: data, tokenizer, training, 10,000 held-out problems.
+#
+#     bash runs/default_seeds.sh [FOLDER] [SEED ...]        default: ../simple-llm-data/seeds 0 1 2
+#
+# The seed draws the data, the weights, the order of the batches and the held-out sample. Prints one line a seed:
+# counts, and wall and CPU seconds of everything together.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-../simple-llm-data/seeds}
+seeds=("${@:2}")
+[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
+python=${PYTHON:-.venv/bin/python}
+TIMEFORMAT="    %R seconds of wall time, %U of CPU time"
+
+for seed in "${seeds[@]}"; do
+    model="$folder/seed-$seed"
+    settings=("seed=$seed" "training.seed=$seed" "storage.path=$model/sequences.txt" "paths.model=$model")
+    echo "seed $seed"
+    time {
+        $python data_generator.py "${settings[@]}"
+        $python tokenizer.py "${settings[@]}" | head -1
+        $python trainer.py "${settings[@]}"
+        $python evaluate.py --model "$model" --seed "$seed"
+    }
+done

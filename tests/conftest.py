@@ -1,0 +1,79 @@
+"""What several test files share: a vocabulary, a trained model, a finished run, scripts called in this process."""
+
+import runpy
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Called:
+    """How a script ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def vocabulary():
+    from tests.tiny_models import make_vocabulary
+
+    return make_vocabulary()
+
+
+@pytest.fixture
+def call_script(monkeypatch, capsys) -> Iterator[Callable[..., Called]]:
+    """Run a script as `python3 NAME ...` would, but in this process: no seconds of imports, and it can be patched.
+
+        call_script("trainer.py", "--fresh", cwd=folder).exit_code
+
+    It has one thread, like a script in its own process, so that both make the same weights.
+    """
+    import torch
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def call(name: str, *arguments: str, cwd: Path) -> Called:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", [name, *arguments])
+            try:
+                runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+                exit_code = 0
+            except SystemExit as error:
+                exit_code = error.code or 0
+        return Called(exit_code, *capsys.readouterr())
+
+    yield call
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A model that adds two-digit numbers, and one that half does; made once, in half a minute."""
+    from tests.trained_model import train_small_model
+
+    return train_small_model()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The whole pipeline, each script in its own process, on a tiny config: the folder it ran in, only to be read."""
+    from tests.finished_run import run_pipeline
+
+    return run_pipeline(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def run_folder(finished_run, tmp_path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(finished_run.folder, tmp_path / "run"))

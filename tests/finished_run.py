@@ -1,0 +1,68 @@
+"""The whole pipeline on a config that trains in a second, with everything that makes resuming hard turned on."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.hub_server import HubServer
+from tests.pipeline import run_script, write_configs
+
+DATA = {
+    "numbers": {"max": 255, "base": 16},
+    "storage": {"path": "sequences.txt", "num_sequences": 1000},
+}
+# Dropout and offsets draw random numbers, two slices a batch, 800 training rows in batches of 112: the seam of the
+# first epoch lies in step 7.
+TRAIN = {
+    "paths": {"model": "model"},
+    "model": {
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 16,
+        "n_positions": 8,
+        "dropout": 0.1,
+        "max_position_offset": 2,
+    },
+    "training": {
+        "batch_size": 112,
+        "accumulation_steps": 2,
+        "max_steps": 12,
+        "warmup_steps": 2,
+        "eval_every": 4,
+        "save_every": 4,
+        "eval_problems": 50,
+        "precision": "fp32",
+        "device": "cpu",
+    },
+}
+SCRIPTS = (
+    ("data_generator.py",),
+    ("tokenizer.py",),
+    ("trainer.py", "--json"),
+    ("evaluate.py", "--samples", "100", "--json"),
+    ("inference.py", "12+34", "0 + 255"),
+)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What the pipeline left.
+
+    Attributes:
+        folder: it ran in; the model is in folder / "model".
+        done: by script.
+        requests: that anything made to the Hub or to anywhere else.
+    """
+
+    folder: Path
+    done: dict[str, subprocess.CompletedProcess]
+    requests: list[str]
+
+
+def run_pipeline(folder: Path) -> FinishedRun:
+    """Run all scripts, a token in their environment and a listening Hub at hand."""
+    write_configs(folder, DATA, TRAIN)
+    with HubServer() as hub:
+        environment = hub.environment(folder.parent / "home-of-finished-run")
+        done = {name: run_script(name, *options, cwd=folder, **environment) for name, *options in SCRIPTS}
+    return FinishedRun(folder, done, hub.requests)

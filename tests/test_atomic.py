@@ -1,0 +1,50 @@
+import os
+
+import pytest
+
+from simple_llm.atomic import replace_file
+
+
+def test_a_file_gets_its_name_with_all_its_content(tmp_path):
+    path = tmp_path / "new folder" / "file.bin"
+    with replace_file(path) as file:
+        file.write(b"first ")
+        assert not path.exists()
+        file.write(b"second")
+    assert path.read_bytes() == b"first second"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), replace_file(path) as file:
+        file.write(b"half of the n")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("refused", ["os.fsync", "pathlib.Path.replace"])
+def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, refused):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(refused, refuse)
+    with pytest.raises(OSError, match="No space left"), replace_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_the_content_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
+    path, events = tmp_path / "file.bin", []
+    real_fsync = os.fsync
+    monkeypatch.setattr("os.fsync", lambda file: (events.append(path.exists()), real_fsync(file)))
+    with replace_file(path) as file:
+        file.write(b"new")
+    assert events == [False, True]  # the file, then the folder that names it

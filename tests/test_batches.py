@@ -1,0 +1,172 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from simple_llm.batches import (
+    answer_tokens,
+    BatchOrder,
+    first_digit_targets,
+    inputs_and_targets,
+    pad_left,
+    position_offsets,
+    prompt_tokens,
+    row_tokens,
+)
+from simple_llm.config import Split
+from simple_llm.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.problems import split_sides, TRAIN
+from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of
+
+HIDDEN = IGNORE_INDEX
+WRITINGS = list(itertools.product([10, 16], [True, False]))  # base, least significant digit first
+
+
+def show(tokens: torch.Tensor, vocabulary) -> str:
+    """Write token IDs as the design does: digits, +, P for padding, . for a hidden target."""
+    characters = {vocabulary.delimiter_id: "+", vocabulary.pad_id: "P", HIDDEN: "."}
+    characters |= {token: "0123456789ABCDEF"[digit] for digit, token in enumerate(vocabulary.digit_ids)}
+    return "".join(characters[token] for token in tokens.tolist())
+
+
+def written(value: int, base: int, is_reversed: bool) -> str:
+    digits = "".join("0123456789ABCDEF"[digit] for digit in make_digits(value, base))
+    return digits if is_reversed else digits[::-1]
+
+
+# ---- Rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
+def test_rows_are_the_numbers_between_delimiters_for_all_pairs_to_30(base, is_reversed):
+    problems, vocabulary = all_pairs(30, base), make_vocabulary(base, is_reversed)
+    rows, prompts = row_tokens(problems, vocabulary), prompt_tokens(problems, vocabulary)
+    answers = answer_tokens(problems, vocabulary)
+    pairs = list(itertools.product(range(31), repeat=2))
+    assert len(rows) == len(pairs) == 961
+    for index, (x, y) in enumerate(pairs):
+        x_text, y_text, z_text = (written(value, base, is_reversed) for value in (x, y, x + y))
+        assert show(rows.tokens[index], vocabulary).rstrip("P") == f"+{x_text}+{y_text}+{z_text}+"
+        assert show(prompts[index], vocabulary).rstrip("P") == f"+{x_text}+{y_text}+"
+        assert show(answers[index], vocabulary).rstrip("P") == f"{z_text}+"
+        assert rows.answer_start[index] == len(f"+{x_text}+{y_text}+")
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
+def test_each_input_is_paired_with_the_answer_token_k_ahead_of_it_for_all_pairs_to_30(base, is_reversed, k):
+    problems, vocabulary = all_pairs(30, base), make_vocabulary(base, is_reversed)
+    rows = row_tokens(problems, vocabulary)
+    inputs, targets = inputs_and_targets(rows, k, vocabulary.pad_id)
+    width = rows.tokens.size(1)
+    assert inputs.shape == targets.shape == (961, width - k)
+    for index, (x, y) in enumerate(itertools.product(range(31), repeat=2)):
+        prompt = "+" + "+".join(written(value, base, is_reversed) for value in (x, y)) + "+"
+        row = prompt + written(x + y, base, is_reversed) + "+"
+        expected = "".join(
+            row[column + k] if len(prompt) <= column + k < len(row) else "." for column in range(width - k)
+        )
+        assert show(targets[index], vocabulary) == expected
+        assert show(inputs[index], vocabulary) == row.ljust(width, "P")[:-k]
+
+
+def test_rows_and_targets_are_those_drawn_in_the_design(vocabulary):
+    [tokens] = row_tokens(problems_of([(1342, 879)]), vocabulary).tokens
+    assert show(tokens, vocabulary) == "+2431+978+1222+"
+    hexadecimal = make_vocabulary(16)
+    [tokens] = row_tokens(problems_of([(1342, 879)], 16), hexadecimal).tokens
+    assert show(tokens, hexadecimal) == "+E35+F63+DA8+"
+
+    rows = row_tokens(problems_of([(21, 378), (12, 19), (2431, 978)]), vocabulary)
+    inputs, targets = inputs_and_targets(rows, 2, vocabulary.pad_id)
+    assert [show(row, vocabulary) for row in inputs[:2]] == ["+12+873+993+P", "+21+91+13+PPP"]
+    assert [show(row, vocabulary) for row in targets[:2]] == ["......993+...", ".....13+....."]
+
+
+def test_no_problem_gives_no_row(vocabulary):
+    assert row_tokens(problems_of([]), vocabulary).tokens.size(0) == 0
+    assert answer_tokens(problems_of([]), vocabulary).shape == (0, 0)
+
+
+# ---- What the second operand's digits learn -------------------------------------------------------
+
+
+def on_training_side(x: int, y: int, split: Split) -> bool:
+    return split_sides(problems_of([(x, y)]), split)[0] == TRAIN
+
+
+def first_digit_by_definition(x: int, y: int, column: int, split: Split) -> str:
+    """What the token at `column` learns: the digit it would have to say were the row to be cut behind it."""
+    x_text, y_text = str(x)[::-1], str(y)[::-1]
+    start = len(x_text) + 2
+    if not start <= column < start + len(y_text):
+        return "."
+    cut = y_text[: column - start + 1]
+    is_canonical = cut == "0" or not cut.endswith("0")
+    if cut == y_text or not is_canonical or not on_training_side(x, int(cut[::-1]), split):
+        return "."
+    return str(x + int(cut[::-1]))[-1]
+
+
+def test_a_digit_of_the_second_operand_learns_what_it_would_say_were_it_the_last(vocabulary):
+    pairs = [(x, y) for x in (0, 7, 12, 95) for y in (*range(0, 120, 7), 100, 101, 105, 110, 200, 990, 999, 1000, 1010)]
+    split = Split(train=0.5, validation=0.2)
+    targets = first_digit_targets(problems_of(pairs), split, vocabulary)
+    assert targets.size(1) == 1 + 2 + 1 + 4 + 1 + 4 + 1 - 2  # the longest row, 95 + 1010 = 1105
+    for row, (x, y) in zip(targets, pairs, strict=True):
+        expected = [first_digit_by_definition(x, y, column, split) for column in range(targets.size(1))]
+        assert show(row, vocabulary) == "".join(expected), (x, y)
+
+
+def test_first_digit_targets_are_those_drawn_in_the_docstring(vocabulary):
+    split = Split(train=0.9, validation=0.05, seed=1)
+    assert on_training_side(12, 9, split)
+    [row] = first_digit_targets(problems_of([(12, 19)]), split, vocabulary)
+    assert show(row, vocabulary) == "....1..."
+
+
+# ---- Order, padding, offsets ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_rows", "batch_size"), [(7, 3), (5, 5), (3, 8), (4, 1)])
+def test_every_epoch_shows_each_row_once_and_batches_cross_the_seam(num_rows, batch_size):
+    order = BatchOrder(num_rows, batch_size, seed=3)
+    num_epochs = 2 * batch_size  # so that whole batches end where an epoch ends
+    stream = np.concatenate([order.indices(step) for step in range(2 * num_rows)])
+    epochs = stream.reshape(num_epochs, num_rows)
+    assert (np.sort(epochs, axis=1) == np.arange(num_rows)).all()
+    assert all(len(order.indices(step)) == batch_size for step in range(2 * num_rows))
+
+
+def test_the_order_is_a_function_of_seed_and_step_only():
+    first, again, other = BatchOrder(1000, 64, seed=0), BatchOrder(1000, 64, seed=0), BatchOrder(1000, 64, seed=1)
+    forwards = [first.indices(step).tolist() for step in range(40)]
+    backwards = [again.indices(step).tolist() for step in reversed(range(40))][::-1]
+    assert forwards == backwards
+    assert forwards[0] != other.indices(0).tolist()
+    assert sorted(forwards[0]) != forwards[0]
+    epochs = np.concatenate(forwards)[:2000].reshape(2, 1000)
+    assert (epochs[0] != epochs[1]).any()  # each epoch is shuffled anew
+
+
+def test_padding_moves_to_the_left_and_nothing_else_changes(vocabulary):
+    rows = prompt_tokens(problems_of([(1, 2), (12, 345), (9999, 1)]), vocabulary)
+    moved = pad_left(rows, vocabulary.pad_id)
+    assert [show(row, vocabulary) for row in rows] == ["+1+2+PPP", "+21+543+", "+9999+1+"]
+    assert [show(row, vocabulary) for row in moved] == ["PPP+1+2+", "+21+543+", "+9999+1+"]
+
+
+def test_offsets_take_every_value_from_0_to_the_largest_and_no_other():
+    offsets = position_offsets(2000, 3, seed=0, step=5)
+    assert offsets.shape == (2000, 1)
+    assert set(offsets.flatten().tolist()) == {0, 1, 2, 3}
+    assert not position_offsets(2000, 0, seed=0, step=5).any()
+
+
+def test_offsets_are_a_function_of_seed_and_step_only():
+    offsets = position_offsets(50, 9, seed=0, step=5)
+    torch.manual_seed(123)  # the global generator has no part in it
+    assert torch.equal(position_offsets(50, 9, seed=0, step=5), offsets)
+    assert not torch.equal(position_offsets(50, 9, seed=0, step=6), offsets)
+    assert not torch.equal(position_offsets(50, 9, seed=1, step=5), offsets)

@@ -1,0 +1,306 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from simple_llm.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+    TrainingState,
+)
+from simple_llm.config import Training
+from simple_llm.errors import ArtefactError
+from simple_llm.optimizer import build_optimizers
+from tests.tiny_models import tiny_model
+
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+
+
+class Trained:
+    """A tiny model and its optimizers after a few steps on random gradients."""
+
+    def __init__(self, num_steps: int, seed: int = 2) -> None:
+        self.model = tiny_model(n_layer=1, seed=seed)
+        self.optimizers = build_optimizers(self.model, Training(), torch.float32)
+        for step in range(num_steps):
+            self.take_step(step)
+
+    def take_step(self, step: int) -> None:
+        generator = torch.Generator().manual_seed(step)
+        for parameter in self.model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def save(self, folder: Path, step: int, keep: int = 2) -> Path:
+        state = TrainingState(step, num_correct=3, num_total=4, num_exact_evaluations=1, seconds=0.1 + 0.2)
+        return save_checkpoint(folder, self.model, self.optimizers, state, {"training.seed": 0}, keep)
+
+    def load(self, path: Path) -> TrainingState:
+        return load_checkpoint(path, self.model, self.optimizers)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Everything the next step depends on, in a fixed order."""
+        of_optimizers = [
+            optimizer.state[parameter][entry]
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            for entry in sorted(optimizer.state.get(parameter, {}))
+        ]
+        return [*self.model.state_dict().values(), *of_optimizers]
+
+    def equals(self, other: "Trained") -> bool:
+        pairs = list(zip(self.tensors(), other.tensors(), strict=True))
+        return all(one.dtype == another.dtype and torch.equal(one, another) for one, another in pairs)
+
+
+@pytest.fixture(scope="module")
+def trained_twice() -> Trained:
+    return Trained(num_steps=2)
+
+
+@pytest.fixture
+def folder(tmp_path, trained_twice) -> Path:
+    """Two checkpoints, step-4 and step-8."""
+    for step in (4, 8):
+        trained_twice.save(tmp_path / "checkpoints", step)
+    return tmp_path / "checkpoints"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ---- Save and load --------------------------------------------------------------------------------
+
+
+def test_what_is_loaded_is_what_was_saved_to_the_last_bit(tmp_path, trained_twice):
+    path = trained_twice.save(tmp_path, 2)
+    assert names(path) == sorted(FILES)
+    other = Trained(num_steps=0, seed=5)
+    assert other.load(path) == TrainingState(2, 3, 4, 1, 0.1 + 0.2)
+    assert other.equals(trained_twice)
+
+
+def test_steps_after_loading_are_the_steps_that_would_have_followed(tmp_path):
+    going_on, other = Trained(num_steps=3), Trained(num_steps=1, seed=5)
+    other.load(Trained(num_steps=2).save(tmp_path, 2))
+    assert not other.equals(going_on)
+    other.take_step(2)
+    assert other.equals(going_on)
+
+
+def test_a_checkpoint_before_the_first_step_has_no_optimizer_state_and_loads(tmp_path):
+    other = Trained(num_steps=0, seed=5)
+    other.load(Trained(num_steps=0).save(tmp_path, 1))
+    assert other.equals(Trained(num_steps=0))
+
+
+def test_buffers_travel_too(tmp_path):
+    model = tiny_model(position_embedding="sinusoidal")
+    optimizers = build_optimizers(model, Training(), torch.float32)
+    path = save_checkpoint(tmp_path, model, optimizers, TrainingState(1), {}, keep=2)
+    table = model.transformer.wpe.weight.clone()
+    model.transformer.wpe.weight.zero_()
+    load_checkpoint(path, model, optimizers)
+    assert torch.equal(model.transformer.wpe.weight, table)
+
+
+def test_the_newest_so_many_are_kept_by_number_and_not_by_name(tmp_path, trained_twice):
+    (tmp_path / "mine").mkdir()
+    for step in (2, 9, 10, 11):
+        trained_twice.save(tmp_path, step, keep=3)
+    assert names(tmp_path) == ["mine", "step-10", "step-11", "step-9"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-11", "step-10", "step-9"]
+    assert newest_checkpoint(tmp_path)[0] == tmp_path / "step-11"
+
+
+def test_no_folder_and_an_empty_one_hold_no_checkpoint(tmp_path):
+    assert newest_checkpoint(tmp_path / "none") == (None, {}, [])
+    assert newest_checkpoint(tmp_path) == (None, {}, [])
+
+
+def test_removing_takes_what_carries_a_checkpoints_name_and_nothing_else(folder):
+    mine = ["step-x", "step-4.bak", ".tmp-mine", "notes.txt"]
+    for name in mine:
+        (folder / name).mkdir()
+    (folder / ".tmp-step-9-123").mkdir()
+    (folder / ".tmp-step-9-123" / "model.safetensors").write_bytes(b"half")
+    remove_checkpoints(folder, only_temporary=True)
+    assert names(folder) == sorted([*mine, "step-4", "step-8"])
+    remove_checkpoints(folder)
+    assert names(folder) == sorted(mine)
+
+
+def test_a_link_with_a_checkpoints_name_is_removed_and_what_it_points_to_is_not(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    (folder / "step-9").symlink_to(tmp_path / "elsewhere")
+    remove_checkpoints(folder)
+    assert names(folder) == []
+    assert names(tmp_path / "elsewhere") == ["file"]
+
+
+# ---- Damage ---------------------------------------------------------------------------------------
+
+
+def flip_byte(path: Path, where: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(where * (len(content) - 1))] ^= 0b0000_0100
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+DAMAGES = {
+    "first byte flipped": lambda path: flip_byte(path, 0.0),
+    "a byte flipped in the middle": lambda path: flip_byte(path, 0.5),
+    "truncated": truncate,
+    "empty": lambda path: path.write_bytes(b""),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "missing": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, name, damage):
+    DAMAGES[damage](folder / "step-8" / name)
+    path, manifest, rejected = newest_checkpoint(folder)
+    assert path == folder / "step-4"
+    assert manifest["step"] == 4
+    [line] = rejected
+    assert line.startswith("rejected step-8: ")
+    assert name in line
+
+
+def test_a_file_with_a_checkpoints_name_is_none(folder):
+    (folder / "step-12").write_text("not a folder")
+    path, _, [line] = newest_checkpoint(folder)
+    assert path == folder / "step-8"
+    assert line.startswith("rejected step-12: ")
+
+
+def test_no_byte_of_a_manifest_can_change_unseen(folder):
+    content = (folder / "step-8" / "manifest.json").read_bytes()
+    unseen = set()
+    for index in range(len(content)):
+        changed = bytearray(content)
+        changed[index] ^= 0b0000_0001
+        (folder / "step-8" / "manifest.json").write_bytes(changed)
+        if newest_checkpoint(folder)[0] != folder / "step-4":
+            unseen.add(chr(content[index]))
+    assert unseen <= set(" \n")  # white space for other white space
+
+
+def test_when_every_checkpoint_is_bad_all_are_listed_and_nothing_starts_over(folder):
+    truncate(folder / "step-8" / "model.safetensors")
+    (folder / "step-4" / "manifest.json").unlink()
+    with pytest.raises(ArtefactError) as caught:
+        newest_checkpoint(folder)
+    message = str(caught.value)
+    assert "step-8" in message
+    assert "model.safetensors has" in message
+    assert "step-4" in message
+    assert "manifest.json not found" in message
+    assert "--fresh" in message
+    assert caught.value.exit_code == 3
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
+    from simple_llm.manifest import write_manifest
+
+    (folder / "secret").write_text("x")
+    write_manifest(folder / "step-8", ["../secret"], {"step": 8})
+    path, _, [line] = newest_checkpoint(folder)
+    assert path == folder / "step-4"
+    assert "secret not found" in line
+
+
+# ---- Saves that fail or are killed ----------------------------------------------------------------
+
+
+def fail_at(patch: pytest.MonkeyPatch, count: int, fail) -> list[str]:
+    """Make the count-th call of fsync, rename or replace call `fail` first; returns the list of calls so far."""
+    calls: list[str] = []
+
+    def failing(real, name):
+        def call(*arguments):
+            calls.append(name)
+            if len(calls) == count:
+                fail()
+            return real(*arguments)
+
+        return call
+
+    patch.setattr(os, "fsync", failing(os.fsync, "fsync"))
+    patch.setattr(Path, "rename", failing(Path.rename, "rename"))
+    patch.setattr(Path, "replace", failing(Path.replace, "replace"))
+    return calls
+
+
+def disk_full() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def number_of_calls(folder: Path, trained: Trained) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        calls = fail_at(patch, 0, disk_full)
+        trained.save(folder, 12)
+    assert {"fsync", "rename", "replace"} == set(calls)
+    return len(calls)
+
+
+def test_a_save_that_fails_at_any_point_leaves_what_was_there_and_no_litter(tmp_path, folder, trained_twice):
+    num_calls = number_of_calls(tmp_path / "elsewhere", trained_twice) + 1  # and the rename of the oldest
+    saved = []
+    for count in range(1, num_calls + 2):
+        for step in (4, 8):
+            trained_twice.save(folder, step)
+        with pytest.MonkeyPatch.context() as patch:
+            fail_at(patch, count, disk_full)
+            try:
+                trained_twice.save(folder, 12)
+                saved.append(count)
+            except OSError as error:
+                assert error.errno == 28
+        path, manifest, rejected = newest_checkpoint(folder)
+        assert rejected == []
+        assert path.name == f"step-{manifest['step']}"
+        assert not [name for name in names(folder) if name.startswith(".tmp")]
+        kept = set(names(folder))
+        assert {"step-8"} <= kept <= {"step-4", "step-8", "step-12"}
+        assert "step-4" in kept or "step-12" in kept  # two verified ones, always
+        remove_checkpoints(folder)
+    assert saved == [num_calls + 1]  # every call of a save was made to fail once
+
+
+def test_a_save_that_is_killed_at_any_point_leaves_a_verified_checkpoint_and_only_litter_that_is_cleaned(
+    tmp_path, folder, trained_twice
+):
+    num_calls = number_of_calls(tmp_path / "elsewhere", trained_twice) + 1
+    for count in range(1, num_calls + 1):
+        for step in (4, 8):
+            trained_twice.save(folder, step)
+        child = os.fork()
+        if child == 0:
+            fail_at(pytest.MonkeyPatch(), count, lambda: os.kill(os.getpid(), 9))
+            trained_twice.save(folder, 12)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), f"call {count} of {num_calls} was not killed"
+        path, manifest, rejected = newest_checkpoint(folder)
+        assert rejected == []
+        assert path.name == f"step-{manifest['step']}" in ("step-8", "step-12")
+        remove_checkpoints(folder, only_temporary=True)
+        assert "step-8" in names(folder)
+        assert all(name.startswith("step-") for name in names(folder))
+        remove_checkpoints(folder)

@@ -1,0 +1,257 @@
+import errno
+import itertools
+import json
+import os
+import signal
+
+import pytest
+
+from simple_llm import __version__, command_line, errors
+from tests.pipeline import REPOSITORY, run_python, run_script, write_configs
+
+SCRIPTS = sorted(path.name for path in REPOSITORY.glob("*.py"))
+
+# Runs every script in one process, with --help and with a config that is wrong, and says which libraries that took.
+RUN_SCRIPTS = """
+import contextlib, io, json, runpy, sys
+repository, *names = sys.argv[1:]
+sys.path.insert(0, repository)
+results = {}
+for name in names:
+    for arguments in (["--help"], ["--version"], ["--no-such-option"], []):
+        sys.argv = [name, *arguments]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                runpy.run_path(f"{repository}/{name}", run_name="__main__")
+            except SystemExit as exit:
+                code = exit.code
+        results[" ".join([name, *arguments])] = code, out.getvalue(), err.getvalue()
+slow = sorted({"torch", "transformers", "tokenizers", "matplotlib", "numpy", "huggingface_hub"} & set(sys.modules))
+print(json.dumps([results, slow]))
+"""
+
+
+@pytest.fixture(scope="module")
+def early_answers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wrong")
+    write_configs(folder, train={"model": {"n_layr": 3}})
+    done = run_python("-c", RUN_SCRIPTS, str(REPOSITORY), *SCRIPTS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_help_and_a_wrong_config_are_answered_before_a_slow_library_is_imported(early_answers):
+    assert early_answers[1] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_helps_and_refuses_in_the_same_way(early_answers, script):
+    answers = early_answers[0]
+    code, out, err = answers[f"{script} --help"]
+    assert (code, err) == (0, "")
+    assert f"python3 {script}" in out  # its docstring
+    assert answers[f"{script} --version"] == [0, f"simple-llm {__version__}\n", ""]
+    code, out, err = answers[f"{script} --no-such-option"]
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "--no-such-option" in err
+    code, out, err = answers[script]
+    assert (code, out) == (2, "")
+    assert "train_config.yaml: 1 bad setting\n  model.n_layr: unknown key, did you mean n_layer?" in err
+
+
+# ---- Exit codes -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys):
+    """Call `command_line.run` on a main that raises; return exit code and stderr."""
+
+    def run_main(error):
+        def main():
+            print("half of the output")
+            raise error
+
+        with pytest.raises(SystemExit) as caught:
+            command_line.run(main)
+        out, err = capsys.readouterr()
+        assert out == "half of the output\n"
+        return caught.value.code, err
+
+    return run_main
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (errors.UsageError("m"), 2),
+        (errors.ConfigError("m"), 2),
+        (errors.ArtefactError("m"), 3),
+        (errors.DivergedError("m"), 4),
+        (errors.EnvironmentFault("m"), 5),
+        (errors.HubError("m"), 6),
+        (errors.GateError("m"), 7),
+        (errors.Interrupted("m", signal.SIGINT), 130),
+        (errors.Interrupted("m", signal.SIGTERM), 143),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_and_the_exit_code_of_the_design(run, error, exit_code):
+    assert run(error) == (exit_code, "m\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "parts"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "there.txt"), 3, ["there.txt", "not found"]),
+        (OSError(errno.ENOSPC, "No space left on device", "there.txt"), 5, ["there.txt", "disk full"]),
+        (PermissionError(errno.EACCES, "Permission denied", "there.txt"), 5, ["there.txt", "Permission denied"]),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "there.txt"), 5, ["there.txt", "Is a directory"]),
+        (OSError(errno.ENOSPC, "No space left on device"), 5, ["disk full"]),
+        (MemoryError(), 5, ["out of memory"]),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\ndetails"), 5, ["training.batch_size"]),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 5, ["training.batch_size"]),
+        (KeyboardInterrupt(), 130, ["interrupted"]),
+    ],
+)
+def test_what_the_machine_refused_is_one_line(run, error, exit_code, parts):
+    code, message = run(error)
+    assert code == exit_code
+    assert len(message.splitlines()) == 1
+    assert [part for part in parts if part not in message] == []
+
+
+@pytest.mark.parametrize("bug", [ValueError("x"), RuntimeError("x"), AssertionError("x"), KeyError("x")])
+def test_a_bug_keeps_its_traceback(bug):
+    def main():
+        raise bug
+
+    with pytest.raises(type(bug)):
+        command_line.run(main)
+
+
+def test_debug_shows_the_traceback_of_a_users_mistake():
+    def main():
+        raise errors.UsageError("m")
+
+    with pytest.raises(errors.UsageError):
+        command_line.run(main, debug=True)
+
+
+def test_every_error_of_the_project_has_an_exit_code_of_its_own():
+    kinds = [kind for kind in errors.SimpleLLMError.__subclasses__() if kind is not errors.Interrupted]
+    assert len({kind.exit_code for kind in kinds}) == len(kinds)
+    assert not {kind.exit_code for kind in kinds} & {0, 1}
+
+
+def test_arguments_are_handed_to_main():
+    seen = []
+    command_line.run(lambda *arguments: seen.extend(arguments), 1, "two")
+    assert seen == [1, "two"]
+
+
+# ---- Output that cannot be written ----------------------------------------------------------------
+
+# A script with much to say, or little: what is in the buffer when main returns is flushed late.
+TALKATIVE = """
+import sys
+from simple_llm import command_line
+from simple_llm.errors import UsageError
+
+def main(num_lines, fails):
+    for line in range(num_lines):
+        print(line)
+    if fails:
+        raise UsageError("wrong")
+
+command_line.run(main, int(sys.argv[1]), sys.argv[2] == "fails")
+"""
+
+
+def run_with_stdout(opened, *arguments, cwd):
+    """Run the talkative script with its stdout at what the expression `opened` opens; its output buffered."""
+    program = f"import os, subprocess, sys\nout = {opened}\n" + (
+        "sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], stdout=out).returncode)"
+    )
+    return run_python(
+        *("-c", program, "-c", TALKATIVE, *arguments), cwd=cwd, PYTHONPATH=str(REPOSITORY), PYTHONUNBUFFERED=""
+    )
+
+
+@pytest.mark.parametrize("num_lines", ["1", "100000"])
+def test_output_closed_early_ends_quietly_with_141(tmp_path, num_lines):
+    done = run_with_stdout("(ends := os.pipe())[1]; os.close(ends[0])", num_lines, "ends", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("num_lines", "end", "exit_code", "message"),
+    [("1", "ends", 5, "output: disk full"), ("100000", "ends", 5, "output: disk full"), ("1", "fails", 2, "wrong")],
+)
+def test_output_to_a_full_device_ends_with_one_line(tmp_path, num_lines, end, exit_code, message):
+    done = run_with_stdout("open('/dev/full', 'w')", num_lines, end, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (exit_code, message + "\n")
+
+
+# ---- Signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_request_and_the_handlers_are_put_back(number):
+    before = signal.getsignal(number)
+    with command_line.stop_on_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert stop.signal_number == number
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_ctrl_c_leaves_at_once(first):
+    with pytest.raises(KeyboardInterrupt), command_line.stop_on_signals():
+        os.kill(os.getpid(), first)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# ---- Options --------------------------------------------------------------------------------------
+
+
+def texts(alphabet, most):
+    return ("".join(letters) for length in range(most + 1) for letters in itertools.product(alphabet, repeat=length))
+
+
+def test_a_positive_integer_is_ascii_digits_that_make_one_or_more():
+    for text in texts("019-+ _.٣²", 3):
+        if text and not text.strip("019") and text.strip("0"):
+            assert command_line.positive_integer(text) == int(text)
+        else:
+            with pytest.raises(command_line.argparse.ArgumentTypeError):
+                command_line.positive_integer(text)
+
+
+def test_a_whole_number_is_ascii_digits():
+    for text in texts("019-+ _.٣²", 3):
+        if text and not text.strip("019"):
+            assert command_line.whole_number(text) == int(text)
+        else:
+            with pytest.raises(command_line.argparse.ArgumentTypeError):
+                command_line.whole_number(text)
+
+
+def test_a_range_is_two_numbers_with_a_colon():
+    for text in texts("02:- ٣", 4):
+        parts = text.split(":")
+        if len(parts) == 2 and all(part and not part.strip("02") for part in parts):
+            assert command_line.integer_range(text) == (int(parts[0]), int(parts[1]))
+        else:
+            with pytest.raises(command_line.argparse.ArgumentTypeError):
+                command_line.integer_range(text)
+
+
+def test_an_option_cannot_be_shortened(tmp_path):
+    write_configs(tmp_path)
+    done = run_script("data_generator.py", "--forc", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "--forc" in done.stderr

@@ -1,0 +1,393 @@
+import itertools
+import os
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simple_llm.config import DataConfig, digit_count, to_yaml, TrainConfig
+from simple_llm.config_loading import load_configs
+from simple_llm.errors import ConfigError
+from simple_llm.strict_yaml import parse_yaml
+from tests.pipeline import REPOSITORY
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Write both files as given and load them."""
+
+    def write_and_load(*overrides, data="seed: 0\n", train="hub: {push: false}\n"):
+        paths = tmp_path / "data.yaml", tmp_path / "train.yaml"
+        for path, content in zip(paths, (data, train), strict=True):
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load_configs(*paths, list(overrides))
+
+    return write_and_load
+
+
+@pytest.fixture
+def errors(load):
+    """Load settings that are wrong; return the lines of the message."""
+
+    def lines_of(*overrides, **files):
+        with pytest.raises(ConfigError) as caught:
+            load(*overrides, **files)
+        return str(caught.value).splitlines()
+
+    return lines_of
+
+
+def digits_by_hand(value, base):
+    digits = []
+    while True:
+        digits.append(value % base)
+        value //= base
+        if not value:
+            return digits
+
+
+# ---- What is loaded -------------------------------------------------------------------------------
+
+
+def test_the_files_of_the_repository_say_the_defaults():
+    data, train = load_configs(REPOSITORY / "data_config.yaml", REPOSITORY / "train_config.yaml", [])
+    assert data == DataConfig()
+    assert train == TrainConfig()
+
+
+def test_the_defaults_are_those_of_the_design(load):
+    data, train = load()
+    assert (data.numbers.min, data.numbers.max, data.numbers.base) == (0, 9999, 16)
+    assert (data.storage.num_sequences, data.storage.column_delimiter, data.storage.row_delimiter) == (10**5, "|", "\n")
+    assert str(data.storage.path) == "../simple-llm-data/sequences.txt"
+    assert (train.model.n_layer, train.model.n_head, train.model.n_embd) == (8, 4, 256)
+    assert (train.model.position_embedding, train.model.tokens_per_step) == ("block", 2)
+    assert str(train.paths.model) == "../simple-llm-data/simple-llm-gpt2"
+
+
+def test_a_file_may_name_only_what_differs(load):
+    data, train = load(data="numbers: {base: 10}\n", train="training:\n  learning_rate: 1e-4\n")
+    assert data == DataConfig(numbers={"base": 10})
+    assert train == TrainConfig(training={"learning_rate": 0.0001})
+
+
+def test_an_override_wins_over_the_file_and_leaves_its_neighbours(load):
+    data, train = load(
+        *("numbers.base=10", "seed=7", "training.max_steps=5", "hub.repo_id=me/adder", "storage.row_delimiter=';'"),
+        data="seed: 3\nnumbers: {base: 12, max: 99}\n",
+        train="training: {max_steps: 9, seed: 4}\n",
+    )
+    assert data == DataConfig(seed=7, numbers={"base": 10, "max": 99}, storage={"row_delimiter": ";"})
+    assert train == TrainConfig(training={"max_steps": 5, "seed": 4}, hub={"repo_id": "me/adder"})
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("1e-4", 1e-4), ("1E-4", 1e-4), ("2e-3", 0.002), ("1.5e-3", 0.0015), ("0.5", 0.5), ("1", 1.0)],
+)
+def test_a_rate_may_be_written_with_an_exponent(load, written, value):
+    assert load(train=f"training: {{learning_rate: {written}}}\n")[1].training.learning_rate == value
+    assert load(f"training.learning_rate={written}")[1].training.learning_rate == value
+
+
+def test_a_config_does_not_change_after_it_is_made():
+    config = DataConfig()
+    with pytest.raises(pydantic.ValidationError):
+        config.seed = 1
+    with pytest.raises(pydantic.ValidationError):
+        config.numbers.base = 10
+
+
+# ---- What follows from the settings ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [2, 3, 10, 16, 36])
+def test_digits_are_counted_as_by_hand(base):
+    assert [digit_count(value, base) for value in range(1500)] == [
+        len(digits_by_hand(value, base)) for value in range(1500)
+    ]
+
+
+@pytest.mark.parametrize("power", [1, 7, 64, 100, 1000])
+def test_digits_are_counted_around_a_power_of_the_base(power):
+    assert [digit_count(10**power + step, 10) for step in (-1, 0, 1)] == [power, power + 1, power + 1]
+
+
+@pytest.mark.parametrize("maximum", range(12))
+@pytest.mark.parametrize("base", [2, 3, 10])
+def test_derived_lengths_are_those_of_the_longest_row_there_is(base, maximum):
+    rows = [
+        "+" + "".join("".join(map(str, digits_by_hand(number, base))) + "+" for number in (x, y, x + y))
+        for x, y in itertools.product(range(maximum + 1), repeat=2)
+    ]
+    config = DataConfig(numbers={"max": maximum, "base": base})
+    assert config.row_tokens == max(map(len, rows))
+    assert config.operand_digits == max(len(row.split("+")[1]) for row in rows)
+    assert config.answer_digits == max(len(row.split("+")[3]) for row in rows)
+
+
+# ---- Round trip -----------------------------------------------------------------------------------
+
+
+WORDS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=60)
+SURPRISING_WORDS = st.sampled_from(["None", "null", "~", "1e5", "1E-3", "010", "on", "No", "1:30", "2024-01-01", "1.5"])
+PATHS = (WORDS | SURPRISING_WORDS).filter(lambda word: word.strip("./"))
+BIG_NUMBERS = st.integers(0, 100) | st.integers(0, 10**120)
+SEEDS = st.integers(0, 2**63 - 1)
+SHARES = st.floats(0, 1)
+DATA_CONFIGS = st.builds(
+    lambda seed, numbers, sampling, split, storage: DataConfig(
+        seed=seed, numbers=numbers, sampling=sampling, split=split, storage=storage
+    ),
+    SEEDS,
+    st.fixed_dictionaries(
+        {"min": BIG_NUMBERS, "max": BIG_NUMBERS, "base": st.integers(2, 36), "reversed": st.booleans()}
+    ),
+    st.fixed_dictionaries({"uniform": SHARES, "lengths": SHARES, "carries": SHARES}),
+    st.fixed_dictionaries({"train": st.floats(1e-300, 0.999), "validation": st.floats(1e-9, 0.5), "seed": SEEDS}),
+    st.fixed_dictionaries({"path": PATHS, "column_delimiter": st.sampled_from("|,;:#\t \"'-~+\\")}),
+)
+TRAIN_CONFIGS = st.builds(
+    lambda path, repo_id, rate, stop: TrainConfig(
+        paths={"model": path},
+        hub={"repo_id": repo_id},
+        training={"learning_rate": rate, "stop_after_exact": stop},
+    ),
+    PATHS,
+    st.none() | SURPRISING_WORDS.filter(lambda word: word not in ("~", "1:30")) | st.just("me/adder"),
+    st.floats(1e-320, 10),
+    st.none() | st.integers(1, 100),
+)
+
+
+@given(DATA_CONFIGS)
+def test_a_data_config_written_as_yaml_is_read_back_equal(config):
+    assert DataConfig.model_validate(parse_yaml(to_yaml(config))) == config
+
+
+@given(TRAIN_CONFIGS)
+def test_a_train_config_written_as_yaml_is_read_back_equal(config):
+    assert TrainConfig.model_validate(parse_yaml(to_yaml(config))) == config
+
+
+def test_written_configs_load_again_as_files(load):
+    data = DataConfig(numbers={"base": 10, "max": 77}, split={"train": 0.7})
+    train = TrainConfig(model={"n_layer": 2}, training={"learning_rate": 1e-5})
+    assert load(data=to_yaml(data), train=to_yaml(train)) == (data, train)
+
+
+# ---- What is refused: one setting -----------------------------------------------------------------
+
+
+# Each wrong in one way: the file it is in, what is written there, and what the message must hold.
+WRONG_SETTINGS = [
+    ("train", "model: {n_layr: 3}", ["model.n_layr", "unknown key", "did you mean n_layer?"]),
+    ("train", "modle: {n_layer: 3}", ["modle", "unknown key", "did you mean model?"]),
+    ("data", "numbers: {bse: 3}", ["numbers.bse", "did you mean base?"]),
+    ("data", "storage: {qqq: 3}", ["storage.qqq", "unknown key", "path", "num_sequences"]),
+    ("data", "model: {n_layer: 3}", ["model", "unknown key"]),  # of the other file
+    ("train", "training: {max_steps: many}", ["training.max_steps", "whole number", "at least 1", "'many'"]),
+    ("train", "training: {max_steps: 3.0}", ["training.max_steps", "whole number", "3.0"]),
+    ("train", "training: {max_steps: '3'}", ["training.max_steps", "whole number", "'3'"]),
+    ("train", "training: {max_steps: true}", ["training.max_steps", "whole number", "True"]),
+    ("train", "training: {max_steps: null}", ["training.max_steps", "whole number", "nothing"]),
+    ("train", "training: {max_steps: -5}", ["training.max_steps", "at least 1", "-5"]),
+    ("train", "training: {max_steps: 0}", ["training.max_steps", "at least 1", "0"]),
+    ("train", "training: {max_steps: 99999999999}", ["training.max_steps", "at most 1,000,000,000", "99999999999"]),
+    ("train", f"training: {{max_steps: {'9' * 4000}}}", ["training.max_steps", "at most 1,000,000,000"]),
+    ("train", f"training: {{max_steps: {'9' * 5000}}}", ["4,300 digits"]),
+    ("train", "training: {max_steps: 010}", ["'010'", "plain decimal digits"]),
+    ("train", "training: {max_steps: [1]}", ["training.max_steps", "[1]"]),
+    ("train", "training: {max_steps: {a: 1}}", ["training.max_steps", "whole number"]),
+    ("train", "training: {learning_rate: .nan}", ["training.learning_rate", "a number", "nan"]),
+    ("train", "training: {learning_rate: .inf}", ["training.learning_rate", "inf"]),
+    ("train", "training: {learning_rate: 1e400}", ["training.learning_rate", "inf"]),
+    ("train", "training: {learning_rate: 0}", ["training.learning_rate", "above 0"]),
+    ("train", "training: {learning_rate: -1e-4}", ["training.learning_rate", "-0.0001"]),
+    ("train", "training: {learning_rate: fast}", ["training.learning_rate", "'fast'"]),
+    ("train", "training: {compile: 1}", ["training.compile", "true or false", "1"]),
+    ("train", "training: {compile: yes}", ["write true or false instead of yes"]),
+    ("train", "training: {stop_after_exact: None}", ["write null instead of None"]),
+    ("train", "training: {stop_after_exact: 0}", ["training.stop_after_exact", "at least 1", "null"]),
+    ("train", "training: {precision: fp16}", ["training.precision", "auto, fp32, bf16", "'fp16'"]),
+    ("train", "training: 5", ["training", "expected keys below it", "5"]),
+    ("train", "hub: {repo_id: a/b/c}", ["hub.repo_id", "'a/b/c'"]),
+    ("train", "model: {dropout: 1.0}", ["model.dropout", "below 1", "1.0"]),
+    ("train", "model: {position_embedding: rotary}", ["model.position_embedding", "block", "'rotary'"]),
+    ("train", "paths: {model: 3}", ["paths.model", "a path", "3"]),
+    ("train", "model: {n_layer: 1, n_layer: 2}", ["key n_layer appears twice"]),
+    ("train", "model: {n_layer: 1}\nmodel: {n_layer: 2}", ["line 2", "key model appears twice"]),
+    ("train", "model: &m {n_layer: 1}", ["line 1", "anchors"]),
+    ("train", "model:\n\tn_layer: 1", ["line 2"]),
+    ("data", "numbers: {base: 37}", ["numbers.base", "at most 36", "37"]),
+    ("data", "numbers: {base: 1}", ["numbers.base", "at least 2", "1"]),
+    ("data", "numbers: {min: -1}", ["numbers.min", "at least 0", "-1"]),
+    ("data", "storage: {column_delimiter: ''}", ["storage.column_delimiter", "''"]),
+    ("data", "storage: {column_delimiter: '||'}", ["storage.column_delimiter", "'||'"]),
+    ("data", "storage: {path: ''}", ["storage.path", "a file"]),
+    ("data", "storage: {path: .}", ["storage.path", "a file"]),
+    ("data", 'storage: {path: "a\\0b"}', ["storage.path"]),
+    ("data", "split: {train: 0}", ["split.train", "above 0"]),
+    ("data", "seed: 9223372036854775808", ["seed", "below 9,223,372,036,854,775,808"]),
+    ("data", "", ["expected sections", "found nothing"]),
+    ("data", "# only a comment\n", ["found nothing"]),
+    ("data", "- a\n- b", ["expected sections"]),
+    ("data", "just words", ["expected sections", "'just words'"]),
+    ("data", b"\x89PNG\r\n\x1a\n\0\0\0", ["not UTF-8"]),
+    ("data", b"seed: 1\0", ["character"]),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "parts"), WRONG_SETTINGS, ids=lambda value: repr(value)[:40])
+def test_a_wrong_setting_is_named_with_its_file_its_value_and_the_remedy(errors, tmp_path, file, content, parts):
+    header, line = errors(**{file: content})
+    assert header == f"{tmp_path / file}.yaml: 1 bad setting"
+    assert [part for part in parts if part not in line] == []
+    assert len(line) < 250
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("training.max_steps=many", ["training.max_steps", "whole number", "'many'"]),
+        ("training.max_stpes=3", ["training.max_stpes", "did you mean max_steps?"]),
+        ("trainig.max_steps=3", ["trainig", "did you mean training?"]),
+        ("numbers.base=1", ["numbers.base", "at least 2"]),
+        ("training.learning_rate=010", ["training.learning_rate", "plain decimal"]),
+        ("training.learning_rate=[", ["training.learning_rate", "line 1"]),
+        ("training.learning_rate=*x", ["training.learning_rate", "anchors"]),
+        ("training.max_steps", ["training.max_steps", "section.key=value"]),
+        ("=3", ["section.key=value"]),
+        ("training.=3", ["section.key=value"]),
+        ("model.n_layer.x=3", ["section.key=value"]),
+        ("numbers=5", ["numbers", "expected keys below it", "5"]),
+        ("numbers={base: 10, max: many}", ["numbers.max", "whole number", "'many'"]),
+        ("numbers.max=None", ["numbers.max", "write null"]),
+        ("model.n_embd=250", ["model.n_embd", "250", "model.n_head = 4"]),
+    ],
+)
+def test_a_wrong_override_is_named_as_one(errors, override, parts):
+    header, line = errors(override)
+    assert header == "command line: 1 bad setting"
+    assert [part for part in parts if part not in line] == []
+
+
+# ---- What is refused: settings that cannot go together --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["model.n_embd=250"], ["model.n_embd", "250", "model.n_head = 4"]),
+        (["model.n_head=3"], ["model.n_embd", "256", "model.n_head = 3"]),
+        (["numbers.min=10", "numbers.max=9"], ["numbers.min", "10", "numbers.max = 9"]),
+        (["sampling={uniform: 0.5, lengths: 0.2, carries: 0.2}"], ["sampling.uniform", "add up to 1", "0.9"]),
+        (["split.train=0.9", "split.validation=0.1"], ["split.validation", "test side"]),
+        (["split.train=0.95", "split.validation=0.1"], ["split.validation", "test side"]),
+        (["storage.column_delimiter=A"], ["storage.column_delimiter", "'A'"]),
+        (["storage.row_delimiter='0'"], ["storage.row_delimiter", "'0'"]),
+        (["storage.column_delimiter=§"], ["storage.column_delimiter", "'§'"]),
+        (['storage.column_delimiter="\\0"'], ["storage.column_delimiter", "cannot separate"]),
+        (['storage.row_delimiter="\\0"'], ["storage.row_delimiter", "cannot separate"]),
+        (["storage.row_delimiter='|'"], ["storage.column_delimiter", "must differ from storage.row_delimiter"]),
+        (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
+        (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
+        (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
+        (["numbers.reversed=false"], ["model.tokens_per_step", "numbers.reversed is false"]),
+        (["model.position_embedding=none", "model.max_position_offset=3"], ["model.max_position_offset"]),
+    ],
+)
+def test_settings_that_cannot_go_together_are_named(errors, overrides, parts):
+    header, line = errors(*overrides)
+    assert header == "command line: 1 bad setting"
+    assert [part for part in parts if part not in line] == []
+
+
+def test_sampling_shares_that_add_up_to_one_but_for_rounding_are_taken(load):
+    assert load("sampling.uniform=0.1", "sampling.lengths=0.2", "sampling.carries=0.7")
+
+
+@pytest.mark.parametrize("maximum", [0, 4, 5, 9, 49, 50, 99, 499, 500])
+@pytest.mark.parametrize("kind", ["block", "learned"])
+def test_the_position_table_is_refused_when_it_is_one_row_too_short(load, errors, kind, maximum):
+    # The last position of a row, or of its longest number: the sum of the largest operands.
+    longest = len(str(2 * maximum)) if kind == "block" else len(f"+{maximum}+{maximum}+{2 * maximum}+") - 1
+    settings = [f"numbers.max={maximum}", "numbers.base=10", f"model.position_embedding={kind}"]
+    load(*settings, f"model.n_positions={longest + 1}")
+    if longest + 1 > 2:  # a table of one row is refused for itself
+        _, line = errors(*settings, f"model.n_positions={longest}")
+        assert "model.n_positions" in line
+        assert f"at least {longest + 1}" in line
+
+
+def test_an_offset_of_the_positions_needs_as_many_rows_more(load, errors):
+    settings = ["numbers.max=99", "numbers.base=10", "model.max_position_offset=5"]
+    load(*settings, "model.n_positions=9")  # 1 to 3 digits, shifted by 5: position 8 is the last
+    assert "at least 9" in errors(*settings, "model.n_positions=8")[1]
+
+
+# ---- All errors at once ---------------------------------------------------------------------------
+
+
+def test_every_bad_setting_is_named_at_once(errors, tmp_path):
+    lines = errors(
+        *("training.seed=x", "nonsense", "hub.push=true"),
+        data="numbers: {base: 99, max: many}\nstorge: {}\nsplit: {train: 2}\n",
+        train="model: {n_layr: 3, n_embd: 250}\ntraining: {max_steps: many, batch_size: -1}\n",
+    )
+    found, place = {}, None
+    for line in lines:
+        key = line.split(":")[0]
+        if line.startswith("  "):
+            found[place].add(key.strip())
+        else:
+            place = key
+            found[place] = set()
+    assert found == {
+        f"{tmp_path}/data.yaml": {"numbers.base", "numbers.max", "storge", "split.train"},
+        f"{tmp_path}/train.yaml": {"model.n_layr", "training.max_steps", "training.batch_size", "model.n_embd"},
+        "command line": {"training.seed", "nonsense", "hub.repo_id"},
+    }
+
+
+def test_the_count_in_the_header_is_that_of_the_lines(errors):
+    header, *lines = errors(train="model: {a: 1, b: 2, c: 3}\n")
+    assert header.endswith(": 3 bad settings")
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("data", ["numbers: {max: many}\n", "numbers: 5\n", "seed: [\n", ""])
+def test_a_default_in_the_place_of_a_bad_setting_is_not_blamed(errors, data):
+    # A table of 4 rows fits sums of 3 digits; it would be too short for the default numbers.max.
+    lines = errors(data=data, train="model: {n_positions: 4}\n")
+    assert not any("n_positions" in line for line in lines)
+
+
+def test_a_conflict_within_one_file_is_named_though_the_other_cannot_be_read(errors):
+    lines = errors(data="seed: [\n", train="model: {n_embd: 250}\n")
+    assert any("model.n_embd" in line for line in lines)
+
+
+# ---- Files that are no config ---------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named_and_so_is_the_way_out(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_configs(tmp_path / "no.yaml", tmp_path / "none.yaml", [])
+    for name in ("no.yaml", "none.yaml"):
+        assert f"{tmp_path / name}: 1 bad setting\n  not found; run in the repository's folder" in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_configs(tmp_path, REPOSITORY / "train_config.yaml", [])
+
+
+def test_a_gigabyte_is_refused_without_reading_it(load, tmp_path, errors):
+    load()
+    huge = tmp_path / "huge.yaml"
+    huge.touch()
+    os.truncate(huge, 2**30)  # sparse: takes no disk
+    with pytest.raises(ConfigError, match="larger than"):
+        load_configs(huge, REPOSITORY / "train_config.yaml", [])

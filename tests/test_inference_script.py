@@ -1,0 +1,291 @@
+import io
+import itertools
+import json
+import os
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import inference
+from simple_llm.model_folder import LoadedModel, save_model, save_tokenizer
+from simple_llm.prompts import MAX_CHARACTERS
+from tests.oracle import PerfectAdder
+from tests.pipeline import REPOSITORY, run_python, write_configs
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, make_vocabulary, tiny_model
+
+DATA = make_data_config(9999, base=16)
+
+
+class Model(PerfectAdder):
+    """The oracle with what an Adder asks of a model besides."""
+
+    def to(self, device):
+        return self
+
+    def position_ids(self, input_ids, attention_mask=None):
+        """Count the digits of each number one by one."""
+        rows = []
+        for row in input_ids.tolist():
+            count, positions = 0, []
+            for token in row:
+                count = count + 1 if token in self.vocabulary.digit_ids else 0
+                positions.append(count)
+            rows.append(positions)
+        return torch.tensor(rows)
+
+
+@pytest.fixture
+def infer(call_script, monkeypatch, tmp_path):
+    """Run inference.py on a model that adds (or, in the ways it is told, does not)."""
+
+    def run(*arguments, stdin=b"", tokens_per_step=2, **settings):
+        model = Model(make_vocabulary(16), 16, tokens_per_step, **settings)
+        loaded = LoadedModel(model, make_tokenizer(DATA), DATA, make_train_config(), "f" * 64, {})
+        monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)
+
+    return run
+
+
+# ---- Sums that are answered -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens_per_step", [1, 2])
+def test_sums_on_the_command_line_are_answered_one_a_line(infer, tokens_per_step):
+    done = infer("1342+879", " 12 + 7 ", "0+0", "9999+9999=", "007+1", tokens_per_step=tokens_per_step)
+    assert done.stdout == "1342+879=2221\n12+7=19\n0+0=0\n9999+9999=19998\n7+1=8\n"
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_a_file_and_stdin_are_answered_line_by_line_in_their_order(infer, tmp_path):
+    rng = random.Random(0)
+    pairs = [tuple(rng.randrange(10 ** rng.randint(1, 4)) for _ in "xy") for _ in range(200)]
+    content = "\n".join(f"{x}+{y}" for x, y in pairs).encode()  # the last line without its end
+    expected = "".join(f"{x}+{y}={x + y}\n" for x, y in pairs)
+    assert infer(stdin=content).stdout == expected
+    (tmp_path / "sums.txt").write_bytes(content)
+    assert infer("--input", "sums.txt").stdout == expected
+
+
+def test_blank_lines_and_windows_line_ends_are_no_problem(infer):
+    done = infer(stdin=b"\r\n1+2\r\n\n  \t \n3+4\n\n5+6")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "1+2=3\n3+4=7\n5+6=11\n", "")
+
+
+def test_json_is_the_last_line_and_holds_every_reply_and_the_models_hash(infer):
+    done = infer("--json", "1342+879", "7+7")
+    *lines, last = done.stdout.splitlines()
+    assert lines == ["1342+879=2221", "7+7=14"]
+    assert json.loads(last) == {
+        "model_sha256": "f" * 64,
+        "replies": [{"prompt": "1342+879", "answer": "2221"}, {"prompt": "7+7", "answer": "14"}],
+    }
+
+
+def test_what_the_model_says_is_shown_right_or_wrong(infer):
+    done = infer("1+1", "12+7", "5+5", "3+4", wrong={(1, 1): 3, (5, 5): 0}, endless=frozenset({(12, 7)}))
+    assert done.stdout == "1+1=3\n12+7=no answer\n5+5=0\n3+4=7\n"
+
+
+def test_the_trace_shows_tokens_positions_and_what_each_step_said(infer):
+    # The example of DESIGN: 1342 + 879 = 2221, two tokens a step.
+    rows = [line.split() for line in infer("--trace", "1342+879").stdout.splitlines()]
+    assert [" ".join(row) for row in rows] == [
+        "1342+879=2221",
+        "tokens + E 3 5 + F 6 3 + D A 8 +",
+        "positions 0 1 2 3 0 1 2 3 0 1 2 3 0",
+        "step 1 . . . . . . . . . D A",
+        "step 2 . . . . . . . . . . . 8 +",
+    ]
+    assert len(infer("--trace", "9+1", tokens_per_step=1).stdout.splitlines()) == 5  # A and + are two steps
+
+
+# ---- Sums that are not ----------------------------------------------------------------------------
+
+
+def test_a_bad_line_is_named_by_number_and_column_and_the_others_are_answered(infer):
+    lines = [b"1+1", b"12+x", b"", b"\xd9\xa3+4", b"1e9+1", b"2+2", b"12345+1", b"\xff+1", b"1\0+1", b"-5+3", b"3+3"]
+    done = infer(stdin=b"\n".join(lines) + b"\n")
+    assert (done.exit_code, done.stdout) == (2, "1+1=2\n2+2=4\n3+3=6\n")
+    expected = [
+        *[("line 2: ", "column 4: 'x'"), ("line 4: ", "column 1: '٣'"), ("line 5: ", "column 2: 'e'")],
+        *[("line 7: ", "12345 is above 9999"), ("line 8: ", "column 1: "), ("line 9: ", "column 2: '\\x00'")],
+        ("line 10: ", "column 1: '-'"),
+    ]
+    for line, (where, what) in zip(done.stderr.splitlines(), expected, strict=True):
+        assert line.startswith(where)
+        assert what in line
+
+
+def test_a_bad_sum_on_the_command_line_is_named_without_a_line_number(infer):
+    done = infer("12+x", "1+1", "--json")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("12+x: column 4")
+    assert json.loads(done.stdout.splitlines()[-1])["replies"] == [{"prompt": "1+1", "answer": "2"}]
+
+
+@pytest.mark.parametrize("arguments", [[""], ["  ", "\t"]])
+def test_nothing_to_answer_is_a_mistake(infer, arguments):
+    done = infer(*arguments)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "no problem to answer" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"  \n\r\n\t"])
+def test_stdin_without_a_line_is_a_mistake(infer, content):
+    done = infer(stdin=content)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "no problem to answer" in done.stderr
+
+
+def test_huge_operands_and_huge_lines_are_refused_in_a_short_line_and_what_follows_is_answered(infer):
+    lines = [b"9" * 10_000 + b"+1", b"1+" + b"0" * 10_000 + b"1", b"1" * 5_000_000, b"\xff" * 100_000, b"2+2"]
+    done = infer(stdin=b"\n".join(lines))
+    assert (done.exit_code, done.stdout) == (2, "1+1=2\n2+2=4\n")
+    for line, where, what in zip(
+        done.stderr.splitlines(), ("1", "3", "4"), ("is above 9999", "characters", "characters"), strict=True
+    ):
+        assert line.startswith(f"line {where}: ")
+        assert what in line
+        assert len(line) < 200
+
+
+def test_an_input_file_that_is_not_there_is_named(infer, tmp_path):
+    done = infer("--input", "no.txt")
+    assert (done.exit_code, done.stderr) == (3, "no.txt not found\n")
+    (tmp_path / "folder").mkdir()
+    assert infer("--input", "folder").exit_code == 5
+
+
+@pytest.mark.parametrize("content", [None, "empty", "tokenizer only"])
+def test_a_folder_without_a_finished_model_is_refused(call_script, tmp_path, content):
+    if content:
+        (tmp_path / "model").mkdir()
+    if content == "tokenizer only":
+        save_tokenizer(make_tokenizer(DATA), tmp_path / "model")
+    write_configs(tmp_path)
+    for arguments in (["--model", "model"], []):  # named, or as the config in this folder says
+        done = call_script("inference.py", *arguments, "1+1", cwd=tmp_path)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        assert "model" in done.stderr
+        assert "run `python3 trainer.py` first" in done.stderr
+
+
+# ---- Reading lines --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_lines_are_cut_where_they_are_too_long_and_counted_all_the_same(monkeypatch, length):
+    monkeypatch.setattr(inference, "MAX_CHARACTERS", 2)
+    for letters in itertools.product(b"1\n\r", repeat=length):
+        content = bytes(letters)
+        lines = content.split(b"\n")
+        if lines[-1] == b"":
+            lines.pop()
+        expected = [line[:4].rstrip(b"\r").decode() for line in lines]
+        assert list(inference.bounded_lines(io.BytesIO(content))) == expected
+
+
+def test_no_more_than_a_megabyte_of_a_line_is_held_at_a_time():
+    class Endless(io.RawIOBase):
+        """A line of 50 MB and a short one, never more of it than is asked for."""
+
+        left, largest = 50_000_000, 0
+
+        def readline(self, size=-1):
+            assert size > 0
+            self.largest = max(self.largest, size)
+            if not self.left:
+                return b""
+            size = min(size, self.left)
+            self.left -= size
+            return b"1" * size if self.left else b"1" * (size - 1) + b"\n"
+
+    file = Endless()
+    [line] = inference.bounded_lines(file)
+    assert len(line) == MAX_CHARACTERS + 2
+    assert file.largest <= 1_000_000
+    assert not file.left
+
+
+def test_lines_are_answered_block_by_block(monkeypatch, capsys):
+    monkeypatch.setattr(inference, "LINES_AT_A_TIME", 3)
+    taken, asked = [], []
+
+    def lines():
+        for number in range(10):
+            taken.append(number)
+            yield "x" if number == 4 else f"{number}+1"
+
+    class Adder:
+        loaded = SimpleNamespace(data=DATA, sha256="")
+
+        def answer(self, prompts):
+            asked.append(len(prompts))
+            assert len(taken) == min(10, 3 * len(asked))  # nothing is read ahead
+            return prompts
+
+    arguments = SimpleNamespace(prompts=[], trace=False, json=False)
+    assert inference.answer_lines(Adder(), lines(), arguments) == 1
+    assert asked == [3, 2, 3, 1]
+    out, err = capsys.readouterr()
+    assert out.split() == [f"{number}+1" for number in range(10) if number != 4]
+    assert err.startswith("line 5: ")
+
+
+# ---- On a terminal --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talk(call_script, monkeypatch, tmp_path):
+    """Type lines to inference.py, then Ctrl-D."""
+
+    def run(*lines):
+        loaded = LoadedModel(Model(make_vocabulary(16), 16), make_tokenizer(DATA), DATA, make_train_config(), "", {})
+        monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+        typed = iter(lines)
+
+        def read_line(prompt):
+            try:
+                return next(typed)
+            except StopIteration:
+                raise EOFError from None
+
+        monkeypatch.setattr("builtins.input", read_line)
+        return call_script("inference.py", "--model", "somewhere", cwd=tmp_path)
+
+    return run
+
+
+def test_a_conversation_answers_helps_and_goes_on_after_a_mistake(talk):
+    done = talk("1+1", "", "12+x", ":help", ":nonsense", " 2 + 2 ")
+    assert (done.exit_code, done.stdout) == (0, "1+1=2\n2+2=4\n")
+    for part in ("0 to 9999", "column 4: 'x'", ":quit", "no command :nonsense"):
+        assert part in done.stderr
+
+
+def test_a_conversation_ends_when_asked_and_traces_when_asked(talk):
+    assert talk(":quit", "1+1").stdout == ""
+    assert "positions" in talk(":trace", "1+1").stdout
+    assert "positions" not in talk(":trace", ":trace", "1+1").stdout
+
+
+# ---- The real script ------------------------------------------------------------------------------
+
+
+def test_output_closed_early_is_quiet_even_after_a_bad_line(tmp_path):
+    folder = tmp_path / "model"
+    data = make_data_config(99)
+    save_tokenizer(make_tokenizer(data), folder)
+    save_model(folder, tiny_model(n_positions=8), data, make_train_config(), "", {})
+    program = "import os, subprocess, sys\nend, start = os.pipe()\nos.close(end)\n" + (
+        "sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], stdout=start).returncode)"
+    )
+    script = os.fspath(REPOSITORY / "inference.py")
+    done = run_python("-c", program, script, "--model", "model", "1+x", "1+1", cwd=tmp_path, PYTHONUNBUFFERED="")
+    assert done.returncode == 141
+    assert done.stderr.splitlines() == ["1+x: column 3: 'x' is not a digit 0 to 9; write a sum such as 1342+879"]

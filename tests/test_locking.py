@@ -1,0 +1,39 @@
+import os
+
+import pytest
+
+from simple_llm.errors import EnvironmentFault
+from simple_llm.locking import exclusive
+from tests.pipeline import REPOSITORY, run_python
+
+HOLD = "import sys; from pathlib import Path; from simple_llm.locking import exclusive; lock = exclusive(Path('runs'))"
+
+
+def test_a_second_holder_is_refused_and_told_who_holds_the_folder(tmp_path):
+    refused = pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}$")
+    with exclusive(tmp_path), refused, exclusive(tmp_path):
+        pytest.fail("two holders")
+    with exclusive(tmp_path):
+        pass  # free again
+
+
+def test_another_process_is_refused(tmp_path):
+    with exclusive(tmp_path / "runs"):
+        done = run_python("-c", HOLD + "; lock.__enter__()", cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
+    assert f"is in use by process {os.getpid()}" in done.stderr
+
+
+def test_the_lock_of_a_process_that_died_is_free(tmp_path):
+    done = run_python(
+        "-c", HOLD + "; lock.__enter__(); import os; os.kill(os.getpid(), 9)", cwd=tmp_path, PYTHONPATH=str(REPOSITORY)
+    )
+    assert done.returncode == -9
+    assert (tmp_path / "runs" / ".lock").read_text().isdigit()
+    with exclusive(tmp_path / "runs"):
+        assert (tmp_path / "runs" / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFault, match="file/runs cannot be written"), exclusive(tmp_path / "file" / "runs"):
+        pytest.fail("locked nothing")

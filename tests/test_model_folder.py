@@ -1,0 +1,135 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from simple_llm.errors import ArtefactError
+from simple_llm.manifest import read_manifest, write_manifest
+from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, save_tokenizer
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
+
+DATA, TRAIN = make_data_config(), make_train_config(2)
+FILES = {
+    *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
+    *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py", "data_config.yaml", "train_config.yaml"),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model folder, only to be read, and the model in it."""
+    folder = tmp_path_factory.mktemp("saved")
+    tokenizer = make_tokenizer(DATA)
+    torch.manual_seed(0)
+    model = build_model(DATA, TRAIN, tokenizer)
+    save_tokenizer(tokenizer, folder)
+    save_model(folder, model, DATA, TRAIN, "a card", {"step": 7})
+    return folder, model
+
+
+@pytest.fixture
+def folder(saved, tmp_path) -> Path:
+    return Path(shutil.copytree(saved[0], tmp_path / "model"))
+
+
+def vouch_again(folder: Path) -> None:
+    """Write the manifest anew over changed files, as somebody who means harm would."""
+    write_manifest(folder, sorted(FILES), {"step": 7})
+
+
+def test_what_is_loaded_is_what_was_saved(saved):
+    folder, model = saved
+    loaded = load_model(folder)
+    tensors = model.state_dict()
+    assert tensors.keys() == loaded.model.state_dict().keys()
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in loaded.model.state_dict().items())
+    assert not loaded.model.training
+    assert (loaded.data, loaded.train) == (DATA, TRAIN)
+    assert loaded.manifest["step"] == 7
+    assert loaded.tokenizer.get_vocab() == make_tokenizer(DATA).get_vocab()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_the_manifest_vouches_for_weights_configs_tokenizer_and_code(saved):
+    assert set(read_manifest(saved[0])["files"]) == FILES
+
+
+@pytest.mark.parametrize("name", sorted(FILES | {"manifest.json"}))
+def test_a_change_to_any_file_is_found(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ArtefactError, match=re.escape(name)):
+        load_model(folder)
+    (folder / name).unlink()
+    with pytest.raises(ArtefactError, match=re.escape(name) + r"|no finished model"):
+        load_model(folder)
+
+
+def test_a_folder_that_is_not_there_or_holds_no_model_names_the_script_to_run(tmp_path):
+    with pytest.raises(ArtefactError, match=r"nothing not found; run `python3 trainer.py` first"):
+        load_model(tmp_path / "nothing")
+    with pytest.raises(ArtefactError, match=r"holds no finished model; run `python3 trainer.py` first"):
+        load_model(tmp_path)
+
+
+def test_a_manifest_that_leaves_out_the_weights_is_refused(folder):
+    write_manifest(folder, sorted(FILES - {"model.safetensors"}), {})
+    with pytest.raises(ArtefactError, match=r"does not vouch for model\.safetensors"):
+        load_model(folder)
+
+
+def test_code_in_a_model_folder_is_never_run(folder, tmp_path):
+    ran = tmp_path / "ran"
+    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py"):
+        (folder / name).write_text(f"open({str(ran)!r}, 'w')\n" + (folder / name).read_text())
+    vouch_again(folder)
+    load_model(folder)
+    assert not ran.exists()
+
+
+def test_weights_as_a_pickle_are_never_read(folder, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "exploded"), "w")
+
+    torch.save({"transformer.wte.weight": Bomb()}, folder / "pytorch_model.bin")
+    load_model(folder)
+    (folder / "model.safetensors").write_bytes(b"")
+    vouch_again(folder)
+    with pytest.raises(Exception, match=r"(?i)header|safetensors|metadata"):
+        load_model(folder)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_configs_that_are_refused_today_are_named(folder):
+    (folder / "train_config.yaml").write_text("model: {n_layr: 1}\n")
+    vouch_again(folder)
+    with pytest.raises(ArtefactError, match="did you mean n_layer"):
+        load_model(folder)
+
+
+def test_a_tokenizer_that_does_not_know_its_base_is_refused(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["base"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtefactError, match="is damaged"):
+        load_tokenizer(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ArtefactError, match="is damaged"):
+        load_tokenizer(folder)
+
+
+def test_a_save_that_fails_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
+    def disk_full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
+    with pytest.raises(ArtefactError, match="holds no finished model"):
+        load_model(folder)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]

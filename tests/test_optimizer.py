@@ -1,0 +1,151 @@
+import itertools
+
+import pytest
+import torch
+
+from simple_llm.config import Training
+from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon, orthogonalize
+from tests.tiny_models import tiny_model
+
+SHAPES = [(8, 8), (8, 24), (24, 8), (16, 64), (64, 16)]
+
+
+def random_matrix(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- Orthogonalization ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_vectors_stay_and_singular_values_become_about_1(shape):
+    matrix = random_matrix(*shape)
+    made = orthogonalize(matrix[None], torch.float32)[0]
+    u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
+    in_svd_basis = u.mT @ made @ vt.mT  # diagonal where the singular vectors are the same
+    new_values = in_svd_basis.diagonal()
+    kept = values > 0.02 * values.norm()  # five iterations do not lift the very smallest all the way
+    assert kept.sum() >= len(values) - 1
+    assert (new_values[kept] > 0.6).all()
+    assert (new_values < 1.3).all()
+    assert torch.allclose(in_svd_basis, new_values.diag(), atol=1e-4)
+
+
+def test_matrices_of_a_batch_do_not_meet():
+    matrices = torch.stack([random_matrix(8, 24, seed=seed) * 10.0**seed for seed in range(3)])
+    together = orthogonalize(matrices, torch.float32)
+    for matrix, made in zip(matrices, together, strict=True):
+        assert torch.allclose(orthogonalize(matrix[None], torch.float32)[0], made, atol=1e-5)
+
+
+def test_a_tall_matrix_is_treated_as_the_wide_one_that_is_its_transpose():
+    wide = random_matrix(8, 24)
+    assert torch.equal(orthogonalize(wide.mT[None], torch.float32)[0], orthogonalize(wide[None], torch.float32)[0].mT)
+
+
+def test_no_gradient_moves_nothing():
+    assert not orthogonalize(torch.zeros(1, 8, 8), torch.float32).any()
+
+
+# ---- Muon -----------------------------------------------------------------------------------------
+
+
+def steps_of(optimizer: torch.optim.Optimizer, weight: torch.nn.Parameter, gradients) -> torch.Tensor:
+    """The weight after a step with each gradient."""
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_muon_agrees_with_torchs_own(shape):
+    """torch takes (outputs, inputs) weights, this project (inputs, outputs): transposed, the two must agree."""
+    start = random_matrix(*shape)
+    gradients = [random_matrix(*shape, seed=seed) for seed in (1, 2, 3)]
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}
+    ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.mT.clone())
+    made = steps_of(Muon([ours], **settings, dtype=torch.bfloat16), ours, gradients)
+    reference = torch.optim.Muon([theirs], **settings, nesterov=True, adjust_lr_fn="original")
+    expected = steps_of(reference, theirs, [gradient.mT for gradient in gradients]).mT
+    moved = (expected - start).norm()
+    assert (made - expected).norm() < 0.05 * moved  # bfloat16 keeps 8 bits, and norms are taken 1% larger
+
+
+def test_a_step_of_fused_queries_keys_and_values_is_three_steps():
+    start = random_matrix(16, 48)
+    gradients = [random_matrix(16, 48, seed=seed) * torch.arange(1, 4).repeat_interleave(16) for seed in (1, 2)]
+    fused = torch.nn.Parameter(start.clone())
+    group = {"params": [fused], "num_maps": 3}
+    together = steps_of(Muon([group], lr=0.1, momentum=0.9, dtype=torch.float32), fused, gradients)
+    for index, map_start in enumerate(start.chunk(3, dim=1)):
+        single = torch.nn.Parameter(map_start.clone())
+        map_gradients = [gradient.chunk(3, dim=1)[index] for gradient in gradients]
+        alone = steps_of(Muon([single], lr=0.1, momentum=0.9, dtype=torch.float32), single, map_gradients)
+        assert torch.allclose(together.chunk(3, dim=1)[index], alone, atol=1e-5)
+    whole = torch.nn.Parameter(start.clone())
+    as_one = steps_of(Muon([whole], lr=0.1, momentum=0.9, dtype=torch.float32), whole, gradients)
+    assert (as_one - together).abs().max() > 1e-3
+
+
+def test_weights_of_many_shapes_are_each_stepped_as_if_alone():
+    starts = [random_matrix(*shape) for shape in (*SHAPES, (8, 8))]
+    gradients = [random_matrix(*start.shape, seed=9 + index) for index, start in enumerate(starts)]
+    weights = [torch.nn.Parameter(start.clone()) for start in starts]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+    untouched = torch.nn.Parameter(torch.ones(8, 8))  # no gradient
+    Muon([*weights, untouched], lr=0.1, dtype=torch.float32).step()
+    assert torch.equal(untouched, torch.ones(8, 8))
+    for start, gradient, weight in zip(starts, gradients, weights, strict=True):
+        alone = torch.nn.Parameter(start.clone())
+        expected = steps_of(Muon([alone], lr=0.1, dtype=torch.float32), alone, [gradient])
+        assert torch.allclose(weight, expected, atol=1e-5)
+
+
+# ---- Which optimizer has what ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position_embedding", ["block", "block_sinusoidal", "none"])
+def test_every_parameter_is_in_exactly_one_optimizer(position_embedding):
+    model = tiny_model(position_embedding=position_embedding)
+    muon, adamw = build_optimizers(model, Training(), torch.float32)
+    held = [id(weight) for optimizer in (muon, adamw) for group in optimizer.param_groups for weight in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    of_muon = sorted(names[id(weight)] for group in muon.param_groups for weight in group["params"])
+    matrices = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert of_muon == sorted(f"transformer.h.{layer}.{name}.weight" for layer in range(2) for name in matrices)
+    fused = [names[id(weight)] for group in muon.param_groups if group["num_maps"] == 3 for weight in group["params"]]
+    assert fused == [f"transformer.h.{layer}.attn.c_attn.weight" for layer in range(2)]
+
+
+def test_the_settings_reach_the_optimizers():
+    training = Training(learning_rate=0.5, muon_learning_rate=0.25, muon_momentum=0.75, weight_decay=0.125)
+    muon, adamw = build_optimizers(tiny_model(), training, torch.bfloat16)
+    assert {(group["lr"], group["momentum"], group["weight_decay"]) for group in muon.param_groups} == {
+        (0.25, 0.75, 0.125)
+    }
+    assert {(group["lr"], group["weight_decay"]) for group in adamw.param_groups} == {(0.5, 0.125)}
+    assert muon.dtype == torch.bfloat16
+
+
+# ---- Schedule -------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_0():
+    scales = [learning_rate_scale(step, warmup_steps=20, max_steps=100) for step in range(101)]
+    assert scales[0] == pytest.approx(1 / 21)  # the first step already learns
+    assert scales[20] == max(scales) == 1
+    assert scales[60] == pytest.approx(0.5)
+    assert scales[100] == 0
+    assert all(scale > 0 for scale in scales[:100])
+    changes = [after - before for before, after in itertools.pairwise(scales)]
+    assert changes == pytest.approx([1 / 21] * 20 + [-1 / 80] * 80)
+
+
+@pytest.mark.parametrize(("warmup_steps", "max_steps"), [(0, 1), (0, 10), (10, 10), (50, 10), (1, 1)])
+def test_odd_schedules_stay_between_0_and_1_and_end_at_0(warmup_steps, max_steps):
+    scales = [learning_rate_scale(step, warmup_steps, max_steps) for step in range(max_steps + 1)]
+    assert all(0 < scale <= 1 for scale in scales[:-1])
+    assert scales[-1] == 0

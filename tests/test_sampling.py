@@ -1,0 +1,231 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from simple_llm.config import Split
+from simple_llm.problems import from_integers, longest_carry_chain, ordered_keys, split_sides, to_integers
+from simple_llm.sampling import draw_unique, OutOfProblemsError, Sampler
+
+RANGES = [
+    *((0, 9999, 10), (0, 9999, 16), (0, 9999, 2), (0, 0, 10), (5, 5, 3), (0, 1, 2), (0, 99, 36), (9990, 9999, 10)),
+    *((95, 105, 10), (17, 4711, 16), (0, 10**100 - 1, 10), (10**99 + 7, 10**100 - 1, 16), (2**64 - 3, 2**64 + 3, 10)),
+]
+
+
+def pairs_of(problems):
+    return list(zip(to_integers(problems.x, problems.base), to_integers(problems.y, problems.base), strict=True))
+
+
+def num_digits(value, base):
+    count = 1
+    while value := value // base:
+        count += 1
+    return count
+
+
+def within(count, num_draws, share):
+    """Whether a count of independent draws is less than six standard deviations from its mean."""
+    return abs(count - num_draws * share) < 6 * (num_draws * share * (1 - share)) ** 0.5 + 1
+
+
+# ---- The strata -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stratum", ["uniform", "lengths", "carries"])
+@pytest.mark.parametrize(("minimum", "maximum", "base"), RANGES)
+def test_every_operand_is_in_the_range(stratum, minimum, maximum, base):
+    sampler = Sampler(minimum, maximum, base)
+    problems = sampler.strata[stratum](np.random.default_rng(0), 2000)
+    assert problems.base == base
+    assert problems.x.shape == problems.y.shape == (num_digits(maximum, base), len(problems))
+    assert max(problems.x.max(initial=0), problems.y.max(initial=0)) < base
+    assert all(minimum <= x <= maximum and minimum <= y <= maximum for x, y in pairs_of(problems))
+    if stratum != "carries":
+        assert len(problems) == 2000
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "base"), RANGES)
+def test_uniform_operands_fill_every_tenth_of_the_range_alike_and_do_not_depend_on_each_other(minimum, maximum, base):
+    num_values, num_draws = maximum - minimum + 1, 10_000
+    num_parts = min(10, num_values)
+    bounds = [-(-part * num_values // num_parts) for part in range(num_parts + 1)]  # first of each part, rounded up
+    share = [(last - first) / num_values for first, last in itertools.pairwise(bounds)]
+    pairs = pairs_of(Sampler(minimum, maximum, base).uniform(np.random.default_rng(1), num_draws))
+    parts = [tuple((value - minimum) * num_parts // num_values for value in pair) for pair in pairs]
+    for one, other in itertools.product(range(num_parts), repeat=2):
+        assert within(parts.count((one, other)), num_draws, share[one] * share[other])
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "base"), [(0, 9999, 10), (0, 9999, 16), (0, 99, 2), (7, 1234, 10)])
+def test_the_lengths_stratum_has_as_many_operands_of_every_length_and_uniform_ones_within_it(minimum, maximum, base):
+    pairs = pairs_of(Sampler(minimum, maximum, base).lengths(np.random.default_rng(2), 20_000))
+    possible = sorted({num_digits(value, base) for value in range(minimum, maximum + 1)})
+    lengths = [(num_digits(x, base), num_digits(y, base)) for x, y in pairs]
+    for pair in itertools.product(possible, repeat=2):
+        assert within(lengths.count(pair), 20_000, 1 / len(possible) ** 2)
+    for length in possible:
+        values = [value for value in range(minimum, maximum + 1) if num_digits(value, base) == length]
+        drawn = [value for pair in pairs for value in pair if num_digits(value, base) == length]
+        lower_half = set(values[: len(values) // 2])
+        assert within(sum(value in lower_half for value in drawn), len(drawn), len(lower_half) / len(values))
+        if len(values) <= 20:
+            assert set(drawn) == set(values)
+
+
+def test_the_lengths_stratum_reaches_every_length_up_to_a_hundred_digits():
+    problems = Sampler(0, 10**100 - 1, 10).lengths(np.random.default_rng(3), 20_000)
+    for lengths in (problems.x_length, problems.y_length):
+        for length in range(1, 101):
+            assert within(int((lengths == length).sum()), 20_000, 0.01)
+
+
+@pytest.mark.parametrize(("base", "maximum"), [(10, 9999), (16, 9999), (2, 1023), (36, 36**3 - 1)])
+def test_the_carries_stratum_has_every_chain_there_is_and_long_ones_more_often_than_chance(base, maximum):
+    sampler, width = Sampler(0, maximum, base), num_digits(maximum, base)
+    planted, chance = (
+        longest_carry_chain(stratum(np.random.default_rng(4), 50_000)) for stratum in (sampler.carries, sampler.uniform)
+    )
+    possible = set(longest_carry_chain(from_integers([(maximum, value) for value in range(maximum + 1)], base, width)))
+    assert set(planted.tolist()) == possible | {0}
+    longest = max(possible)
+    assert (planted >= longest - 1).mean() > 1.3 * (chance >= longest - 1).mean()
+
+
+def test_long_carry_chains_are_common_in_the_carries_stratum_of_long_numbers():
+    sampler = Sampler(0, 10**20 - 1, 10)
+    planted = longest_carry_chain(sampler.carries(np.random.default_rng(5), 20_000))
+    chance = longest_carry_chain(sampler.uniform(np.random.default_rng(5), 20_000))
+    assert (chance >= 10).mean() < 0.02
+    assert (planted >= 10).mean() > 0.2
+    assert all((planted == length).any() for length in range(21))
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "base"), [(0, 40, 10), (5, 5, 2), (9990, 9999, 10), (30, 300, 16)])
+def test_all_pairs_are_all_pairs_in_order(minimum, maximum, base):
+    found = [pair for chunk in Sampler(minimum, maximum, base).all_pairs() for pair in pairs_of(chunk)]
+    assert found == list(itertools.product(range(minimum, maximum + 1), repeat=2))
+
+
+# ---- Unique problems from some sides --------------------------------------------------------------
+
+
+def pairs_on_sides(minimum, maximum, split, sides):
+    pairs = list(itertools.product(range(minimum, maximum + 1), repeat=2))
+    side = split_sides(from_integers(pairs, 7, num_digits(maximum, 7)), split)
+    return {pair for pair, one in zip(pairs, side, strict=True) if one in sides}
+
+
+def check_draw(draw, minimum, maximum, split, sides, asked):
+    pairs = pairs_of(draw.problems)
+    assert len(pairs) == len(set(pairs)) == sum(asked.values()) == sum(draw.drawn.values())
+    assert all(minimum <= x <= maximum and minimum <= y <= maximum for x, y in pairs)
+    assert set(split_sides(draw.problems, split).tolist()) <= set(sides)
+    assert draw.asked == asked
+    for name, count in asked.items():
+        assert draw.drawn[name] >= count if name == "uniform" else draw.drawn[name] <= count
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "base"), [one for one in RANGES if one[1] - one[0] > 4000])
+@pytest.mark.parametrize("sides", [(0, 1), (2,), (1,)])
+def test_drawn_problems_are_unique_in_range_and_on_their_side(minimum, maximum, base, sides):
+    asked = {"uniform": 600, "lengths": 200, "carries": 200}
+    draw = draw_unique(Sampler(minimum, maximum, base), Split(), sides, asked, np.random.default_rng(0))
+    check_draw(draw, minimum, maximum, Split(), sides, asked)
+    # In random order: the first rows are no more often of one half of the range than the last ones.
+    x = [x > (minimum + maximum) // 2 for x, _ in pairs_of(draw.problems)]
+    assert abs(sum(x[:500]) - sum(x[500:])) < 6 * 250**0.5
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "base"),
+    [(0, 30, 10), (0, 30, 2), (0, 99, 16), (9990, 9999, 10), (10**30 - 12, 10**30 - 1, 10), (5, 5, 10), (0, 1, 2)],
+)
+def test_asking_for_all_problems_gives_all_of_them_and_asking_for_one_more_tells_how_many_there_are(
+    minimum, maximum, base
+):
+    split, sides, sampler = Split(seed=1), (0, 1), Sampler(minimum, maximum, base)
+    expected = pairs_on_sides(minimum, maximum, split, sides)
+    lengths = len(expected) // 5
+    for asked in (
+        {"uniform": len(expected), "lengths": 0, "carries": 0},
+        {"uniform": len(expected) - 2 * lengths, "lengths": lengths, "carries": lengths},
+        {"uniform": 0, "lengths": len(expected), "carries": 0},
+        {"uniform": 0, "lengths": 0, "carries": len(expected)},
+    ):
+        draw = draw_unique(sampler, split, sides, asked, np.random.default_rng(0))
+        check_draw(draw, minimum, maximum, split, sides, asked)
+        assert set(pairs_of(draw.problems)) == expected
+        with pytest.raises(OutOfProblemsError) as caught:
+            draw_unique(sampler, split, sides, {**asked, "uniform": asked["uniform"] + 1}, np.random.default_rng(0))
+        assert caught.value.available == len(expected)
+
+
+def test_none_of_none_is_an_empty_draw():
+    expected = pairs_on_sides(5, 5, Split(), (2,))
+    assert expected == set()
+    draw = draw_unique(Sampler(5, 5, 10), Split(), (2,), {"uniform": 0}, np.random.default_rng(0))
+    assert len(draw.problems) == 0
+
+
+def test_a_stratum_that_runs_out_is_made_up_by_uniform():
+    # Digits that make 10 or more are 45 pairs; 0 + 9 is drawn too, where the chain has no start.
+    asked = {"uniform": 10, "lengths": 0, "carries": 60}
+    draw = draw_unique(Sampler(0, 9, 10), Split(), (0, 1), asked, np.random.default_rng(0))
+    check_draw(draw, 0, 9, Split(), (0, 1), asked)
+    assert 30 < draw.drawn["carries"] <= 46
+    assert draw.drawn["uniform"] == 70 - draw.drawn["carries"]
+
+
+@pytest.mark.parametrize(
+    ("split", "sides"),
+    [
+        (Split(train=0.001, validation=0.001), (0, 1)),
+        (Split(train=0.95, validation=0.0499), (2,)),
+        (Split(train=0.999, validation=0.0005), (1,)),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 10, 100])
+def test_a_side_with_a_small_share_is_found(split, sides, count):
+    for seed in range(3):
+        asked = {"uniform": count, "lengths": 0}
+        draw = draw_unique(Sampler(0, 9999, 16), split, sides, asked, np.random.default_rng(seed))
+        check_draw(draw, 0, 9999, split, sides, asked)
+
+
+def test_a_stratum_of_a_small_side_is_not_given_up_too_early():
+    asked = {"uniform": 0, "lengths": 400, "carries": 0}
+    split = Split(train=0.001, validation=0.001)
+    draw = draw_unique(Sampler(0, 10**12, 10), split, (0, 1), asked, np.random.default_rng(0))
+    assert draw.drawn == {"uniform": 0, "lengths": 400, "carries": 0}
+
+
+def test_few_problems_out_of_a_list_longer_than_expected_are_unique():
+    # The test side of 0 to 99 has 1,000 problems on average; take a split on which it has many more.
+    splits = (Split(train=0.8, validation=0.1, seed=seed) for seed in range(30))
+    split = max(splits, key=lambda one: len(pairs_on_sides(0, 99, one, (2,))))
+    assert len(pairs_on_sides(0, 99, split, (2,))) > 1024
+    for count in (1, 2, 3):
+        for seed in range(5):
+            draw = draw_unique(Sampler(0, 99, 10), split, (2,), {"uniform": count}, np.random.default_rng(seed))
+            check_draw(draw, 0, 99, split, (2,), {"uniform": count})
+
+
+def test_pairs_of_a_narrow_range_of_wide_numbers_have_keys_of_their_own():
+    for first in (990, 10**30, 2**64 - 5):
+        operands = range(first, first + 10)
+        pairs = from_integers(itertools.product(operands, repeat=2), 10, 31)
+        keys = ordered_keys(pairs, 7, operands)  # 100 pairs, 128 keys
+        assert len(set(keys.tolist())) == 100
+        assert int(keys.max()) < 128
+
+
+def test_the_same_seed_draws_the_same_problems_and_another_seed_others():
+    asked = {"uniform": 300, "lengths": 100, "carries": 100}
+    for sampler in (Sampler(0, 9999, 10), Sampler(0, 29, 10), Sampler(0, 10**50, 10)):
+        one, same, other = (
+            pairs_of(draw_unique(sampler, Split(), (0, 1), asked, np.random.default_rng(seed)).problems)
+            for seed in (7, 7, 8)
+        )
+        assert one == same
+        assert set(one) != set(other)

@@ -1,0 +1,82 @@
+"""Models, problems and tokenizers of a size that tests can afford."""
+
+from collections.abc import Iterable
+
+import torch
+
+import tokenizer as tokenizer_script
+from simple_llm.batches import Vocabulary
+from simple_llm.config import DataConfig, Model, Numbers, TrainConfig, Training
+from simple_llm.config import Tokenizer as TokenizerConfig
+from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.problems import from_integers, Problems
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+
+
+def make_vocabulary(base: int = 10, is_reversed: bool = True) -> Vocabulary:
+    """The IDs that a tokenizer of this project gives: padding 0, unknown 1, + 2, then the digits."""
+    return Vocabulary(tuple(range(3, 3 + base)), delimiter_id=2, pad_id=0, reversed=is_reversed)
+
+
+def make_tokenizer(data: DataConfig) -> SimpleLLMTokenizer:
+    return tokenizer_script.train_tokenizer(iter([]), data, TokenizerConfig())
+
+
+def make_data_config(maximum: int = 99, base: int = 10) -> DataConfig:
+    return DataConfig(numbers=Numbers(max=maximum, base=base))
+
+
+def make_train_config(tokens_per_step: int = 1, **training: object) -> TrainConfig:
+    """One layer of width 16 on the CPU in fp32."""
+    settings = {"batch_size": 16, "max_steps": 4, "warmup_steps": 1, "precision": "fp32", "device": "cpu", **training}
+    model = Model(n_layer=1, n_head=2, n_embd=16, n_positions=8, tokens_per_step=tokens_per_step)
+    return TrainConfig(model=model, training=Training(**settings))
+
+
+def tiny_model(
+    tokens_per_step: int = 1, position_embedding: str = "block", base: int = 10, seed: int = 2, **settings: object
+) -> SimpleLLMForCausalLM:
+    """A random model whose weights are large enough that it says different things to different prompts."""
+    torch.manual_seed(seed)
+    vocabulary = make_vocabulary(base)
+    config = SimpleLLMConfig(
+        **{
+            "vocab_size": base + 3,
+            "n_layer": 2,
+            "n_head": 2,
+            "n_embd": 16,
+            "n_positions": 40,
+            "initializer_range": 0.5,
+            "digit_token_ids": list(vocabulary.digit_ids),
+            "tokens_per_step": tokens_per_step,
+            "position_embedding": position_embedding,
+            "bos_token_id": None,
+            "eos_token_id": vocabulary.delimiter_id,
+            "pad_token_id": vocabulary.pad_id,
+            **settings,
+        }
+    )
+    model = SimpleLLMForCausalLM(config).eval()
+    with torch.no_grad():  # short vectors of one length, or one token or the one that was read last would always win
+        tokens = model.transformer.wte.weight
+        tokens.copy_(torch.nn.functional.normalize(tokens - tokens.mean(0), dim=1))
+    model.generation_config.do_sample = False
+    return model
+
+
+def problems_of(pairs: Iterable[tuple[int, int]], base: int = 10, width: int = 4) -> Problems:
+    return from_integers(pairs, base, width)
+
+
+def all_pairs(maximum: int, base: int = 10) -> Problems:
+    """Every ordered pair of 0 to `maximum`, in order."""
+    pairs = [(x, y) for x in range(maximum + 1) for y in range(maximum + 1)]
+    return from_integers(pairs, base, max(1, len(make_digits(maximum, base))))
+
+
+def make_digits(value: int, base: int) -> list[int]:
+    """Digits of a number, least significant first, by Python's own arithmetic."""
+    digits = [value % base]
+    while value := value // base:
+        digits.append(value % base)
+    return digits
