@@ -54,7 +54,7 @@ def decode_greedily(
     order = length.argsort(stable=True)
     tokens = torch.full((len(prompts), max_answer_tokens), pad_id)
     logits = torch.zeros(len(prompts), max_answer_tokens, model.config.vocab_size) if keep_logits else None
-    for index in order.split(batch_size):
+    for index in order.split(batch_size) if len(prompts) else ():
         batch = pad_left(prompts[index, : int(length[index].max())], pad_id).to(model.device)  # (B, T)
         said, said_logits = _decode_batch(model, batch, max_answer_tokens)
         tokens[index] = said.cpu()
