@@ -28,6 +28,7 @@ def hub(monkeypatch, tmp_path):
     with HubServer() as server:
         client = huggingface_hub.HfApi(endpoint=server.url)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         for name in ("create_repo", "upload_folder"):
             monkeypatch.setattr(huggingface_hub, name, getattr(client, name))
@@ -48,7 +49,7 @@ def test_a_finished_run_is_uploaded_by_the_allow_list_and_answers_from_there(fin
         assert done.returncode == 0, done.stderr
         assert f"pushed to {hub.url}/me/adder/commit/" in done.stderr
         [asked] = hub.created
-        assert asked["private"] is True
+        assert asked["visibility"] == "private"
         uploaded = hub.repositories["me/adder"]
         assert set(uploaded) == UPLOADED
         assert all(content == (finished_run.folder / "model" / name).read_bytes() for name, content in uploaded.items())
@@ -83,7 +84,7 @@ def test_a_repository_is_updated_by_a_second_upload(finished_run, hub, tmp_path)
     (model / "evaluation.json").write_text("{}")
     push_folder(model, "me/adder", False, "second")
     assert hub.repositories["me/adder"]["evaluation.json"] == b"{}"
-    assert [asked["private"] for asked in hub.created] == [False, False]
+    assert [asked["visibility"] for asked in hub.created] == ["public", "public"]
 
 
 def test_the_model_card_can_be_read_by_the_hub(finished_run):
