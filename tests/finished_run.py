@@ -1,9 +1,14 @@
 """The whole pipeline on a config that trains in a second, with everything that makes resuming hard turned on."""
 
+import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from simple_llm.batches import BatchOrder
 from tests.hub_server import HubServer
 from tests.pipeline import run_script, write_configs
 
@@ -66,3 +71,27 @@ def run_pipeline(folder: Path) -> FinishedRun:
         environment = hub.environment(folder.parent / "home-of-finished-run")
         done = {name: run_script(name, *options, cwd=folder, **environment) for name, *options in SCRIPTS}
     return FinishedRun(folder, done, hub.requests)
+
+
+def make_unfinished(folder: Path) -> None:
+    """Turn a finished run into one that died before its model was written."""
+    (folder / "model" / "manifest.json").unlink()
+    (folder / "model" / "model.safetensors").unlink()
+
+
+def damage(path: Path) -> None:
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+
+
+def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, interrupted_step: int, number: signal.Signals) -> None:
+    """Have a signal arrive while a step picks its batch."""
+    real = BatchOrder.indices
+
+    def indices(self, step):
+        if step == interrupted_step:
+            os.kill(os.getpid(), number)
+        return real(self, step)
+
+    monkeypatch.setattr(BatchOrder, "indices", indices)

@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer
-from simple_llm.batches import BatchOrder
-from simple_llm.checkpoint import list_checkpoints, TrainingState
-from simple_llm.config import TrainConfig
-from simple_llm.errors import DivergedError
+from simple_llm.checkpoint import list_checkpoints
 from simple_llm.locking import exclusive
 from simple_llm.manifest import read_manifest
-from simple_llm.model_folder import build_model, vocabulary_of
-from simple_llm.resuming import Run
-from simple_llm.scoring import Score
+from tests.finished_run import damage, interrupt_in_step, make_unfinished
 from tests.pipeline import REPOSITORY, run_python, run_script
-from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
+from tests.tiny_models import make_data_config, make_tokenizer
 
 
 def weights(folder: Path) -> str:
@@ -42,18 +36,6 @@ def metrics(folder: Path) -> list[dict]:
     """metrics.jsonl without what depends on the clock."""
     lines = map(json.loads, (folder / "model" / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if key != "problems_per_second"} for line in lines]
-
-
-def make_unfinished(folder: Path) -> None:
-    """Turn a finished run into one that died before its model was written."""
-    (folder / "model" / "manifest.json").unlink()
-    (folder / "model" / "model.safetensors").unlink()
-
-
-def damage(path: Path) -> None:
-    changed = bytearray(path.read_bytes())
-    changed[len(changed) // 2] ^= 1
-    path.write_bytes(changed)
 
 
 # ---- The whole pipeline ---------------------------------------------------------------------------
@@ -163,17 +145,6 @@ def test_a_run_that_was_stopped_and_then_killed_in_a_save_ends_with_the_same_wei
     assert not list((run_folder / "model" / "checkpoints").glob(".tmp*"))
     assert weights(run_folder) == weights(finished_run.folder)
     assert metrics(run_folder) == metrics(finished_run.folder)
-
-
-def interrupt_in_step(monkeypatch, interrupted_step: int, number: signal.Signals) -> None:
-    real = BatchOrder.indices
-
-    def indices(self, step):
-        if step == interrupted_step:
-            os.kill(os.getpid(), number)
-        return real(self, step)
-
-    monkeypatch.setattr(BatchOrder, "indices", indices)
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -337,152 +308,3 @@ def test_a_gradient_that_is_not_finite_ends_the_run_and_the_next_start_goes_on(f
     assert not (run_folder / "model" / "manifest.json").exists()
     assert call_script("trainer.py", cwd=run_folder).exit_code == 0
     assert weights(run_folder) == weights(finished_run.folder)
-
-
-def make_learner(tokens_per_step: int = 2, dropout: float = 0.0, **training):
-    """A tiny learner and its rows: all pairs below 20."""
-    data, train = make_data_config(), make_train_config(tokens_per_step, **training)
-    train = TrainConfig(model=train.model.model_copy(update={"dropout": dropout}), training=train.training)
-    tokenizer = make_tokenizer(data)
-    torch.manual_seed(0)
-    model = build_model(data, train, tokenizer)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer))
-    return trainer.make_learner(model, train.training), rows
-
-
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were(monkeypatch, value):
-    learner, rows = make_learner()
-    learner.step(rows, 0)
-    before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
-    real = trainer.training_loss
-    monkeypatch.setattr(trainer, "training_loss", lambda *arguments: real(*arguments) * float(value))
-    with pytest.raises(DivergedError, match=r"loss .* at step 1"):
-        learner.step(rows, 1)
-    after = learner.model.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-
-
-# ---- A step ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [1, 2])
-def test_a_batch_in_slices_has_the_gradient_of_the_whole_batch(k):
-    losses, gradients = [], []
-    for accumulation_steps in (1, 2, 8):
-        learner, rows = make_learner(k, accumulation_steps=accumulation_steps)
-        losses.append(learner.accumulate_gradients(rows, 3).item())
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in learner.model.parameters()]))
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
-    assert gradients[0].norm() > 0
-    for gradient in gradients[1:]:
-        assert torch.allclose(gradient, gradients[0], atol=1e-5)
-
-
-def test_dropout_is_a_function_of_seed_and_step(monkeypatch):
-    learner, rows = make_learner(dropout=0.5, max_steps=10)
-    weights_before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
-
-    def loss_of(step: int) -> float:
-        learner.model.load_state_dict(weights_before)
-        torch.rand(7)  # whatever was drawn before has no part in it
-        return learner.step(rows, step).item()
-
-    same_rows = BatchOrder(len(rows.inputs), 16, seed=0).indices(0)
-    monkeypatch.setattr(BatchOrder, "indices", lambda self, step: same_rows)
-    assert loss_of(3) == loss_of(3)
-    assert loss_of(3) != loss_of(4)
-
-
-def test_a_step_in_bfloat16_keeps_the_weights_in_float32():
-    learner, rows = make_learner(precision="bf16")
-    before = learner.model.transformer.wte.weight.clone()
-    assert learner.step(rows, 0).isfinite()
-    assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
-    assert not torch.equal(learner.model.transformer.wte.weight, before)
-
-
-def test_validation_rows_are_never_trained_on_and_the_loss_learns_from_training_rows_alone():
-    data, train = make_data_config(), make_train_config(1)
-    vocabulary = vocabulary_of(make_tokenizer(data))
-    problems = all_pairs(19)
-    rows = trainer.prepare_data(problems, data, train, vocabulary)
-    trained_on = {tuple(row) for row in rows.inputs.tolist()}
-    validated = {tuple(row) for row in rows.validation[0].tolist()}
-    assert len(trained_on) + len(validated) < 400  # the rest is the test side
-    assert min(len(trained_on), len(validated)) > 20
-    width = min(rows.inputs.size(1), rows.validation[0].size(1))
-    assert not {row[:width] for row in trained_on} & {row[:width] for row in validated}
-
-
-# ---- Early stopping -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stopped_in", [None, 1, 2, 3, 4, 5])
-def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted(monkeypatch, tmp_path, stopped_in):
-    """Evaluations at 0, 2 and 4 are exact; 6 would be one too many."""
-    data, train = make_data_config(), make_train_config(1, max_steps=20, eval_every=2, stop_after_exact=3)
-    tokenizer = make_tokenizer(data)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer))
-    monkeypatch.setattr(trainer, "evaluate", lambda learner, validation: Score(5, 5))
-
-    def start(run: Run) -> dict:
-        torch.manual_seed(0)
-        return trainer.train_model(build_model(data, train, tokenizer), rows, train.training, run)
-
-    if stopped_in:
-        with pytest.MonkeyPatch.context() as patch:
-            interrupt_in_step(patch, stopped_in - 1, signal.SIGTERM)
-            with pytest.raises(trainer.Interrupted):
-                start(Run(tmp_path, {})) if stopped_in < 5 else pytest.skip("it has ended by then")
-        path = tmp_path / "checkpoints" / f"step-{stopped_in}"
-        result = start(Run(tmp_path, {}, path, stopped_in))
-    else:
-        result = start(Run(tmp_path, {}))
-    assert result["step"] == 4
-    assert result["num_exact_evaluations"] == 3
-    again = start(Run(tmp_path, {}, tmp_path / "checkpoints" / "step-4", 4))
-    assert again["step"] == 4
-    assert TrainingState(**json.loads((tmp_path / "checkpoints" / "step-4" / "state.json").read_text())).step == 4
-
-
-# ---- evaluate.py ----------------------------------------------------------------------------------
-
-
-def test_a_gate_that_is_not_reached_ends_with_7_after_the_report_was_written(run_folder, call_script):
-    (run_folder / "model" / "evaluation.json").unlink()
-    options = ("--samples", "40", "--runs", "2", "--seed", "5")
-    called = call_script("evaluate.py", *options, "--min-accuracy", "1.0", cwd=run_folder)
-    assert called.exit_code == 7
-    assert "below --min-accuracy 1" in called.stderr
-    report = json.loads((run_folder / "model" / "evaluation.json").read_text())
-    assert [run["seed"] for run in report["runs"]] == [5, 6]
-    assert report["total"] == 80
-    assert report["error_rate_upper_95"] == max(run["error_rate_upper_95"] for run in report["runs"])
-    assert call_script("evaluate.py", "--samples", "40", "--min-accuracy", "0", cwd=run_folder).exit_code == 0
-
-
-def test_a_range_is_evaluated_by_itself_and_must_be_known_to_the_model(run_folder, call_script):
-    called = call_script("evaluate.py", "--range", "3:40", "--json", cwd=run_folder)
-    assert called.exit_code == 0
-    report = json.loads(called.stdout.splitlines()[-1])
-    assert report["range"] == [3, 40]
-    assert 0 < report["total"] < 38 * 38
-    assert {int(one[name]) for one in report["failures"] for name in "xy"} <= set(range(3, 41))
-    assert "all there are in this range; 10,000 were asked for" in called.stdout
-    for bad in ("0:256", "9:3"):
-        called = call_script("evaluate.py", "--range", bad, cwd=run_folder)
-        assert called.exit_code == 2
-        assert "this model knows 0:255" in called.stderr
-
-
-def test_a_model_that_is_damaged_or_not_finished_is_not_evaluated(run_folder, call_script):
-    damage(run_folder / "model" / "model.safetensors")
-    for script in (("evaluate.py",), ("inference.py", "1+2")):
-        called = call_script(*script, cwd=run_folder)
-        assert called.exit_code == 3
-        assert "model.safetensors is damaged" in called.stderr
-    make_unfinished(run_folder)
-    called = call_script("evaluate.py", cwd=run_folder)
-    assert called.exit_code == 3
-    assert "holds no finished model; run `python3 trainer.py` first" in called.stderr
