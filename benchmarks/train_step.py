@@ -81,9 +81,16 @@ class PerRowTokenizing(torch.utils.data.Dataset):
 def plain_steps(lines: list[str], tokenizer):
     """Take the plain recipe's steps; yield the problems of each."""
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=16, n_embd=256, n_layer=8, n_head=4)
-    config.bos_token_id = config.eos_token_id = tokenizer.delimiter_id
-    config.pad_token_id = tokenizer.pad_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=16,
+        n_embd=256,
+        n_layer=8,
+        n_head=4,
+        bos_token_id=None,
+        eos_token_id=tokenizer.delimiter_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     model = GPT2LMHeadModel(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
     loader = torch.utils.data.DataLoader(

@@ -69,7 +69,7 @@ def _what_is_wrong(text: str) -> str:
         if is_digit(character):
             if not previous_is_digit:
                 operands_read += 1
-            if has_equals or operands_read > 1 + has_plus:
+            if operands_read > 1 + has_plus:
                 return f"column {column}: {character!r} is not expected here"
         elif character == "+" and operands_read == 1 and not has_plus:
             has_plus = True
