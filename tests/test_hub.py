@@ -78,6 +78,7 @@ def test_a_refused_upload_leaves_the_model_and_says_how_to_try_again(finished_ru
     assert hub.repositories == {}
 
 
+@pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of the client library itself
 def test_a_repository_is_updated_by_a_second_upload(finished_run, hub, tmp_path):
     model = Path(shutil.copytree(finished_run.folder / "model", tmp_path / "model"))
     push_folder(model, "me/adder", False, "first")
