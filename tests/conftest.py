@@ -1,15 +1,20 @@
 """What several test files share: a vocabulary, a trained model, a finished run, scripts called in this process."""
 
+import os
 import runpy
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline import REPOSITORY
+
+# Before torch is imported: these models are too small for threads, which would only wait for each other. And a script
+# called in this process makes the weights that it makes in its own.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,11 @@ def vocabulary():
 
 
 @pytest.fixture
-def call_script(monkeypatch, capsys) -> Iterator[Callable[..., Called]]:
+def call_script(monkeypatch, capsys) -> Callable[..., Called]:
     """Run a script as `python3 NAME ...` would, but in this process: no seconds of imports, and it can be patched.
 
-        call_script("trainer.py", "--fresh", cwd=folder).exit_code
-
-    It has one thread, like a script in its own process, so that both make the same weights.
+    call_script("trainer.py", "--fresh", cwd=folder).exit_code
     """
-    import torch
-
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
 
     def call(name: str, *arguments: str, cwd: Path) -> Called:
         capsys.readouterr()
@@ -53,8 +52,7 @@ def call_script(monkeypatch, capsys) -> Iterator[Callable[..., Called]]:
                 exit_code = error.code or 0
         return Called(exit_code, *capsys.readouterr())
 
-    yield call
-    torch.set_num_threads(num_threads)
+    return call
 
 
 @pytest.fixture(scope="session")
