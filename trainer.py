@@ -40,7 +40,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from simple_llm.batches import BatchOrder, first_digit_targets, inputs_and_targets, position_offsets, row_tokens
+from simple_llm.batches import (
+    BatchOrder,
+    Examples,
+    inputs_and_targets,
+    place_targets,
+    position_offsets,
+    row_tokens,
+    Vocabulary,
+)
 from simple_llm.checkpoint import save_checkpoint
 from simple_llm.config import DataConfig, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
@@ -65,12 +73,11 @@ class TrainingData:
     """Token tensors of both sides.
 
     Attributes:
-        inputs, targets: (N, T - k) training rows, see `inputs_and_targets` and `first_digit_targets`.
-        validation: inputs and targets of validation rows, answers only.
+        training: rows to learn from.
+        validation: inputs and targets of validation rows, (N, T) each.
     """
 
-    inputs: Tensor
-    targets: Tensor
+    training: Examples
     validation: tuple[Tensor, Tensor]
 
 
@@ -103,16 +110,14 @@ def main(options: command_line.PipelineOptions) -> None:
         print(json.dumps({"path": str(folder), **result}))
 
 
-def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary) -> TrainingData:
+def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
     """Tokenize the rows of both sides once."""
-    config, k = train.training, train.model.tokens_per_step
+    k = train.model.tokens_per_step
     side = split_sides(problems, data.split)
-    training, validation = problems[side == TRAIN], problems[side == VALIDATION][: config.eval_problems]
+    training, validation = problems[side == TRAIN], problems[side == VALIDATION][: train.training.eval_problems]
     inputs, targets = inputs_and_targets(row_tokens(training, vocabulary), k, vocabulary.pad_id)
-    if config.first_digit_targets and k == 2:
-        targets = torch.where(targets == IGNORE_INDEX, first_digit_targets(training, data.split, vocabulary), targets)
-    evaluated = inputs_and_targets(row_tokens(validation, vocabulary), k, vocabulary.pad_id)
-    return TrainingData(inputs, targets, evaluated)
+    examples = Examples(inputs, targets, place_targets(training, vocabulary, inputs.size(1)))
+    return TrainingData(examples, inputs_and_targets(row_tokens(validation, vocabulary), k, vocabulary.pad_id))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +133,7 @@ class Learner:
     config: Training
     dtype: torch.dtype
 
-    def step(self, data: TrainingData, step: int) -> Tensor:
+    def step(self, examples: Examples, step: int) -> Tensor:
         """Take one optimizer step; return the mean loss a target, before it.
 
         Raises:
@@ -139,7 +144,7 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = scale * optimizer.defaults["lr"]
         torch.manual_seed(step_seed(self.config.seed, step))  # dropout is a function of seed and step
-        loss = self.accumulate_gradients(data, step)
+        loss = self.accumulate_gradients(examples, step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         if not (loss + norm).isfinite():
             raise DivergedError(f"loss {loss.item():g} and gradient norm {norm.item():g} at step {step}")
@@ -148,18 +153,21 @@ class Learner:
             optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def accumulate_gradients(self, data: TrainingData, step: int) -> Tensor:
+    def accumulate_gradients(self, examples: Examples, step: int) -> Tensor:
         """Add up the gradients of a step's batch, a slice at a time."""
-        indices = BatchOrder(len(data.inputs), self.config.batch_size, self.config.seed).indices(step)  # (B,)
-        inputs, targets = data.inputs[indices], data.targets[indices]  # (B, T) each
-        offsets = position_offsets(len(indices), self.model.config.max_position_offset, self.config.seed, step)
-        num_targets = (targets != IGNORE_INDEX).sum()
-        num_tokens = (inputs != self.model.config.pad_token_id).sum()
+        indices = BatchOrder(len(examples), self.config.batch_size, self.config.seed).indices(step)  # (B,)
+        batch = examples[indices]
+        offsets = position_offsets(len(batch), self.model.config.max_position_offset, self.config.seed, step)
+        num_targets, num_place_targets = (
+            (targets != IGNORE_INDEX).sum().clamp(min=1) for targets in (batch.targets, batch.place_targets)
+        )
         total = torch.zeros((), device=self.model.device)
-        for part in torch.arange(len(indices)).chunk(self.config.accumulation_steps):
-            batch = (tensor[part].to(self.model.device) for tensor in (inputs, targets, offsets))
+        for part in torch.arange(len(batch)).chunk(self.config.accumulation_steps):
+            slice_, slice_offsets = batch[part].to(self.model.device), offsets[part].to(self.model.device)
             with autocast(self.model.device, self.dtype):
-                loss = training_loss(self.model, *batch, num_targets, num_tokens, self.config.count_weight)
+                loss = training_loss(
+                    self.model, slice_, slice_offsets, num_targets, num_place_targets, self.config.deep_supervision
+                )
             loss.backward()
             total += loss.detach()
         return total
@@ -211,7 +219,7 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
                 break
 
             try:
-                loss = learner.step(data, step)
+                loss = learner.step(data.training, step)
             except DivergedError as error:
                 hint = f"last good checkpoint: {run.newest_checkpoint_name()}; try a lower training.learning_rate"
                 raise DivergedError(f"{error}; {hint}") from None

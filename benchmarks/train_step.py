@@ -59,7 +59,7 @@ def our_steps(data: DataConfig, train: TrainConfig, problems, tokenizer):
     learner = make_learner(build_model(data, train, tokenizer), train.training)
     rows = prepare_data(problems, data, train, vocabulary_of(tokenizer))
     for step in itertools.count():
-        learner.step(rows, step)
+        learner.step(rows.training, step)
         yield train.training.batch_size
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from simple_llm.config import Split
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
-from simple_llm.problems import cut_second_operands, Digits, Problems, split_sides, TRAIN
+from simple_llm.problems import Digits, Problems
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,29 @@ def pad_left(tokens: Tensor, pad_id: int) -> Tensor:
     return torch.where(column >= 0, tokens.gather(1, column.clamp(min=0)), pad_id)
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Rows to learn from; indexing selects some of them.
+
+    Attributes:
+        inputs, targets: (N, T), see `inputs_and_targets`.
+        place_targets: (N, T), see `place_targets`.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    place_targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: NDArray[np.int64] | Tensor) -> "Examples":
+        return Examples(self.inputs[index], self.targets[index], self.place_targets[index])
+
+    def to(self, device: torch.device) -> "Examples":
+        return Examples(self.inputs.to(device), self.targets.to(device), self.place_targets.to(device))
+
+
 def inputs_and_targets(rows: Rows, tokens_per_step: int, pad_id: int) -> tuple[Tensor, Tensor]:
     """Pair each token with the one k ahead of it; hide from the loss what the model is not asked to say.
 
@@ -115,28 +138,23 @@ def inputs_and_targets(rows: Rows, tokens_per_step: int, pad_id: int) -> tuple[T
     return rows.tokens[:, :-tokens_per_step].contiguous(), labels[:, tokens_per_step:].contiguous()
 
 
-def first_digit_targets(problems: Problems, split: Split, vocabulary: Vocabulary) -> Tensor:
-    """Say what the digits of the second operand learn to say with two tokens a step.
-
-    The model cannot see where a number will end, and the last digit of the second operand says the answer's first
-    digit. So every digit of it learns what it would have to say, were it the last:
+def place_targets(problems: Problems, vocabulary: Vocabulary, num_columns: int) -> Tensor:
+    """At each digit of the second operand, give the sum's digit of the same place: all that it depends on is there.
 
         tokens     + 2 1 + 9 1 + 1 3 +      (12 + 19 = 31)
-        targets    . . . . 1 . . . . .      were 9 all of it: 12 + 9 = 21
+        targets    . . . . 1 3 . . . .
 
-    Otherwise only the few rows with a short second operand would teach it. A problem that is cut short so is used
-    only where it is itself on the training side of the split.
+    Where the most significant digit comes first, no digit can be known before the last, and nothing is given.
 
     Returns:
-        (N, T - 2) targets beside those of `inputs_and_targets`, IGNORE_INDEX where there is none.
+        (N, num_columns), IGNORE_INDEX where there is none.
     """
-    targets = torch.full_like(row_tokens(problems, vocabulary).tokens, IGNORE_INDEX)  # (N, T)
-    y_start = torch.from_numpy(problems.x_length) + 2  # (N,) column of y's first digit
-    first_digit = torch.tensor(vocabulary.digit_ids)[torch.from_numpy(problems.z[0]).long()]  # (N,)
-    for place, (cut, is_shorter) in enumerate(cut_second_operands(problems)):
-        row = torch.from_numpy(np.flatnonzero(is_shorter & (split_sides(cut, split) == TRAIN)))
-        targets[row, y_start[row] + place] = first_digit[row]
-    return targets[:, :-2].contiguous()
+    numbers = [(problems.x, problems.x_length), (problems.z, problems.y_length)]  # z's digits where y's are
+    tokens = _write_numbers(numbers, vocabulary)
+    column, start = torch.arange(tokens.size(1)), torch.from_numpy(problems.x_length)[:, None] + 2
+    is_second = (column >= start) & (column < start + torch.from_numpy(problems.y_length)[:, None])  # (N, T)
+    targets = torch.where(is_second & vocabulary.reversed, tokens, IGNORE_INDEX)
+    return functional.pad(targets, (0, num_columns - targets.size(1)), value=IGNORE_INDEX)
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,14 @@ class Training(Section):
 
     batch_size: int = Field(128, ge=1, le=10**7)
     accumulation_steps: int = Field(1, ge=1, le=10_000)
-    max_steps: int = Field(1000, ge=1, le=10**9)
+    max_steps: int = Field(800, ge=1, le=10**9)
     warmup_steps: int = Field(20, ge=0, le=10**9)
     learning_rate: float = Field(3e-3, gt=0, le=10)
     muon_learning_rate: float = Field(0.02, gt=0, le=10)
     muon_momentum: float = Field(0.95, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
-    first_digit_targets: bool = True
-    count_weight: float = Field(1.0, ge=0, le=1000)
+    deep_supervision: float = Field(1.0, ge=0, le=1000)
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
     stop_after_exact: int | None = Field(None, ge=1)

@@ -8,8 +8,9 @@ problems sweeps contiguous memory, and numbers of any width work without Python 
     21 + 378 in base 10     x = [[1], [2], [0]]     y = [[8], [7], [3]]     W = 3, N = 1
 """
 
+import math
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,6 +71,14 @@ class Problems:
     def z_length(self) -> NDArray[np.int64]:
         return num_digits(self.z)
 
+    @cached_property
+    def x_modulo_2_64(self) -> NDArray[np.uint64]:
+        return _modulo_2_64(self.x, self.base)
+
+    @cached_property
+    def y_modulo_2_64(self) -> NDArray[np.uint64]:
+        return _modulo_2_64(self.y, self.base)
+
     @property
     def swapped(self) -> "Problems":
         """The same problems with their operands exchanged, y + x."""
@@ -105,6 +114,15 @@ def num_digits(digits: Digits) -> NDArray[np.int64]:
     return length
 
 
+def _modulo_2_64(digits: Digits, base: int) -> NDArray[np.uint64]:
+    """The value of each number modulo 2^64. (W, N) -> (N,)."""
+    value = np.zeros(digits.shape[1], np.uint64)
+    for place in reversed(digits):
+        value *= np.uint64(base)
+        value += place
+    return value
+
+
 def longest_carry_chain(problems: Problems) -> NDArray[np.int64]:
     """Count the most places in a row that pass on a carry. Returns (N,).
 
@@ -118,20 +136,6 @@ def longest_carry_chain(problems: Problems) -> NDArray[np.int64]:
         chain = (chain + 1) * carry
         np.maximum(longest, chain, out=longest)
     return longest
-
-
-def cut_second_operands(problems: Problems) -> Iterator[tuple[Problems, NDArray[np.bool_]]]:
-    """For each place: the problems with y ending there, and for which of them that is a shorter number.
-
-    It is not where y ends there anyway or earlier, and not where it would end in a leading zero:
-
-        y = 7304    cut after place 0: 4, yes    1: 04, no    2: 304, yes    3: 7304 itself, no
-    """
-    for place in range(problems.y.shape[0]):
-        y = problems.y.copy()
-        y[place + 1 :] = 0
-        is_shorter = (problems.y_length > place + 1) & ((y[place] != 0) | (place == 0))
-        yield Problems(problems.x, y, problems.base), is_shorter
 
 
 def from_integers(pairs: Iterable[tuple[int, int]], base: int, width: int) -> Problems:
@@ -171,11 +175,15 @@ def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
     Returns:
         (N,) TRAIN, VALIDATION or TEST.
     """
-    x, y = _hash_numbers(problems.x, problems.base), _hash_numbers(problems.y, problems.base)  # (N,) each
+    x = _hash_numbers(problems.x, problems.x_modulo_2_64, problems.base)  # (N,)
+    y = _hash_numbers(problems.y, problems.y_modulo_2_64, problems.base)  # (N,)
     seed = np.uint64((split.seed + int(_GOLDEN)) % 2**64)
     key = _mix(np.minimum(x, y) ^ _mix(seed)) + np.maximum(x, y)
-    fraction = (_mix(key) >> np.uint64(11)).astype(np.float64) * 2.0**-53  # uniform in [0, 1)
-    return (fraction >= split.train).astype(np.int8) + (fraction >= split.train + split.validation)
+    fraction = _mix(key) >> np.uint64(11)  # uniform in [0, 1), in units of 2^-53
+    past_train, past_validation = (
+        (fraction >= math.ceil(share * 2**53)).view(np.int8) for share in (split.train, split.train + split.validation)
+    )
+    return past_train + past_validation
 
 
 def ordered_keys(problems: Problems, num_bits: int, operands: range | None = None) -> NDArray[np.uint64]:
@@ -190,14 +198,16 @@ def ordered_keys(problems: Problems, num_bits: int, operands: range | None = Non
     operands = operands or range(problems.base ** problems.x.shape[0])
     num_operands = operands.stop - operands.start
     if num_operands**2 > 2**num_bits:
-        hashes = _hash_numbers(problems.x, problems.base) * _GOLDEN ^ _hash_numbers(problems.y, problems.base)
-        return _mix(hashes) >> np.uint64(64 - num_bits)
+        x = _hash_numbers(problems.x, problems.x_modulo_2_64, problems.base)  # (N,)
+        y = _hash_numbers(problems.y, problems.y_modulo_2_64, problems.base)  # (N,)
+        return _mix(x * _GOLDEN ^ y) >> np.uint64(64 - num_bits)
     first = np.uint64(operands.start % 2**64)
-    key = (_value_modulo_two_to_the_64(problems.x, problems.base) - first) * np.uint64(num_operands)
-    key += _value_modulo_two_to_the_64(problems.y, problems.base) - first + _GOLDEN  # or 0 + 0 would always come first
+    key = (problems.x_modulo_2_64 - first) * np.uint64(num_operands)
+    key += problems.y_modulo_2_64 - first + _GOLDEN  # or 0 + 0 would always come first
     below, half = np.uint64(2**num_bits - 1), np.uint64((num_bits + 1) // 2)
     for _ in range(2):  # an odd factor and a shift by half the bits: both one to one below 2^num_bits
-        key = (key * _GOLDEN) & below
+        key *= _GOLDEN
+        key &= below
         key ^= key >> half
     return key
 
@@ -209,22 +219,16 @@ _MERSENNE_31 = np.uint64(2**31 - 1)
 def _mix(word: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
     """Scramble 64-bit words one to one (the finalizer of SplitMix64, Steele et al., OOPSLA 2014)."""
     with np.errstate(over="ignore"):
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return word ^ (word >> np.uint64(31))
+        word = word ^ (word >> np.uint64(30))  # a new array; the rest overwrites it
+        word *= np.uint64(0xBF58476D1CE4E5B9)
+        word ^= word >> np.uint64(27)
+        word *= np.uint64(0x94D049BB133111EB)
+        word ^= word >> np.uint64(31)
+        return word
 
 
-def _value_modulo_two_to_the_64(digits: Digits, base: int) -> NDArray[np.uint64]:
-    value = np.zeros(digits.shape[1], np.uint64)
-    for place in reversed(digits):
-        value *= np.uint64(base)
-        value += place
-    return value
-
-
-def _hash_numbers(digits: Digits, base: int) -> NDArray[np.uint64]:
+def _hash_numbers(digits: Digits, value: NDArray[np.uint64], base: int) -> NDArray[np.uint64]:
     """Hash values, not digits: from the value modulo 2^64 and what lies above, modulo 2^31 - 1."""
-    value = _value_modulo_two_to_the_64(digits, base)
     if base ** digits.shape[0] <= 2**64:
         return _mix(value)  # nothing lies above
     residue = np.zeros(digits.shape[1], np.uint64)
@@ -265,7 +269,7 @@ class RowFormat:
             is_leading = np.ones(len(problems), bool)
             for place in range(digits.shape[0] - 1, 0, -1):
                 is_leading &= digits[place] == 0
-                characters[place][is_leading] = 0
+                characters[place] *= ~is_leading  # \0 is deleted below
             lines.append(characters if self.reversed else characters[::-1])
             lines.append(np.full((1, len(problems)), ord(delimiter), np.uint8))
         rows = np.ascontiguousarray(np.concatenate(lines).T)  # (N, L)

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simple_llm.config import digit_count, Numbers, Split
-from simple_llm.problems import add, concatenate, Digits, from_integers, ordered_keys, Problems, split_sides
+from simple_llm.problems import add, concatenate, Digits, from_integers, ordered_keys, Problems, SIDE_NAMES, split_sides
 
-_CHUNK = 2**16  # candidates drawn at a time: small enough to stay in the processor's cache
+_CHUNK = 2**14  # candidates drawn at a time: small enough to stay in the processor's cache
 _RUNS_OUT_BELOW = 1 / 256  # of a round's candidates on the right sides: with fewer new ones a stratum has run out
+_NUDGES = np.array([-1, 0, 0, 1], np.int16)  # of a place in a carry chain, away from x + y = base - 1
 
 Stratum = Callable[[np.random.Generator, int], Problems]
 
@@ -63,30 +64,38 @@ class Sampler:
         return Problems(*(self._numbers_by_length(rng, count) for _ in "xy"), self.base)
 
     def carries(self, rng: np.random.Generator, count: int) -> Problems:
-        """Draw problems in which one place makes a carry and the places above it pass it on.
+        """Draw problems with a long carry chain, or with what nearly is one.
 
-        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or
-        more, in the rest of it x + y is base - 1, so each of those places passes the carry on:
+        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or more
+        (unless x is 0 there), in the rest of it x + y is base - 1, so each of those places passes the carry on. In
+        half of the problems one place of the rest has one less and stops the carry, or one more and makes its own:
+        what a model must tell apart from passing on.
 
             place      0 1 2 3 4
             x          7 8 2 0 4
-            y          1 6 7 9 2      base 10, chain over places 1 to 3
+            y          1 6 7 9 2      base 10, chain over places 1 to 3; with 6 in place 2 it would end there
 
         Returns:
             At most `count` problems: those whose second operand went out of range are left out.
         """
         x, y = self._numbers_by_length(rng, count), self._numbers_by_length(rng, count)
-        places = rng.integers(0, self.width, (2, count), np.uint16)
+        places = rng.integers(0, self._num_carrying_places, (2, count), np.uint16)
         start, last = places.min(axis=0), places.max(axis=0)
         column = np.arange(count)
-        x_start = x[start, column].astype(np.uint32)
-        shortfall = x_start * rng.integers(0, 2**16, count, np.uint16) >> 16  # uniform below x; 0 where x is 0
-        y[start, column] = self.base - 1 - shortfall
-        for place in range(1, self.width):
-            passes_on = (start < place) & (place <= last)
-            np.copyto(y[place], self.base - 1 - x[place], where=passes_on)
+        y[start, column] = self.base - 1 - _below(x[start, column], rng)
+        for place in range(1, self._num_carrying_places):
+            np.copyto(y[place], self.base - 1 - x[place], where=(start < place) & (place <= last))
+        odd = start + _below(last - start, rng) + (start < last)  # a place of the rest, where there is one
+        nudged = y[odd, column] + _NUDGES[rng.integers(0, len(_NUDGES), count, np.uint8)]
+        y[odd, column] = np.where(start < last, nudged.clip(0, self.base - 1), y[odd, column])
         in_range = self._at_least(y, self.minimum) & self._at_most(y, self.maximum)
         return Problems(x, y, self.base)[in_range]
+
+    @property
+    def _num_carrying_places(self) -> int:
+        """Places that can pass a carry on: not the highest, if its largest digits add up to too little."""
+        largest_top_digit = self.maximum // self.base ** (self.width - 1)
+        return self.width if 2 * largest_top_digit >= self.base - 1 else max(1, self.width - 1)
 
     def all_pairs(self) -> Iterator[Problems]:
         """Go through every ordered pair of the range, in order, a chunk at a time."""
@@ -142,6 +151,11 @@ class Sampler:
         return self._at_most(self.base - 1 - digits, self.base**self.width - 1 - bound)
 
 
+def _below(bounds: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.uint32]:
+    """Draw a whole number from 0 to below each bound, alike to within 1 in 65,536 / bound; 0 below 0. (N,) -> (N,)."""
+    return bounds.astype(np.uint32) * rng.integers(0, 2**16, len(bounds), np.uint16) >> 16
+
+
 @dataclass
 class Draw:
     """Unique problems from some sides of the split.
@@ -180,7 +194,7 @@ def draw_unique(
     pool = _Pool(sampler, split, sides, num_wanted)
     drawn = {name: pool.draw(sampler.strata[name], count, rng) for name, count in asked.items() if name != "uniform"}
     num_missing = num_wanted - sum(drawn.values())
-    drawn["uniform"] = 0 if uniform is None else pool.take(uniform, num_missing)
+    drawn["uniform"] = 0 if uniform is None else pool.take([uniform], num_missing)
     while uniform is None and drawn["uniform"] < num_missing:  # a draw may find few by chance, though there are many
         drawn["uniform"] += pool.draw(sampler.uniform, num_missing - drawn["uniform"], rng)
     assert sum(drawn.values()) == num_wanted, f"drew {drawn} where {num_wanted} problems were known to exist"
@@ -195,7 +209,8 @@ def side_share(split: Split, sides: tuple[int, ...]) -> float:
 
 def problems_on_sides(problems: Problems, split: Split, sides: tuple[int, ...]) -> Problems:
     """Keep the problems of some sides of the split."""
-    return problems[np.isin(split_sides(problems, split), sides)]
+    is_wanted = np.isin(np.arange(len(SIDE_NAMES)), sides)
+    return problems[is_wanted[split_sides(problems, split)]]
 
 
 class _Pool:
@@ -223,21 +238,24 @@ class _Pool:
                 problems_on_sides(stratum(rng, min(_CHUNK, num_candidates - first)), self.split, self.sides)
                 for first in range(0, num_candidates, _CHUNK)
             ]
-            num_new = self.take(concatenate(chunks), missing)
+            num_new = self.take(chunks, missing)
             missing -= num_new
             yielded = num_new / num_candidates
         return count - missing
 
-    def take(self, candidates: Problems, most: int) -> int:
+    def take(self, chunks: list[Problems], most: int) -> int:
         """Keep the first `most` candidates that are new; return how many there were."""
-        keys = np.concatenate([self.keys, ordered_keys(candidates, 64 - self.index_bits, self.operands)])
+        chunk_keys = [ordered_keys(chunk, 64 - self.index_bits, self.operands) for chunk in chunks]
+        keys = np.concatenate([self.keys, *chunk_keys])
+        num_before = len(self.keys)
         assert len(keys) <= 2**self.index_bits, f"{len(keys)} indices do not fit in {self.index_bits} bits"
         sorted_keys, index = self._sort(keys)
-        is_new = index >= len(self.keys)
-        is_new[1:] &= sorted_keys[1:] != sorted_keys[:-1]  # of equal ones the first counts
-        new = np.sort(index[is_new])[:most]
+        is_new = np.ones(len(keys), bool)
+        is_new[index[1:]] = sorted_keys[1:] != sorted_keys[:-1]  # of equal ones the first counts
+        is_new[:num_before] = False
+        new = np.flatnonzero(is_new)[:most]
         self.keys = np.concatenate([self.keys, keys[new]])
-        self.parts.append(candidates[new - (len(keys) - len(candidates))])
+        self.parts.append(concatenate(chunks)[new - num_before])
         return len(new)
 
     def shuffled(self) -> Problems:

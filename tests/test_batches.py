@@ -7,16 +7,15 @@ import torch
 from simple_llm.batches import (
     answer_tokens,
     BatchOrder,
-    first_digit_targets,
+    Examples,
     inputs_and_targets,
     pad_left,
+    place_targets,
     position_offsets,
     prompt_tokens,
     row_tokens,
 )
-from simple_llm.config import Split
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
-from simple_llm.problems import split_sides, TRAIN
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of
 
 HIDDEN = IGNORE_INDEX
@@ -89,41 +88,29 @@ def test_no_problem_gives_no_row(vocabulary):
     assert answer_tokens(problems_of([]), vocabulary).shape == (0, 0)
 
 
-# ---- What the second operand's digits learn -------------------------------------------------------
+# ---- What the middle of the model is asked for ----------------------------------------------------
 
 
-def on_training_side(x: int, y: int, split: Split) -> bool:
-    return split_sides(problems_of([(x, y)]), split)[0] == TRAIN
+@pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
+def test_each_digit_of_the_second_operand_is_given_the_sums_digit_of_its_place_for_all_pairs_to_30(base, is_reversed):
+    problems, vocabulary = all_pairs(30, base), make_vocabulary(base, is_reversed)
+    targets = place_targets(problems, vocabulary, num_columns=12)
+    assert targets.shape == (961, 12)
+    for index, (x, y) in enumerate(itertools.product(range(31), repeat=2)):
+        x_text, y_text, z_text = (written(value, base, True) for value in (x, y, x + y))
+        expected = "." * len(f"+{x_text}+") + z_text[: len(y_text)] if is_reversed else ""
+        assert show(targets[index], vocabulary) == expected.ljust(12, ".")
 
 
-def first_digit_by_definition(x: int, y: int, column: int, split: Split) -> str:
-    """What the token at `column` learns: the digit it would have to say were the row to be cut behind it."""
-    x_text, y_text = str(x)[::-1], str(y)[::-1]
-    start = len(x_text) + 2
-    if not start <= column < start + len(y_text):
-        return "."
-    cut = y_text[: column - start + 1]
-    is_canonical = cut == "0" or not cut.endswith("0")
-    if cut == y_text or not is_canonical or not on_training_side(x, int(cut[::-1]), split):
-        return "."
-    return str(x + int(cut[::-1]))[-1]
-
-
-def test_a_digit_of_the_second_operand_learns_what_it_would_say_were_it_the_last(vocabulary):
-    pairs = [(x, y) for x in (0, 7, 12, 95) for y in (*range(0, 120, 7), 100, 101, 105, 110, 200, 990, 999, 1000, 1010)]
-    split = Split(train=0.5, validation=0.2)
-    targets = first_digit_targets(problems_of(pairs), split, vocabulary)
-    assert targets.size(1) == 1 + 2 + 1 + 4 + 1 + 4 + 1 - 2  # the longest row, 95 + 1010 = 1105
-    for row, (x, y) in zip(targets, pairs, strict=True):
-        expected = [first_digit_by_definition(x, y, column, split) for column in range(targets.size(1))]
-        assert show(row, vocabulary) == "".join(expected), (x, y)
-
-
-def test_first_digit_targets_are_those_drawn_in_the_docstring(vocabulary):
-    split = Split(train=0.9, validation=0.05, seed=1)
-    assert on_training_side(12, 9, split)
-    [row] = first_digit_targets(problems_of([(12, 19)]), split, vocabulary)
-    assert show(row, vocabulary) == "....1..."
+def test_examples_are_selected_together(vocabulary):
+    problems = all_pairs(9)
+    inputs, targets = inputs_and_targets(row_tokens(problems, vocabulary), 2, vocabulary.pad_id)
+    examples = Examples(inputs, targets, place_targets(problems, vocabulary, inputs.size(1)))
+    some = examples[np.array([34, 5])]
+    assert (len(examples), len(some)) == (100, 2)
+    assert [show(row, vocabulary) for row in some.inputs] == ["+3+4+7", "+0+5+5"]
+    assert [show(row, vocabulary) for row in some.targets] == ["...7+.", "...5+."]
+    assert [show(row, vocabulary) for row in some.place_targets] == ["...7..", "...5.."]
 
 
 # ---- Order, padding, offsets ----------------------------------------------------------------------

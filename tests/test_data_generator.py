@@ -117,6 +117,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path, ov
     assert set(contents[0].split()) != set(contents[2].split())
 
 
+@pytest.mark.parametrize(
+    ("numbers", "sha256"),
+    [({}, "6cf80f7d99545433"), ({"max": 10**50, "base": 10}, "3cc5ba28bc157014")],
+    ids=["default", "51-digits"],
+)
+def test_this_version_of_the_generator_writes_these_bytes(tmp_path, numbers, sha256):
+    """Whoever changes them raises GENERATOR_VERSION, so that a file of the old kind is not taken for one of the new."""
+    config = DataConfig(numbers=numbers, storage={"path": tmp_path / "sequences.txt", "num_sequences": 5000})
+    manifest = data_generator.write_problems(config, data_generator.draw_problems(config))
+    assert (manifest.generator_version, manifest.sha256[:16]) == (2, sha256)
+
+
 @given(st.integers(1, 10**6), st.integers(0, 100), st.integers(0, 100))
 def test_shares_become_whole_rows_that_add_up(num_rows, first, second):
     low, high = sorted((first, second))

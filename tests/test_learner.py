@@ -18,13 +18,13 @@ from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_
 
 
 def make_learner(tokens_per_step: int = 2, dropout: float = 0.0, **training):
-    """A tiny learner and its rows: all pairs below 20."""
+    """A tiny learner and its examples: all pairs below 20."""
     data, train = make_data_config(), make_train_config(tokens_per_step, **training)
     train = TrainConfig(model=train.model.model_copy(update={"dropout": dropout}), training=train.training)
     tokenizer = make_tokenizer(data)
     torch.manual_seed(0)
     model = build_model(data, train, tokenizer)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer))
+    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
     return trainer.make_learner(model, train.training), rows
 
 
@@ -66,7 +66,7 @@ def test_dropout_is_a_function_of_seed_and_step(monkeypatch):
         torch.rand(7)  # whatever was drawn before has no part in it
         return learner.step(rows, step).item()
 
-    same_rows = BatchOrder(len(rows.inputs), 16, seed=0).indices(0)
+    same_rows = BatchOrder(len(rows), 16, seed=0).indices(0)
     monkeypatch.setattr(BatchOrder, "indices", lambda self, step: same_rows)
     assert loss_of(3) == loss_of(3)
     assert loss_of(3) != loss_of(4)
@@ -90,7 +90,7 @@ def test_what_is_trained_on_and_what_is_evaluated_are_the_two_sides_of_the_split
         return [tuple(oracle.read(number) for number in oracle.numbers(row)[:2]) for row in inputs.tolist()]
 
     side = split_sides(problems, data.split)
-    assert pairs(rows.inputs) == [divmod(index, 20) for index in (side == TRAIN).nonzero()[0]]
+    assert pairs(rows.training.inputs) == [divmod(index, 20) for index in (side == TRAIN).nonzero()[0]]
     assert pairs(rows.validation[0]) == [divmod(index, 20) for index in (side == VALIDATION).nonzero()[0]][:30]
 
 

@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from simple_llm import optimizer
 from simple_llm.config import Training
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon, orthogonalize
 from tests.tiny_models import tiny_model
@@ -24,10 +25,10 @@ def test_singular_vectors_stay_and_singular_values_become_about_1(shape):
     u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
     in_svd_basis = u.mT @ made @ vt.mT  # diagonal where the singular vectors are the same
     new_values = in_svd_basis.diagonal()
-    kept = values > 0.02 * values.norm()  # five iterations do not lift the very smallest all the way
+    kept = values > 0.0102 * values.norm()  # three iterations do not lift the very smallest all the way
     assert kept.sum() >= len(values) - 1
-    assert (new_values[kept] > 0.6).all()
-    assert (new_values < 1.3).all()
+    assert (new_values[kept] > 0.73).all()
+    assert (new_values < 1.27).all()
     assert torch.allclose(in_svd_basis, new_values.diag(), atol=1e-4)
 
 
@@ -59,8 +60,10 @@ def steps_of(optimizer: torch.optim.Optimizer, weight: torch.nn.Parameter, gradi
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_muon_agrees_with_torchs_own(shape):
+def test_muon_agrees_with_torchs_own(monkeypatch, shape):
     """torch takes (outputs, inputs) weights, this project (inputs, outputs): transposed, the two must agree."""
+    polynomial = (3.4445, -4.7750, 2.0315)  # torch's, the same in every step
+    monkeypatch.setattr(optimizer, "_NEWTON_SCHULZ", [polynomial] * 5)
     start = random_matrix(*shape)
     gradients = [random_matrix(*shape, seed=seed) for seed in (1, 2, 3)]
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}

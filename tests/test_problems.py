@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from simple_llm.config import Split
 from simple_llm.problems import (
     concatenate,
-    cut_second_operands,
     DIGIT_ALPHABET,
     from_integers,
     longest_carry_chain,
@@ -126,25 +125,6 @@ def test_a_selection_of_problems_is_that_of_a_list():
     ):
         assert list(zip(to_integers(selected.x, 10), to_integers(selected.y, 10), strict=True)) == expected
         assert len(selected) == len(expected)
-
-
-@pytest.mark.parametrize("base", [2, 3, 10])
-def test_second_operands_are_cut_to_every_shorter_number_of_their_lowest_digits(base):
-    cuts = list(cut_second_operands(small_problems(base, spare_places=1)))
-    for column, (x, y) in enumerate(ALL_SMALL_PAIRS):
-        # The beginnings of y as it is written: those that are numbers, leading zeros not being written.
-        written = text_of(y, base)[::-1]
-        expected = {
-            place: int(written[place::-1], base)
-            for place in range(len(written) - 1)
-            if place == 0 or written[place] != "0"
-        }
-        found = {}
-        for place, (cut, is_shorter) in enumerate(cuts):
-            if is_shorter[column]:
-                found[place] = to_integers(cut.y[:, column : column + 1], base)[0]
-                assert to_integers(cut.x[:, column : column + 1], base) == [x]
-        assert found == expected
 
 
 # ---- The split ------------------------------------------------------------------------------------

@@ -106,6 +106,21 @@ def test_long_carry_chains_are_common_in_the_carries_stratum_of_long_numbers():
     assert all((planted == length).any() for length in range(21))
 
 
+@pytest.mark.parametrize("near_miss", [8, 10])
+def test_some_planted_chains_have_a_place_that_only_nearly_passes_the_carry_on(near_miss):
+    """Its sum is one off, and at least two places around it on either side pass a carry on or would."""
+    sampler = Sampler(0, 10**20 - 1, 10)
+
+    def share(stratum) -> float:
+        problems = stratum(np.random.default_rng(6), 20_000)
+        totals = problems.x + problems.y  # (W, N)
+        nines = totals == 9
+        return (nines[:-4] & nines[1:-3] & (totals[2:-2] == near_miss) & nines[3:-1] & nines[4:]).any(axis=0).mean()
+
+    assert share(sampler.uniform) < 0.02
+    assert share(sampler.carries) > 0.02 + share(sampler.uniform)
+
+
 @pytest.mark.parametrize(("minimum", "maximum", "base"), [(0, 40, 10), (5, 5, 2), (9990, 9999, 10), (30, 300, 16)])
 def test_all_pairs_are_all_pairs_in_order(minimum, maximum, base):
     found = [pair for chunk in Sampler(minimum, maximum, base).all_pairs() for pair in pairs_of(chunk)]
@@ -174,7 +189,7 @@ def test_none_of_none_is_an_empty_draw():
 
 
 def test_a_stratum_that_runs_out_is_made_up_by_uniform():
-    # Digits that make 10 or more are 45 pairs; 0 + 9 is drawn too, where the chain has no start.
+    # Digits that make 10 or more are 45 pairs; 0 + 9 is drawn too, where no carry starts.
     asked = {"uniform": 10, "lengths": 0, "carries": 60}
     draw = draw_unique(Sampler(0, 9, 10), Split(), (0, 1), asked, np.random.default_rng(0))
     check_draw(draw, 0, 9, Split(), (0, 1), asked)
