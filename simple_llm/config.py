@@ -115,7 +115,7 @@ class Training(Section):
 
     batch_size: int = Field(128, ge=1, le=10**7)
     accumulation_steps: int = Field(1, ge=1, le=10_000)
-    max_steps: int = Field(800, ge=1, le=10**9)
+    max_steps: int = Field(1000, ge=1, le=10**9)
     warmup_steps: int = Field(20, ge=0, le=10**9)
     learning_rate: float = Field(3e-3, gt=0, le=10)
     muon_learning_rate: float = Field(0.02, gt=0, le=10)

@@ -16,7 +16,7 @@ from simple_llm.problems import add, concatenate, Digits, from_integers, ordered
 
 _CHUNK = 2**14  # candidates drawn at a time: small enough to stay in the processor's cache
 _RUNS_OUT_BELOW = 1 / 256  # of a round's candidates on the right sides: with fewer new ones a stratum has run out
-_NUDGES = np.array([-1, 0, 0, 1], np.int16)  # of a place in a carry chain, away from x + y = base - 1
+_MAKING_NO_CARRY, _ONE_LESS, _ONE_MORE = 2, 2, 3  # kinds of planted chains, out of 8: 0 and 1, 2, 3
 
 Stratum = Callable[[np.random.Generator, int], Problems]
 
@@ -66,14 +66,15 @@ class Sampler:
     def carries(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw problems with a long carry chain, or with what nearly is one.
 
-        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or more
-        (unless x is 0 there), in the rest of it x + y is base - 1, so each of those places passes the carry on. In
-        half of the problems one place of the rest has one less and stops the carry, or one more and makes its own:
-        what a model must tell apart from passing on.
+        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or more, in the
+        rest of it x + y is base - 1, so each of those places passes the carry on:
 
             place      0 1 2 3 4
             x          7 8 2 0 4
-            y          1 6 7 9 2      base 10, chain over places 1 to 3; with 6 in place 2 it would end there
+            y          1 6 7 9 2      base 10, chain over places 1 to 3
+
+        That is half of the problems. The others are what a model must tell apart from it: in a quarter the start makes
+        no carry, in an eighth each one place of the rest has one less and stops it, or one more and makes its own.
 
         Returns:
             At most `count` problems: those whose second operand went out of range are left out.
@@ -81,13 +82,15 @@ class Sampler:
         x, y = self._numbers_by_length(rng, count), self._numbers_by_length(rng, count)
         places = rng.integers(0, self._num_carrying_places, (2, count), np.uint16)
         start, last = places.min(axis=0), places.max(axis=0)
-        column = np.arange(count)
-        y[start, column] = self.base - 1 - _below(x[start, column], rng)
+        column, kind = np.arange(count), rng.integers(0, 8, count, np.uint8)
+        x_start = x[start, column]
+        with_carry, without = self.base - 1 - _below(x_start, rng), _below(self.base - x_start, rng)
+        y[start, column] = np.where(kind < _MAKING_NO_CARRY, without, with_carry)
         for place in range(1, self._num_carrying_places):
             np.copyto(y[place], self.base - 1 - x[place], where=(start < place) & (place <= last))
         odd = start + _below(last - start, rng) + (start < last)  # a place of the rest, where there is one
-        nudged = y[odd, column] + _NUDGES[rng.integers(0, len(_NUDGES), count, np.uint8)]
-        y[odd, column] = np.where(start < last, nudged.clip(0, self.base - 1), y[odd, column])
+        nudge = (start < last) * ((kind == _ONE_MORE).astype(np.int16) - (kind == _ONE_LESS))
+        y[odd, column] = (y[odd, column] + nudge).clip(0, self.base - 1)
         in_range = self._at_least(y, self.minimum) & self._at_most(y, self.maximum)
         return Problems(x, y, self.base)[in_range]
 
