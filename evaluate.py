@@ -115,7 +115,7 @@ def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluat
         "base": sampler.base,
         "tokens_per_step": loaded.model.config.tokens_per_step,
         "device": loaded.model.device.type,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "dtype": evaluations[0].dtype,
         "commutes": {
             "agree": sum(one.num_commuting for one in evaluations),
             "total": sum(one.score.num_total for one in evaluations),

@@ -5,7 +5,7 @@
     python3 inference.py "1342+879" "12 + 7"        1342+879=2221 and 12+7=19, one a line
     python3 inference.py --trace "1342+879"         the digits, their positions, what each step said
     python3 inference.py < problems.txt             one problem a line; answers come in the same order
-    python3 inference.py --input problems.txt
+    python3 inference.py --input problems.txt > sums.txt
     python3 inference.py                            on a terminal: asks for sums; :help tells more
     python3 inference.py --model me/my-adder "1+1"  a model from the Hugging Face Hub
 
@@ -30,15 +30,20 @@ if __name__ == "__main__":
     )
 
 import itertools
+import os
+import stat
 
-from simple_llm.adder import Adder, Reply
+from tqdm import tqdm
+
+from simple_llm.adder import Adder
 from simple_llm.device import resolve_device
 from simple_llm.errors import UsageError
 from simple_llm.hub import fetch_model
 from simple_llm.model_folder import load_model
-from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, Prompt, PromptError
+from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, PromptError
 
-LINES_AT_A_TIME = 4096
+LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
+BAR_AFTER = 2.0  # seconds: a few sums need no progress bar
 
 HELP = """a sum such as 1342+879 is answered
 :trace    turns the view of tokens, positions and steps on and off
@@ -47,9 +52,11 @@ HELP = """a sum such as 1342+879 is answered
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
+    num_lines = None
     if arguments.prompts:
         lines = iter(arguments.prompts)
     elif arguments.input:
+        num_lines = count_lines(arguments.input)
         lines = bounded_lines(arguments.input.open("rb"))
     elif not sys.stdin.isatty():
         lines = bounded_lines(sys.stdin.buffer)
@@ -59,9 +66,19 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if lines is None:
         converse(adder, arguments.trace)
         return
-    if answer_lines(adder, lines, arguments):
+    with tqdm(total=num_lines, unit="line", unit_scale=True, desc="adding", delay=BAR_AFTER) as bar:
+        num_bad = answer_lines(adder, lines, arguments, bar)
+    if num_bad:
         sys.stdout.flush()  # while an error can still be told
         sys.exit(UsageError.exit_code)  # what is wrong with each was said where it stood
+
+
+def count_lines(path: command_line.Path) -> int | None:
+    """Lines of a file, for the progress bar; None where it can be read only once."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
 
 
 def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
@@ -74,7 +91,7 @@ def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
             is_whole = line.endswith(b"\n") or len(line) < 1_000_000
 
 
-def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.argparse.Namespace) -> int:
+def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.argparse.Namespace, bar: tqdm) -> int:
     """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those."""
     num_seen = num_bad = 0
     replies = []
@@ -90,13 +107,14 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
             except PromptError as error:
                 num_bad += 1
                 where = "" if arguments.prompts else f"line {number}: "
-                print(f"{where}{error}", file=sys.stderr)
-        for reply in answer(adder, prompts):
-            print(reply)
+                tell(f"{where}{error}", bar)
+        for prompt, answer in zip(prompts, adder.answer(prompts) if prompts else (), strict=True):
+            print(f"{prompt}={answer}")
             if arguments.trace:
-                print(adder.trace(reply))
+                print(adder.trace(prompt))
             if arguments.json:
-                replies.append({"prompt": str(reply.prompt), "answer": reply.answer})
+                replies.append({"prompt": str(prompt), "answer": answer})
+        bar.update(len(block))
     if not num_seen:
         raise UsageError("no problem to answer; give sums such as 1342+879, one a line")
     if arguments.json:
@@ -104,8 +122,11 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
     return num_bad
 
 
-def answer(adder: Adder, prompts: list[Prompt]) -> list[Reply]:
-    return adder.answer(prompts) if prompts else []
+def tell(line: str, bar: tqdm) -> None:
+    """Say something on stderr, in place of the progress bar if that is there; it comes back by itself."""
+    if bar.format_dict["elapsed"] > BAR_AFTER:
+        bar.clear()
+    print(line, file=sys.stderr)
 
 
 def converse(adder: Adder, trace: bool) -> None:
@@ -131,13 +152,13 @@ def converse(adder: Adder, trace: bool) -> None:
             print(f"no command {line}; :help lists them", file=sys.stderr)
         elif line:
             try:
-                [reply] = adder.answer([parse_prompt(line, numbers)])
+                prompt = parse_prompt(line, numbers)
             except PromptError as error:
                 print(error, file=sys.stderr)
                 continue
-            print(reply)
+            print(f"{prompt}={adder.answer([prompt])[0]}")
             if trace:
-                print(adder.trace(reply))
+                print(adder.trace(prompt))
 
 
 if __name__ == "__main__":

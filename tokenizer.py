@@ -31,7 +31,7 @@ from pathlib import Path
 import tokenizers
 from tqdm import tqdm
 
-from simple_llm.config import DataConfig, Tokenizer
+from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import read_manifest
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import holds_model, load_tokenizer, save_tokenizer, TOKENIZER_FILES, tokenizer_sha256
@@ -42,7 +42,7 @@ from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 def main(options: command_line.PipelineOptions) -> None:
     config, folder = options.data, options.train.paths.model
     manifest = read_manifest(config)
-    tokenizer = train_tokenizer(rows(config, manifest.rows), config, options.train.tokenizer)
+    tokenizer = train_tokenizer(rows(config, manifest.rows), config, options.train)
     if is_current(folder, tokenizer):
         print(f"the tokenizer in {folder} is up to date: {len(tokenizer)} tokens")
     else:
@@ -74,7 +74,7 @@ def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
                 yield DELIMITER + row.replace(storage.column_delimiter, DELIMITER) + DELIMITER
 
 
-def train_tokenizer(rows: Iterator[str], config: DataConfig, special: Tokenizer) -> SimpleLLMTokenizer:
+def train_tokenizer(rows: Iterator[str], config: DataConfig, train: TrainConfig) -> SimpleLLMTokenizer:
     """Train a character tokenizer whose IDs depend on the base alone.
 
     Every digit of the base has an ID whether the rows show it or not; BPE sorts its alphabet, and with no room
@@ -83,6 +83,7 @@ def train_tokenizer(rows: Iterator[str], config: DataConfig, special: Tokenizer)
     Raises:
         ArtefactError: the rows hold a character that is no digit of the base.
     """
+    special = train.tokenizer
     alphabet = DELIMITER + DIGIT_ALPHABET[: config.numbers.base]
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=special.unk_token))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), behavior="isolated")
@@ -108,6 +109,7 @@ def train_tokenizer(rows: Iterator[str], config: DataConfig, special: Tokenizer)
         model_input_names=["input_ids", "attention_mask"],
         base=config.numbers.base,
         reversed=config.numbers.reversed,
+        says_all=train.model.tokens_per_step == "all",
     )
 
 

@@ -40,15 +40,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from simple_llm.batches import (
-    BatchOrder,
-    Examples,
-    inputs_and_targets,
-    place_targets,
-    position_offsets,
-    row_tokens,
-    Vocabulary,
-)
+from simple_llm.batches import BatchOrder, Examples, make_examples, position_offsets, Vocabulary
 from simple_llm.checkpoint import save_checkpoint
 from simple_llm.config import DataConfig, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
@@ -74,11 +66,11 @@ class TrainingData:
 
     Attributes:
         training: rows to learn from.
-        validation: inputs and targets of validation rows, (N, T) each.
+        validation: rows to measure on.
     """
 
     training: Examples
-    validation: tuple[Tensor, Tensor]
+    validation: Examples
 
 
 def main(options: command_line.PipelineOptions) -> None:
@@ -112,12 +104,13 @@ def main(options: command_line.PipelineOptions) -> None:
 
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
     """Tokenize the rows of both sides once."""
-    k = train.model.tokens_per_step
     side = split_sides(problems, data.split)
-    training, validation = problems[side == TRAIN], problems[side == VALIDATION][: train.training.eval_problems]
-    inputs, targets = inputs_and_targets(row_tokens(training, vocabulary), k, vocabulary.pad_id)
-    examples = Examples(inputs, targets, place_targets(training, vocabulary, inputs.size(1)))
-    return TrainingData(examples, inputs_and_targets(row_tokens(validation, vocabulary), k, vocabulary.pad_id))
+    return TrainingData(
+        *(
+            make_examples(part, vocabulary, train.model.tokens_per_step)
+            for part in (problems[side == TRAIN], problems[side == VALIDATION][: train.training.eval_problems])
+        )
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,11 +226,11 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
 
 
-def evaluate(learner: Learner, validation: tuple[Tensor, Tensor]) -> Score:
+def evaluate(learner: Learner, validation: Examples) -> Score:
     """Count exact answers on the validation rows."""
     learner.model.eval()
     with autocast(learner.model.device, learner.dtype):
-        score = exact_match(learner.model, *validation)
+        score = exact_match(learner.model, validation.inputs, validation.targets)
     learner.model.train()
     return score
 

@@ -26,8 +26,12 @@ def in_turn(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[f
     return rates
 
 
-def print_rates(rates: dict[str, list[float]], unit: str, **facts: object) -> None:
-    """Print a line a way, the ratio of the first to each other, and everything as JSON on the last line."""
+def print_rates(rates: dict[str, list[float]], unit: str, **facts: object) -> dict[str, object]:
+    """Print a line a way, the ratio of the first to each other, and everything as JSON on the last line.
+
+    Returns:
+        what the JSON holds.
+    """
     first = next(iter(rates))
     document: dict[str, object] = {"unit": f"{unit}/s", **facts, "machine": machine(), "rates": {}, "ratio": {}}
     for name, figures in rates.items():
@@ -42,6 +46,7 @@ def print_rates(rates: dict[str, list[float]], unit: str, **facts: object) -> No
             )
         print(line)
     print(json.dumps(document))
+    return document
 
 
 def machine() -> dict[str, object]:

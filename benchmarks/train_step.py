@@ -35,7 +35,7 @@ def main() -> None:
     data, train = DataConfig(), TrainConfig()
     problems = Sampler.of(data.numbers).uniform(np.random.default_rng(0), NUM_ROWS)
     lines = row_format(data).write(problems).decode().splitlines()
-    tokenizer = train_tokenizer(["+" + line.replace("|", "+") + "+" for line in lines], data, train.tokenizer)
+    tokenizer = train_tokenizer(["+" + line.replace("|", "+") + "+" for line in lines], data, train)
 
     ours = our_steps(data, train, problems, tokenizer)
     plain = plain_steps(lines, tokenizer)

@@ -19,7 +19,7 @@ for seed in "${seeds[@]}"; do
     echo "seed $seed"
     time {
         $python data_generator.py "${settings[@]}"
-        $python tokenizer.py "${settings[@]}" | head -1
+        $python tokenizer.py "${settings[@]}" > /dev/null
         $python trainer.py "${settings[@]}"
         $python evaluate.py --model "$model" --seed "$seed"
     }

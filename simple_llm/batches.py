@@ -25,12 +25,15 @@ class Vocabulary:
     Attributes:
         digit_ids: the IDs of the digits 0, 1, 2, ...
         reversed: least significant digit first.
+        says_all: the whole answer is said in one pass, so the longer operand goes second, and an answer that ends in
+            a carry digit has no delimiter after it.
     """
 
     digit_ids: tuple[int, ...]
     delimiter_id: int
     pad_id: int
     reversed: bool = True
+    says_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Rows:
 
 def prompt_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
     """Write `+x+y+` for each problem, padded on the right: (N, T)."""
-    numbers = [(problems.x, problems.x_length), (problems.y, problems.y_length)]
-    return _write_numbers(numbers, vocabulary)
+    problems = _in_order(problems, vocabulary)
+    return _write_numbers([(problems.x, problems.x_length), (problems.y, problems.y_length)], vocabulary)
 
 
 def row_tokens(problems: Problems, vocabulary: Vocabulary) -> Rows:
@@ -71,7 +74,33 @@ def row_tokens(problems: Problems, vocabulary: Vocabulary) -> Rows:
 
 def answer_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
     """Write what the model has to say, `z+`, padded on the right: (N, T)."""
-    return _write_numbers([(problems.z, problems.z_length)], vocabulary)[:, 1:]
+    tokens = _write_numbers([(problems.z, problems.z_length)], vocabulary)[:, 1:]
+    if vocabulary.says_all:
+        ends_in_carry = torch.from_numpy(problems.z_length > np.maximum(problems.x_length, problems.y_length))
+        is_end = tokens == vocabulary.delimiter_id
+        tokens = torch.where(is_end & ends_in_carry[:, None], vocabulary.pad_id, tokens)
+    return tokens
+
+
+def read_answers(tokens: Tensor, vocabulary: Vocabulary) -> list[int | None]:
+    """Read what was said, the inverse of `answer_tokens`: (N, A) -> N numbers, None where it is no number."""
+    said = tokens.numpy()
+    base = len(vocabulary.digit_ids)
+    digit_of = np.full(max(*vocabulary.digit_ids, int(said.max(initial=0))) + 1, -1)
+    digit_of[list(vocabulary.digit_ids)] = np.arange(base)
+    is_over = np.cumsum((said == vocabulary.delimiter_id) | (said == vocabulary.pad_id), axis=1) > 0  # (N, A)
+    digits = np.where(is_over, 0, digit_of[said])
+    is_number = ~is_over[:, :1].all(axis=1) & (digits >= 0).all(axis=1)  # (N,)
+    is_small = base ** said.shape[1] < 2**63
+    values = np.zeros(len(said), np.int64 if is_small else object)
+    for column in range(said.shape[1])[:: -1 if vocabulary.reversed else 1]:
+        values = np.where(is_over[:, column], values, values * base + digits[:, column])
+    return [value if is_one else None for value, is_one in zip(values.tolist(), is_number.tolist(), strict=True)]
+
+
+def _in_order(problems: Problems, vocabulary: Vocabulary) -> Problems:
+    """The problems with the longer operand second, where the model wants it so; equal lengths keep their order."""
+    return problems.longer_second() if vocabulary.says_all else problems
 
 
 def _write_numbers(numbers: list[tuple[Digits, NDArray[np.int64]]], vocabulary: Vocabulary) -> Tensor:
@@ -94,9 +123,15 @@ def _write_numbers(numbers: list[tuple[Digits, NDArray[np.int64]]], vocabulary: 
 
 def pad_left(tokens: Tensor, pad_id: int) -> Tensor:
     """Move the padding of right-padded rows to their left: (N, T) -> (N, T)."""
-    num_padding = (tokens == pad_id).sum(1, keepdim=True)  # (N, 1)
-    column = torch.arange(tokens.size(1), device=tokens.device) - num_padding  # (N, T)
-    return torch.where(column >= 0, tokens.gather(1, column.clamp(min=0)), pad_id)
+    num_padding = (tokens == pad_id).sum(1)  # (N,)
+    column = torch.arange(tokens.size(1), device=tokens.device)
+    return torch.where(column >= num_padding[:, None], shift_right(tokens, num_padding), pad_id)
+
+
+def shift_right(values: Tensor, distance: Tensor) -> Tensor:
+    """Move each row to the right, (N, T) by (N,); what comes in on the left is the row's first value, repeated."""
+    column = torch.arange(values.size(1), device=values.device) - distance[:, None]  # (N, T)
+    return values.gather(1, column.clamp(min=0))
 
 
 @dataclass(frozen=True)
@@ -104,8 +139,9 @@ class Examples:
     """Rows to learn from; indexing selects some of them.
 
     Attributes:
-        inputs, targets: (N, T), see `inputs_and_targets`.
-        place_targets: (N, T), see `place_targets`.
+        inputs: (N, T) tokens.
+        targets: (N, T) what is to be said at each of them, IGNORE_INDEX where nothing is.
+        place_targets: (N, T) what the middle of the model is asked for, see `place_targets`.
     """
 
     inputs: Tensor
@@ -122,20 +158,42 @@ class Examples:
         return Examples(self.inputs.to(device), self.targets.to(device), self.place_targets.to(device))
 
 
-def inputs_and_targets(rows: Rows, tokens_per_step: int, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pair each token with the one k ahead of it; hide from the loss what the model is not asked to say.
+def make_examples(problems: Problems, vocabulary: Vocabulary, tokens_per_step: int | str) -> Examples:
+    """Write problems as rows to learn from.
+
+    With k tokens a step each token is paired with the one k ahead, and hidden from the loss is what the model is not
+    asked to say. To say all at once, only the prompt is read:
 
         tokens     + 2 1 + 9 1 + 1 3 + PAD      (12 + 19 = 31)
         inputs     + 2 1 + 9 1 + 1 3            k = 2
         targets    . . . . . 1 3 + .
-
-    Returns:
-        inputs and targets, (N, T - k) each; IGNORE_INDEX where targets are hidden.
+        inputs     + 2 1 + 9 1 +                all at once
+        targets    . . . . 1 3 +
     """
+    problems = _in_order(problems, vocabulary)
+    if tokens_per_step == "all":
+        inputs = prompt_tokens(problems, vocabulary)
+        given = place_targets(problems, vocabulary, inputs.size(1))
+        return Examples(inputs, _with_last_token(given, problems, vocabulary), given)
+    rows = row_tokens(problems, vocabulary)
     column = torch.arange(rows.tokens.size(1))  # (T,)
-    is_answer = (column >= rows.answer_start[:, None]) & (rows.tokens != pad_id)  # (N, T)
+    is_answer = (column >= rows.answer_start[:, None]) & (rows.tokens != vocabulary.pad_id)  # (N, T)
     labels = torch.where(is_answer, rows.tokens, IGNORE_INDEX)
-    return rows.tokens[:, :-tokens_per_step].contiguous(), labels[:, tokens_per_step:].contiguous()
+    inputs = rows.tokens[:, :-tokens_per_step].contiguous()
+    targets = labels[:, tokens_per_step:].contiguous()
+    return Examples(inputs, targets, place_targets(problems, vocabulary, inputs.size(1)))
+
+
+def _with_last_token(targets: Tensor, problems: Problems, vocabulary: Vocabulary) -> Tensor:
+    """Add what the delimiter after the second operand says: the sum's digit above, or the end of the answer."""
+    digit_ids, row = torch.tensor(vocabulary.digit_ids), torch.arange(len(problems))
+    digit_above = problems.z[problems.y_length, row]  # (N,)
+    last = torch.where(
+        torch.from_numpy(digit_above) > 0, digit_ids[digit_above.astype(np.int64)], vocabulary.delimiter_id
+    )
+    targets = targets.clone()
+    targets[row, torch.from_numpy(problems.x_length + problems.y_length) + 2] = last
+    return targets
 
 
 def place_targets(problems: Problems, vocabulary: Vocabulary, num_columns: int) -> Tensor:

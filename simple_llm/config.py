@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simple_llm.strict_yaml import format_yaml
 
@@ -107,7 +107,15 @@ class Model(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     position_embedding: PositionEmbedding = "block"
     max_position_offset: int = Field(0, ge=0, le=1_000_000)
-    tokens_per_step: int = Field(2, ge=1, le=2)
+    tokens_per_step: Literal[1, 2, "all"] = 2
+
+    @field_validator("tokens_per_step", mode="before")
+    @classmethod
+    def _is_no_other_kind_of_one(cls, value: object) -> object:
+        """Refuse true and 1.0, which are equal to 1."""
+        if type(value) not in (int, str):
+            raise ValueError("must be 1, 2 or all")
+        return value
 
 
 class Training(Section):

@@ -192,7 +192,7 @@ def _expectation(field: FieldInfo) -> str:
     words = []
     for choice in choices:
         if typing.get_origin(choice) is typing.Literal:
-            words.append("one of " + ", ".join(typing.get_args(choice)))
+            words.append("one of " + ", ".join(map(str, typing.get_args(choice))))
         elif choice is not type(None):
             words.append(", ".join([_NOUNS[choice], *_bounds(field)]))
     return " or ".join(words + ["null"] * (type(None) in choices))

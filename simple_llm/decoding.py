@@ -1,4 +1,4 @@
-"""Greedy decoding in batches: prompts in, answers out, k tokens a step, keys and values cached.
+"""Greedy decoding in bulk: prompts in, answers out, k tokens a step or the whole answer at once.
 
 Shape letters in this file: N prompts, B prompts in a batch, T tokens of the longest prompt, A tokens of the longest
 answer, V tokens in the vocabulary, k tokens a step.
@@ -6,12 +6,22 @@ answer, V tokens in the vocabulary, k tokens a step.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from simple_llm.batches import pad_left
-from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.batches import pad_left, shift_right
+from simple_llm.device import resolve_precision
+from simple_llm.engine import Cache, Engine
+from simple_llm.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
+
+MEMORY_BUDGET = 64 * 2**20  # bytes a batch may take: about what stays near the processor
+SURE = 1.0  # logits; of two tokens nearer than this, bfloat16 does not decide
+_WORTH_SHARING = 3 / 4  # of the prompts: with more different first operands than that, each prompt is read whole
+_WORTH_DROPPING = 1 / 4  # of the answers: fewer that have ended are not worth copying the others' keys and values
 
 
 @dataclass(frozen=True)
@@ -19,93 +29,259 @@ class Answers:
     """What the model said to N prompts.
 
     Attributes:
-        tokens: (N, A) up to and with the delimiter that ends the answer, then padding.
-        is_finished: (N,) whether that delimiter was said.
+        tokens: (N, A) up to and with the token that ends the answer, then padding.
+        is_finished: (N,) whether the answer was ended.
+        margins: (N,) smallest lead of a token that was said over the second best.
         logits: (N, A, V) that each token was chosen by, or None where they were not kept.
     """
 
     tokens: Tensor
     is_finished: Tensor
+    margins: Tensor
     logits: Tensor | None
 
+    @classmethod
+    def empty(cls, num_prompts: int, num_tokens: int, config: SimpleLLMConfig, keep_logits: bool) -> "Answers":
+        return cls(
+            torch.full((num_prompts, num_tokens), config.pad_token_id),
+            torch.zeros(num_prompts, dtype=torch.bool),
+            torch.zeros(num_prompts),
+            torch.zeros(num_prompts, num_tokens, config.vocab_size) if keep_logits else None,
+        )
 
-@torch.inference_mode()
-def decode_greedily(
-    model: SimpleLLMForCausalLM,
-    prompts: Tensor,
-    max_answer_tokens: int,
-    batch_size: int = 1024,
-    keep_logits: bool = False,
-    on_batch: Callable[[int], object] = lambda num_prompts: None,
-) -> Answers:
-    """Answer every prompt with the most likely token at each place.
+    def keep(self, index: Tensor, said: "_Said") -> None:
+        """Write down what some of the prompts, (B,), were answered."""
+        best, second = said.logits.topk(2, dim=-1).values.unbind(-1)  # (B, A) each
+        self.tokens[index], self.is_finished[index] = said.tokens.cpu(), said.is_finished.cpu()
+        self.margins[index] = torch.where(said.is_said, best - second, torch.inf).amin(1).cpu()
+        if self.logits is not None:
+            self.logits[index] = said.logits.cpu()
 
-    Prompts of like length are answered together, shorter ones padded on the left; the order of the answers is
-    the order of the prompts.
+
+class Reader(Protocol):
+    """What decoding needs of an engine."""
+
+    config: SimpleLLMConfig
+    device: torch.device
+    dtype: torch.dtype
+
+    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor: ...
+    def bytes_per_token(self) -> int: ...
+    def new_cache(self, num_rows: int, room: int) -> Cache: ...
+    def read(self, tokens: Tensor, positions: Tensor, is_token: Tensor, cache: Cache, num_last: int) -> Tensor: ...
+
+
+class Decoder:
+    """Answers prompts with the most likely token at each place.
+
+    Where the processor multiplies bfloat16 fast, it is used, and every answer in which two tokens came near each
+    other is decided again in float32: so the digits are those of float32.
 
     Args:
-        prompts: (N, T) rows `+x+y+`, padded on the right.
-        max_answer_tokens: A; an answer that has not ended by then stays unfinished.
-        batch_size: prompts answered at a time.
-        on_batch: called with the number of prompts just answered; what it raises ends the work.
+        readers: the second one decides what the first is not sure of; one alone decides everything.
     """
-    pad_id = model.config.pad_token_id
-    length = (prompts != pad_id).sum(1)  # (N,)
-    order = length.argsort(stable=True)
-    tokens = torch.full((len(prompts), max_answer_tokens), pad_id)
-    logits = torch.zeros(len(prompts), max_answer_tokens, model.config.vocab_size) if keep_logits else None
-    for index in order.split(batch_size) if len(prompts) else ():
-        batch = pad_left(prompts[index, : int(length[index].max())], pad_id).to(model.device)  # (B, T)
-        said, said_logits = _decode_batch(model, batch, max_answer_tokens)
-        tokens[index] = said.cpu()
-        if logits is not None:
-            logits[index] = said_logits.cpu()
-        on_batch(len(index))
-    is_end = tokens == model.config.eos_token_id
-    return Answers(tokens, is_end.any(1), logits)
+
+    def __init__(self, *readers: Reader) -> None:
+        self.readers = readers
+        self.config = readers[0].config
+
+    @classmethod
+    def of(cls, model: SimpleLLMForCausalLM, precision: str = "auto") -> "Decoder":
+        """Ready a model's weights; `precision` is auto, fp32 or bf16, the last with nothing decided again."""
+        dtype = resolve_precision(precision, model.device)
+        exact = [Engine(model, torch.float32)] if precision == "auto" and dtype != torch.float32 else []
+        return cls(Engine(model, dtype), *exact)
+
+    @property
+    def dtype_names(self) -> str:
+        """What decided: "float32", or "bfloat16+float32" where the second decides what the first is not sure of."""
+        return "+".join(str(reader.dtype).removeprefix("torch.") for reader in self.readers)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        prompts: Tensor,
+        max_answer_tokens: int,
+        memory_budget: int = MEMORY_BUDGET,
+        keep_logits: bool = False,
+        on_batch: Callable[[int], object] = lambda num_prompts: None,
+    ) -> Answers:
+        """Answer every prompt; the order of the answers is the order of the prompts.
+
+        Prompts of like lengths are answered together, shorter ones padded on the left. Those with one first operand
+        lie side by side and share the keys and values of it.
+
+        Args:
+            prompts: (N, T) rows `+x+y+`, padded on the right.
+            max_answer_tokens: A; an answer that has not ended by then stays unfinished.
+            memory_budget: bytes that a batch may take; it decides how many prompts are answered at a time.
+            on_batch: called with the number of prompts just answered; what it raises ends the work.
+        """
+        answers = Answers.empty(len(prompts), max_answer_tokens, self.config, keep_logits)
+        unsure = sorted_by_shape(prompts, self.config)
+        for reader in self.readers:
+            num_tokens = prompts.size(1) + max_answer_tokens
+            batch_size = max(1, memory_budget // (reader.bytes_per_token() * num_tokens))
+            for index in unsure.split(batch_size) if len(unsure) else ():
+                said = _answer(reader, prompts[index].to(reader.device), max_answer_tokens)
+                answers.keep(index, said)
+                if reader is self.readers[0]:
+                    on_batch(len(index))
+            unsure = unsure[answers.margins[unsure] < SURE]
+        return answers
 
 
-def _decode_batch(model: SimpleLLMForCausalLM, prompts: Tensor, max_answer_tokens: int) -> tuple[Tensor, Tensor]:
-    """Answer one batch of left-padded prompts.
+@dataclass(frozen=True)
+class _Said:
+    """What one batch of prompts was answered.
 
-    The first pass reads the prompt, (B, T); each further one reads only the k tokens said before it:
+    Attributes:
+        tokens: (B, A), padding after the end.
+        logits: (B, A, V) that each was chosen by.
+        is_said: (B, A), False after the end.
+        is_finished: (B,).
+    """
+
+    tokens: Tensor
+    logits: Tensor
+    is_said: Tensor
+    is_finished: Tensor
+
+
+def sorted_by_shape(prompts: Tensor, config: SimpleLLMConfig) -> Tensor:
+    """Order prompts by their length, then by the length of x, then by x itself: (N, T) -> (N,) indices."""
+    length, prefix_length = _lengths(prompts, config)
+    columns = range(int(prefix_length.max()) if len(prompts) else 0)
+    keys = [*(prompts[:, column] for column in reversed(columns)), prefix_length, length]  # the last counts most
+    return torch.from_numpy(np.lexsort([key.numpy() for key in keys]))
+
+
+def _lengths(prompts: Tensor, config: SimpleLLMConfig) -> tuple[Tensor, Tensor]:
+    """Count the tokens of `+x+y+` and of its prefix `+x+`: (N, T) -> (N,), (N,)."""
+    is_second_delimiter = (prompts == config.eos_token_id).cumsum(1) == 2
+    return (prompts != config.pad_token_id).sum(1), is_second_delimiter.int().argmax(1) + 1
+
+
+def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
+    """Answer one batch of prompts, (B, T) padded on the right."""
+    config = reader.config
+    length, prefix_length = _lengths(prompts, config)
+    prompts = prompts[:, : int(length.max())]
+    if config.tokens_per_step == "all":
+        num_answer_tokens = length - prefix_length  # digits of y, and the delimiter
+        num_last = int(num_answer_tokens.max())
+        logits, _ = _read_prompts(reader, prompts, prompts.size(1), num_last)
+        return _said_at_once(logits, num_answer_tokens, num_tokens, config)
+    logits, cache = _read_prompts(reader, prompts, prompts.size(1) + num_tokens, config.tokens_per_step)
+    return _said_in_steps(reader, pad_left(prompts, config.pad_token_id), logits, cache, num_tokens)
+
+
+def _read_prompts(reader: Reader, prompts: Tensor, room: int, num_last: int) -> tuple[Tensor, Cache]:
+    """Read prompts, (B, T) padded on the right; where many have a first operand in common, it is read once.
+
+        prompts     + 1 2 + 5 +          prefix      + 1 2 +     read once, its keys and values used twice
+                    + 1 2 + 6 7 +        rest        . 5 +
+                                                     6 7 +       padded on the left
+
+    Returns:
+        logits (B, num_last, V) of the last tokens, and the cache with all of them.
+    """
+    config = reader.config
+    length, prefix_length = _lengths(prompts, config)
+    positions = reader.position_ids(prompts, (prompts != config.pad_token_id).long())  # (B, T)
+    column = torch.arange(prompts.size(1), device=prompts.device)
+    prefixes = torch.where(column < prefix_length[:, None], prompts, config.pad_token_id)[:, : int(prefix_length.max())]
+    distinct, which = prefixes.unique_consecutive(dim=0, return_inverse=True)
+    if len(distinct) > _WORTH_SHARING * len(prompts):
+        cache = reader.new_cache(len(prompts), room)
+        return _read(reader, prompts, positions, length, cache, num_last), cache
+    of_each = torch.zeros_like(distinct[:, 0]).scatter(0, which, torch.arange(len(which), device=which.device))
+    cache = reader.new_cache(len(distinct), room)
+    _read(reader, distinct, positions[of_each, : distinct.size(1)], prefix_length[of_each], cache, 1)
+    cache = cache.select(which)
+    rest_length = length - prefix_length
+    num_rest = int(rest_length.max())
+    rest = prefix_length[:, None] + column[:num_rest]  # (B, num_rest) columns of the prompts
+    rest = rest.clamp(max=prompts.size(1) - 1)
+    return _read(reader, prompts.gather(1, rest), positions.gather(1, rest), rest_length, cache, num_last), cache
+
+
+def _read(reader: Reader, tokens: Tensor, positions: Tensor, num_tokens: Tensor, cache: Cache, num_last: int) -> Tensor:
+    """Read the first `num_tokens` tokens of each row, moved to the right end: (B, T), (B, T), (B,)."""
+    distance = tokens.size(1) - num_tokens  # (B,)
+    is_token = torch.arange(tokens.size(1), device=tokens.device) >= distance[:, None]  # (B, T)
+    moved, moved_positions = shift_right(tokens, distance), shift_right(positions, distance)
+    return reader.read(
+        torch.where(is_token, moved, reader.config.pad_token_id),
+        torch.where(is_token, moved_positions, 0),
+        is_token,
+        cache,
+        num_last,
+    )
+
+
+def _said_at_once(logits: Tensor, num_answer_tokens: Tensor, num_tokens: int, config: SimpleLLMConfig) -> _Said:
+    """Pick the answers out of one pass over the prompts.
+
+    Args:
+        logits: (B, L, V) at the last L tokens of each prompt.
+        num_answer_tokens: (B,) how many of those say the answer.
+    """
+    logits = answer_logits(logits, num_answer_tokens)
+    index = torch.arange(logits.size(1), device=logits.device)
+    return _up_to_the_end(logits.argmax(-1), logits, index < num_answer_tokens[:, None], num_tokens, config)
+
+
+def _said_in_steps(reader: Reader, rows: Tensor, logits: Tensor, cache: Cache, num_tokens: int) -> _Said:
+    """Say k tokens, read them, and so on until every answer has ended.
 
         12+873+        k = 2: pass 1 says 99 at "3+", pass 2 reads 99 and says 3+
 
-    Returns:
-        tokens (B, A) and the logits they were chosen by, (B, A, V).
+    Args:
+        rows: (B, T) the prompts, padded on the left, which `cache` holds.
+        logits: (B, k, V) at their last tokens.
     """
-    k = model.config.tokens_per_step
-    pad_id, end_id = model.config.pad_token_id, model.config.eos_token_id
-    row = new_tokens = prompts
-    mask = (prompts != pad_id).long()
-    said_logits: list[Tensor] = []
-    is_finished = torch.zeros(len(prompts), dtype=torch.bool, device=prompts.device)
-    cache = None
-    for _ in range(0, max_answer_tokens, k):
-        positions = model.position_ids(row, mask)[:, -new_tokens.size(1) :]
-        output = model(
-            input_ids=new_tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=k,
-        )
-        cache = output.past_key_values
-        said_logits.append(output.logits.float())  # (B, k, V)
-        new_tokens = output.logits.argmax(-1)  # (B, k)
-        row = torch.cat([row, new_tokens], dim=1)
-        mask = torch.cat([mask, torch.ones_like(new_tokens)], dim=1)
-        is_finished |= (new_tokens == end_id).any(1)
-        if is_finished.all():
+    config, k = reader.config, logits.size(1)
+    is_token = rows != config.pad_token_id  # what is said later counts, be it padding
+    room = -(-num_tokens // k) * k
+    said = rows.new_full((len(rows), room), config.pad_token_id)
+    said_logits = logits.new_zeros(len(rows), room, logits.size(2))
+    going = torch.arange(len(rows), device=rows.device)  # (b,) the rows still read
+    has_ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    for first in range(0, num_tokens, k):
+        new_tokens = logits.argmax(-1)  # (b, k)
+        said[going, first : first + k], said_logits[going, first : first + k] = new_tokens, logits
+        has_ended[going] |= (new_tokens == config.eos_token_id).any(1)
+        if has_ended.all() or first + k >= num_tokens:
             break
-    answer = row[:, prompts.size(1) :][:, :max_answer_tokens]
-    logits = torch.cat(said_logits, dim=1)[:, :max_answer_tokens]
-    has_ended = (answer == end_id).cumsum(1)
-    answer = torch.where((has_ended - (answer == end_id).long()) > 0, pad_id, answer)  # nothing after the end
-    num_missing = max_answer_tokens - answer.size(1)
-    return (
-        torch.nn.functional.pad(answer, (0, num_missing), value=pad_id),
-        torch.nn.functional.pad(logits, (0, 0, 0, num_missing)),
+        is_new = torch.ones_like(new_tokens, dtype=torch.bool)
+        rows, is_token = torch.cat([rows, new_tokens], dim=1), torch.cat([is_token, is_new], dim=1)
+        still = (~has_ended[going]).nonzero()[:, 0]
+        if len(still) <= (1 - _WORTH_DROPPING) * len(going):
+            going, cache = going[still], cache.select(still)
+            rows, is_token, new_tokens, is_new = (one[still] for one in (rows, is_token, new_tokens, is_new))
+        positions = reader.position_ids(rows, is_token.long())[:, -k:]
+        logits = reader.read(new_tokens, positions, is_new, cache, k)
+    return _up_to_the_end(said, said_logits, torch.ones_like(said, dtype=torch.bool), num_tokens, config)
+
+
+def _up_to_the_end(tokens: Tensor, logits: Tensor, is_said: Tensor, num_tokens: int, config: SimpleLLMConfig) -> _Said:
+    """Cut answers behind the first delimiter, and all of them to A tokens.
+
+    Args:
+        tokens, is_said: (B, L) what was said, and what of it belongs to the answer.
+        logits: (B, L, V).
+    """
+    is_end = is_said & (tokens == config.eos_token_id)
+    is_said = is_said & (is_end.cumsum(1) - is_end.long() == 0)
+    if config.tokens_per_step == "all":  # which needs no delimiter after a carry digit
+        is_finished = is_said.sum(1) <= num_tokens
+    else:
+        is_finished = is_end[:, :num_tokens].any(1)
+    missing = num_tokens - tokens.size(1)
+    return _Said(
+        functional.pad(torch.where(is_said, tokens, config.pad_token_id), (0, missing), value=config.pad_token_id),
+        functional.pad(logits, (0, 0, 0, missing)),
+        functional.pad(is_said, (0, missing)),
+        is_finished,
     )

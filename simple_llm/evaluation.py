@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.config import Split
-from simple_llm.decoding import Answers, decode_greedily
+from simple_llm.decoding import Answers, Decoder
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.problems import concatenate, longest_carry_chain, ordered_keys, Problems, TEST, to_integers
 from simple_llm.sampling import draw_unique, OutOfProblemsError, problems_on_sides, Sampler
@@ -38,6 +38,7 @@ class Evaluation:
         tables: for each of STRATA its rows, over sample and added problems: stratum, correct, total, sampled.
         num_commuting: problems on which a+b and b+a get the same answer.
         failures: every wrong problem of the sample.
+        dtype: of the arithmetic; margins of at least SURE logits are the first one's.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Evaluation:
     num_commuting: int
     tables: dict[str, list[dict[str, int]]]
     failures: list[dict[str, str]]
+    dtype: str
     seconds: float
 
     def summary(self) -> dict[str, object]:
@@ -107,9 +109,11 @@ def evaluate_sample(
     vocabulary = vocabulary_of(loaded.tokenizer)
     max_answer_tokens = loaded.data.answer_digits + 1
 
+    decoder = Decoder.of(loaded.model)
+
     def decode(problems: Problems, keep_logits: bool = False) -> Answers:
         prompts = prompt_tokens(problems, vocabulary)
-        return decode_greedily(loaded.model, prompts, max_answer_tokens, keep_logits=keep_logits, on_batch=on_batch)
+        return decoder.decode(prompts, max_answer_tokens, keep_logits=keep_logits, on_batch=on_batch)
 
     answers = decode(sample, keep_logits=True)
     right = _padded(answer_tokens(sample, vocabulary), max_answer_tokens, vocabulary.pad_id)  # (N, A)
@@ -128,6 +132,7 @@ def evaluate_sample(
             for name, stratum_of in STRATA.items()
         },
         failures=_failures(sample[~is_correct], answers.tokens[torch.from_numpy(~is_correct)], vocabulary, loaded),
+        dtype=decoder.dtype_names,
         seconds=time.monotonic() - started,
     )
 

@@ -21,7 +21,7 @@ def model_card(data: DataConfig, train: TrainConfig, facts: dict[str, object]) -
         facts: step, num_parameters, and the last validation score as num_correct and num_total.
     """
     order = "least significant digit first" if data.numbers.reversed else "most significant digit first"
-    steps = f"{train.model.tokens_per_step} token{'s' if train.model.tokens_per_step > 1 else ''} a step"
+    steps = {1: "one token a step", 2: "two tokens a step", "all": "the whole answer in one pass"}
     return f"""---
 license: mit
 library_name: transformers
@@ -33,7 +33,7 @@ tags: [arithmetic, addition, gpt2, simple-llm]
 
 It adds two whole numbers from {data.numbers.min} to {data.numbers.max}. It has {facts["num_parameters"]:,} parameters,
 {train.model.n_layer} layers of width {train.model.n_embd}, writes numbers in base {data.numbers.base}, {order}, uses
-`{train.model.position_embedding}` positions and says {steps}.
+`{train.model.position_embedding}` positions and says {steps[train.model.tokens_per_step]}.
 
 ```python
 from transformers import pipeline

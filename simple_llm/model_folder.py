@@ -87,13 +87,20 @@ def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
 
 def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
     """Hash what decides token IDs and the writing of numbers."""
-    facts = (tokenizer.backend_tokenizer.to_str(), tokenizer.base, tokenizer.reversed, tokenizer.pad_token)
+    writing = (tokenizer.base, tokenizer.reversed, tokenizer.says_all)
+    facts = (tokenizer.backend_tokenizer.to_str(), *writing, tokenizer.pad_token)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
     """The token IDs that rows are made of."""
-    return Vocabulary(tuple(tokenizer.digit_ids), tokenizer.delimiter_id, tokenizer.pad_token_id, tokenizer.reversed)
+    return Vocabulary(
+        tuple(tokenizer.digit_ids),
+        tokenizer.delimiter_id,
+        tokenizer.pad_token_id,
+        tokenizer.reversed,
+        tokenizer.says_all,
+    )
 
 
 # ---- The model ------------------------------------------------------------------------------------

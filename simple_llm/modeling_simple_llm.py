@@ -24,7 +24,9 @@ class SimpleLLMConfig(GPT2Config):
 
     Attributes:
         digit_token_ids: the token IDs that are digits.
-        tokens_per_step: k; the logits at index t are for token t + k.
+        tokens_per_step: k; the logits at index t are for token t + k. With "all", the logits at each digit of the
+            second operand are for the answer's digit of that place, and those at the delimiter after it for the
+            carry digit, or for the delimiter that ends the answer.
         position_embedding: "block" (learned, by place in the number), "block_sinusoidal", "learned" and
             "sinusoidal" (by index in the row), or "none".
         max_position_offset: the most that training adds to the block positions of a row.
@@ -34,7 +36,7 @@ class SimpleLLMConfig(GPT2Config):
 
     activation_function: str = "gelu_pytorch_tanh"  # GPT-2's own function, in one kernel
     digit_token_ids: list[int] | None = None
-    tokens_per_step: int = 1
+    tokens_per_step: int | str = 1
     position_embedding: str = "block"
     max_position_offset: int = 0
 
@@ -42,8 +44,8 @@ class SimpleLLMConfig(GPT2Config):
         super().__post_init__(**kwargs)
         if self.position_embedding not in POSITION_EMBEDDINGS:
             raise ValueError(f"position_embedding is {self.position_embedding!r}, not one of {POSITION_EMBEDDINGS}")
-        if self.tokens_per_step not in (1, 2):
-            raise ValueError(f"tokens_per_step is {self.tokens_per_step}, not 1 or 2")
+        if self.tokens_per_step not in (1, 2, "all"):
+            raise ValueError(f"tokens_per_step is {self.tokens_per_step!r}, not 1, 2 or 'all'")
 
 
 def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
@@ -70,6 +72,20 @@ def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
     column = torch.where(is_digit, num_columns - 1, numbers_so_far)  # (B, T)
     digits_before = digits_so_far.new_zeros(input_ids.size(0), num_columns).scatter(1, column, digits_so_far)
     return (digits_so_far - digits_before.gather(1, numbers_so_far)) * is_digit
+
+
+def answer_logits(logits: Tensor, num_answer_tokens: Tensor) -> Tensor:
+    """Move what is said in one pass to the left: (B, L, V) at the last L tokens of each prompt -> (B, L, V).
+
+    Row b's answer is in its last `num_answer_tokens[b]` columns, of (B,); what stands to the right of it afterwards
+    is of no use.
+
+        tokens     + 5 + 6 7 +        + 1 2 + 5 6 7 +      (5 + 76 = 81, 21 + 765 = 786)
+        said           1 8 +                  6 8 7 +      one pass
+    """
+    num_columns = logits.size(1)
+    column = torch.arange(num_columns, device=logits.device) + (num_columns - num_answer_tokens)[:, None]  # (B, L)
+    return logits.gather(1, column.clamp(max=num_columns - 1)[..., None].expand_as(logits))
 
 
 def sinusoidal_table(num_positions: int, width: int) -> Tensor:
@@ -136,8 +152,9 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         Args:
             input_ids: (B, T) token IDs.
             position_ids: (B, T); derived from `input_ids` where not given.
-            labels: (B, T) as `input_ids`, IGNORE_INDEX where nothing is to be learned; index t is compared with
-                the logits at t - k.
+            labels: (B, T), IGNORE_INDEX where nothing is to be learned. With k tokens a step they are as
+                `input_ids`, and index t is compared with the logits at t - k; with "all", index t is what is to be
+                said at t.
 
         Returns:
             CausalLMOutputWithCrossAttentions; its logits (B, T, V) at index t are for token t + k.
@@ -160,7 +177,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             # the numbers from attending to one another.
             attention_mask = torch.ones_like(input_ids)
         if labels is not None and kwargs.get("shift_labels") is None:
-            k = self.config.tokens_per_step
+            k = 0 if self.config.tokens_per_step == "all" else self.config.tokens_per_step
             kwargs["shift_labels"] = torch.nn.functional.pad(labels, (0, k), value=IGNORE_INDEX)[:, k:].contiguous()
         return super().forward(
             input_ids=input_ids,
@@ -193,7 +210,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         streamer=None,
         **model_kwargs,
     ):
-        """Greedy search and sampling, k tokens a step; generate() calls this for both."""
+        """Greedy search and sampling, k tokens a step or the whole answer; generate() calls this for both."""
         k = self.config.tokens_per_step
         if generation_config.prefill_chunk_size is not None:
             raise NotImplementedError("prefill_chunk_size is not supported: a chunk does not know its positions")
@@ -208,33 +225,67 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
                 **model_kwargs,
             )
         self._refuse_what_k_tokens_a_step_cannot_do(generation_config, synced_gpus)
+        num_left = self.num_answer_tokens(input_ids) if k == "all" else None  # (B,) tokens still to say
         is_alive = torch.ones(input_ids.size(0), dtype=torch.bool, device=input_ids.device)  # (B,)
         has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
         num_new = None  # the first pass reads the whole prompt, the next ones only what was said since
         while is_alive.any():
             inputs = self.prepare_inputs_for_generation(input_ids, next_sequence_length=num_new, **model_kwargs)
-            outputs = self(**inputs, logits_to_keep=k, return_dict=True)
-            model_kwargs = self._update_model_kwargs_for_generation(outputs, model_kwargs, num_new_tokens=k)
-            for logits in outputs.logits.float().unbind(1):  # k times (B, V)
+            num_last = int(num_left.max()) if k == "all" else k
+            outputs = self(**inputs, logits_to_keep=num_last, return_dict=True)
+            model_kwargs = self._update_model_kwargs_for_generation(outputs, model_kwargs, num_new_tokens=num_last)
+            said = outputs.logits.float()  # (B, num_last, V)
+            if k == "all":
+                said = answer_logits(said, num_left)
+            for logits in said.unbind(1):  # (B, V) each
                 scores = logits_processor(input_ids, logits)
                 if generation_config.do_sample:
                     token = scores.softmax(-1).multinomial(1)[:, 0]  # (B,)
                 else:
                     token = scores.argmax(-1)
-                if has_eos:
+                if has_eos or k == "all":
                     token = torch.where(is_alive, token, generation_config._pad_token_tensor)
                 input_ids = torch.cat([input_ids, token[:, None]], dim=1)
                 if streamer is not None:
                     streamer.put(token.cpu())
                 is_alive &= ~stopping_criteria(input_ids, None)
+                if k == "all":
+                    num_left = num_left - 1
+                    is_alive &= num_left > 0
                 if not is_alive.any():
                     break
-            num_new = k if model_kwargs.get("use_cache") else None
+            num_new = num_last if model_kwargs.get("use_cache") else None
         if streamer is not None:
             streamer.end()
         if generation_config.return_dict_in_generate:
             return GenerateDecoderOnlyOutput(sequences=input_ids, past_key_values=model_kwargs.get("past_key_values"))
         return input_ids
+
+    def num_answer_tokens(self, input_ids: Tensor) -> Tensor:
+        """Count what is said in one pass: one token at each digit of the second operand, one at the delimiter.
+
+        Args:
+            input_ids: (B, T) prompts `+x+y+`, padded on the left.
+
+        Returns:
+            (B,) counts.
+
+        Raises:
+            ValueError: a row is no whole prompt, or its longer operand comes first.
+        """
+        digit_ids = torch.tensor(self.config.digit_token_ids, device=input_ids.device)
+        places = block_position_ids(input_ids, digit_ids)  # (B, T)
+        num_digits = (places > 0).sum(1)  # (B,) of both operands
+        y_length = places[:, -2]
+        is_delimiter = input_ids == self.config.eos_token_id
+        is_prompt = is_delimiter[:, -1] & (is_delimiter.sum(1) == 3) & (y_length > 0) & (num_digits > y_length)
+        if not is_prompt.all():
+            raise ValueError(
+                "tokens_per_step = 'all' answers whole prompts +x+y+, padded on the left, and nothing else"
+            )
+        if (num_digits > 2 * y_length).any():
+            raise ValueError("tokens_per_step = 'all' needs the longer operand second; the tokenizer puts it there")
+        return y_length + 1
 
     def _refuse_what_k_tokens_a_step_cannot_do(self, generation_config, synced_gpus: bool) -> None:
         asked = {
@@ -246,7 +297,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         }
         refused = [name for name, value in asked.items() if value]
         if refused:
-            raise NotImplementedError(f"not supported with tokens_per_step > 1: {', '.join(refused)}")
+            raise NotImplementedError(f"not supported with more than one token a step: {', '.join(refused)}")
 
     def _beam_search(self, *args, **kwargs):
         self._refuse_unless_one_token_a_step("beam search")
@@ -261,7 +312,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         raise NotImplementedError("continuous batching is not supported; use generate() with a left-padded batch")
 
     def _refuse_unless_one_token_a_step(self, method: str) -> None:
-        if self.config.tokens_per_step > 1:
+        if self.config.tokens_per_step != 1:
             raise NotImplementedError(f"{method} needs tokens_per_step = 1; use greedy search or sampling")
 
 

@@ -84,6 +84,11 @@ class Problems:
         """The same problems with their operands exchanged, y + x."""
         return Problems(self.y, self.x, self.base)
 
+    def longer_second(self) -> "Problems":
+        """The same problems with the longer operand second; operands of one length keep their order."""
+        is_swapped = self.x_length > self.y_length  # (N,)
+        return Problems(np.where(is_swapped, self.y, self.x), np.where(is_swapped, self.x, self.y), self.base)
+
 
 def concatenate(parts: list[Problems]) -> Problems:
     """Join problems of one base and one width."""
@@ -144,15 +149,16 @@ def from_integers(pairs: Iterable[tuple[int, int]], base: int, width: int) -> Pr
     Raises:
         ValueError: a number has more than `width` digits.
     """
-    operands = np.zeros((2, width, len(pairs := list(pairs))), np.uint8)
-    for column, pair in enumerate(pairs):
-        for operand, value in enumerate(pair):
-            rest = value
-            for place in range(width):
-                rest, operands[operand, place, column] = divmod(rest, base)
-            if rest:
-                raise ValueError(f"{value} has more than {width} digits in base {base}")
-    return Problems(operands[0], operands[1], base)
+    pairs = list(pairs)
+    is_small = base**width < 2**63 and all(x < 2**63 and y < 2**63 for x, y in pairs)
+    rest = np.array(pairs, np.int64 if is_small else object).reshape(-1, 2).T  # (2, N)
+    digits = np.zeros((2, width, len(pairs)), np.uint8)
+    for place in range(width):
+        digits[:, place] = rest % base
+        rest = rest // base
+    if rest.any():
+        raise ValueError(f"{max(map(max, pairs))} has more than {width} digits in base {base}")
+    return Problems(digits[0], digits[1], base)
 
 
 def to_integers(digits: Digits, base: int) -> list[int]:

@@ -71,7 +71,7 @@ def prepare_run(
         ArtefactError: the tokenizer is missing or wrong, or no checkpoint can be used.
     """
     folder = train.paths.model
-    settings = {**weight_settings(data, train), **_inputs(data, dataset, folder)}
+    settings = {**weight_settings(data, train), **_inputs(data, train, dataset, folder)}
     run = Run(folder, settings)
     if fresh:
         _remove_run(folder)
@@ -93,8 +93,8 @@ def prepare_run(
     return Run(folder, settings, checkpoint, manifest["step"], messages=(*rejected, f"going on from {checkpoint}"))
 
 
-def _inputs(data: DataConfig, dataset: DatasetManifest, folder: Path) -> dict[str, object]:
-    """Hashes of dataset and tokenizer, after checking that the tokenizer writes numbers as the dataset does."""
+def _inputs(data: DataConfig, train: TrainConfig, dataset: DatasetManifest, folder: Path) -> dict[str, object]:
+    """Hashes of dataset and tokenizer, after checking that the tokenizer writes numbers as data and model want them."""
     tokenizer = load_tokenizer(folder)
     for name, there, here in (
         ("numbers.base", tokenizer.base, data.numbers.base),
@@ -104,6 +104,11 @@ def _inputs(data: DataConfig, dataset: DatasetManifest, folder: Path) -> dict[st
             raise ArtefactError(
                 f"the tokenizer in {folder} has {name} = {there}, the data {here}; run `python3 tokenizer.py`"
             )
+    k = train.model.tokens_per_step
+    if tokenizer.says_all != (k == "all"):
+        raise ArtefactError(
+            f"the tokenizer in {folder} was made for another model.tokens_per_step than {k}; run `python3 tokenizer.py`"
+        )
     return {"data sha256": dataset.sha256, "tokenizer sha256": tokenizer_sha256(tokenizer)}
 
 

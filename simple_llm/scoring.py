@@ -75,7 +75,7 @@ def exact_match(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, ba
     first wrong one makes both wrong.
 
     Args:
-        inputs, targets: (N, T) from `inputs_and_targets`.
+        inputs, targets: (N, T), see `make_examples`.
     """
     num_correct = 0
     for batch, wanted in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
@@ -83,6 +83,13 @@ def exact_match(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, ba
         said = model(input_ids=batch.to(model.device)).logits.argmax(-1)  # (B, T)
         num_correct += int(((said == wanted) | (wanted == IGNORE_INDEX)).all(1).sum())
     return Score(num_correct, len(inputs))
+
+
+def lead(logits: Tensor, right: Tensor) -> Tensor:
+    """How far the right token is ahead of the best other one; 0 or less is wrong. (..., V), (...) -> (...)."""
+    right_logit = logits.gather(-1, right[..., None])[..., 0]
+    others = logits.scatter(-1, right[..., None], -math.inf)
+    return right_logit - others.amax(-1)
 
 
 def logit_margins(logits: Tensor, right: Tensor, pad_id: int) -> Tensor:
@@ -95,12 +102,10 @@ def logit_margins(logits: Tensor, right: Tensor, pad_id: int) -> Tensor:
     Returns:
         (N,) margins; negative where an answer is wrong.
     """
-    right_logit = logits.gather(2, right[..., None])  # (N, A, 1)
-    others = logits.scatter(2, right[..., None], -math.inf)  # (N, A, V)
-    margin = right_logit[..., 0] - others.amax(2)  # (N, A)
-    num_errors_before = (margin <= 0).long().cumsum(1) - (margin <= 0).long()
+    leads = lead(logits, right)  # (N, A)
+    num_errors_before = (leads <= 0).long().cumsum(1) - (leads <= 0).long()
     is_counted = (right != pad_id) & (num_errors_before == 0)  # after an error the text is no longer the right one
-    return torch.where(is_counted, margin, math.inf).amin(1)
+    return torch.where(is_counted, leads, math.inf).amin(1)
 
 
 def by_stratum(is_correct: NDArray[np.bool_], stratum: NDArray[np.int64]) -> dict[int, Score]:

@@ -14,7 +14,7 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DELIMITER = "+"
 
 _SUM = re.compile(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*(?:=\s*([0-9]*)\s*)?")
-_MODEL_TEXT = re.compile(r"\+[0-9A-Z+]*")
+_MODEL_TEXT = re.compile(r"[0-9A-Z+]+")
 _DIRECT = 4000  # characters that int() and str() convert at once; Python refuses more than 4300
 
 
@@ -47,9 +47,9 @@ def from_digits(digits: str, base: int) -> int:
 class SimpleLLMTokenizer(PreTrainedTokenizerFast):
     """Turns a sum into model text before tokenizing, and tokens into a sum after.
 
-    `base` and `reversed` are kept in tokenizer_config.json. Text that starts with `+` is taken for model text as
-    it is. There is no __init__ on purpose: with one, transformers would rebuild the tokenizer instead of loading
-    tokenizer.json.
+    `base`, `reversed` and `says_all` are kept in tokenizer_config.json. Text that starts with `+` is taken for model
+    text as it is. There is no __init__ on purpose: with one, transformers would rebuild the tokenizer instead of
+    loading tokenizer.json.
     """
 
     @property
@@ -61,6 +61,11 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
     def reversed(self) -> bool:
         """Whether the model sees the least significant digit first."""
         return self.init_kwargs["reversed"]
+
+    @property
+    def says_all(self) -> bool:
+        """Whether the model says the whole answer in one pass, and so wants the longer operand second."""
+        return self.init_kwargs.get("says_all", False)
 
     @property
     def delimiter_id(self) -> int:
@@ -90,6 +95,7 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
 
             1342+879        +E35+F63+          a prompt; a trailing = is fine
             1342+879=2221   +E35+F63+DA8+      a whole row
+            1342+7          +7+E35+            where the model says all at once: the longer number second
 
         Raises:
             ValueError: the text is no sum of two whole numbers.
@@ -100,6 +106,8 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         if not found:
             raise ValueError(f"expected a sum of two whole numbers such as 1342+879=, got {text[:60]!r}")
         numbers = [self.write_number(number) for number in found.groups() if number]
+        if self.says_all and len(numbers[0]) > len(numbers[1]):
+            numbers[:2] = numbers[1::-1]
         return DELIMITER + "".join(number + DELIMITER for number in numbers)
 
     def to_decimal_text(self, model_text: str) -> str:
@@ -108,7 +116,11 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         +E35+F63+       1342+879=
         +E35+F63+DA     1342+879=173
         +E35+F63+DA8+   1342+879=2221
+        DA8+            2221             an answer by itself, as pipeline() asks for it
         """
+        if not model_text.startswith(DELIMITER):
+            answer, delimiter, rest = model_text.partition(DELIMITER)
+            return self.read_number(answer) + (self.to_decimal_text(delimiter + rest) if rest else "")
         first, *rest = [self.read_number(digits) for digits in model_text[1:].split(DELIMITER)]
         return first + "".join(mark + number for mark, number in zip("+=", rest, strict=False))
 

@@ -1,5 +1,6 @@
 """What several test files share: a vocabulary, a trained model, a finished run, scripts called in this process."""
 
+import functools
 import os
 import runpy
 import shutil
@@ -34,6 +35,18 @@ def vocabulary():
 
 
 @pytest.fixture
+def oracle_engine(monkeypatch):
+    """Let the oracle stand where an engine would read its weights."""
+    from simple_llm import decoding
+    from tests.oracle import PerfectAdder
+
+    def engine(model, dtype, real=decoding.Engine):
+        return model if isinstance(model, PerfectAdder) else real(model, dtype)
+
+    monkeypatch.setattr(decoding, "Engine", engine)
+
+
+@pytest.fixture
 def call_script(monkeypatch, capsys) -> Callable[..., Called]:
     """Run a script as `python3 NAME ...` would, but in this process: no seconds of imports, and it can be patched.
 
@@ -56,11 +69,17 @@ def call_script(monkeypatch, capsys) -> Callable[..., Called]:
 
 
 @pytest.fixture(scope="session")
-def trained():
-    """A model that adds two-digit numbers, and one that half does; made once, in half a minute."""
+def trained_for() -> Callable:
+    """Make, once for each number of tokens a step, a model that adds two-digit numbers and one that half does."""
     from tests.trained_model import train_small_model
 
-    return train_small_model()
+    return functools.cache(train_small_model)
+
+
+@pytest.fixture(scope="session")
+def trained(trained_for):
+    """The one that says one token a step."""
+    return trained_for(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A stand-in for a trained model: decoding and scoring are tested against answers known beforehand."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
@@ -9,8 +10,19 @@ from torch import Tensor
 from simple_llm.batches import Vocabulary
 
 
+@dataclass
+class TokensRead:
+    """What stands in for keys and values."""
+
+    tokens: Tensor
+    is_token: Tensor
+
+    def select(self, index: Tensor) -> "TokensRead":
+        return TokensRead(self.tokens[index], self.is_token[index])
+
+
 class PerfectAdder:
-    """All logit weight on the right token k ahead of each row; honours what decoding and scoring use of a model.
+    """All logit weight on the right token; honours what decoding and scoring use of a model or of an engine.
 
     Sums are Python's own. What it is asked after the end of an answer it answers with the digit 1, so that
     anything read past the end shows.
@@ -26,14 +38,14 @@ class PerfectAdder:
         self,
         vocabulary: Vocabulary,
         base: int = 10,
-        tokens_per_step: int = 1,
+        tokens_per_step: int | str = 1,
         wrong: Mapping[tuple[int, int], int] | None = None,
         endless: frozenset[tuple[int, int]] = frozenset(),
         logit: float = 10.0,
     ) -> None:
         self.vocabulary, self.base = vocabulary, base
         self.wrong, self.endless, self.logit = dict(wrong or {}), endless, logit
-        self.device = torch.device("cpu")
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         self.config = SimpleNamespace(
             pad_token_id=vocabulary.pad_id,
             eos_token_id=vocabulary.delimiter_id,
@@ -44,31 +56,50 @@ class PerfectAdder:
     def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return torch.zeros_like(input_ids)
 
-    def __call__(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        past_key_values: Tensor | None = None,
-        use_cache: bool = False,
-        logits_to_keep: int = 0,
-    ) -> SimpleNamespace:
+    def __call__(self, input_ids: Tensor) -> SimpleNamespace:
+        """Its logits after each token of whole rows, (B, T, V), as a model would be asked for them."""
+        cache = self.new_cache(len(input_ids), input_ids.size(1))
+        is_token = input_ids != self.vocabulary.pad_id
+        return SimpleNamespace(
+            logits=self.read(input_ids, torch.zeros_like(input_ids), is_token, cache, input_ids.size(1))
+        )
+
+    # ---- as an engine -----------------------------------------------------------------------------
+
+    def bytes_per_token(self) -> int:
+        return 1
+
+    def new_cache(self, num_rows: int, room: int) -> "TokensRead":
+        return TokensRead(torch.zeros(num_rows, 0, dtype=torch.long), torch.zeros(num_rows, 0, dtype=torch.bool))
+
+    def read(self, tokens: Tensor, positions: Tensor, is_token: Tensor, cache: "TokensRead", num_last: int) -> Tensor:
         """Its cache is the tokens read so far, so it can be wrong about nothing but what it was given."""
-        read = input_ids if past_key_values is None else torch.cat([past_key_values, input_ids], dim=1)  # (B, T)
-        logits = torch.zeros(*read.shape, self.config.vocab_size)  # (B, T, V)
-        for row, tokens in enumerate(read.tolist()):
-            num_padding = next(i for i, token in enumerate(tokens) if token != self.vocabulary.pad_id)
-            whole = self.row(tokens[num_padding:])
-            for index in range(len(tokens) - num_padding):
-                ahead = index + self.config.tokens_per_step
-                said = whole[ahead] if ahead < len(whole) else self.vocabulary.digit_ids[1]
-                logits[row, num_padding + index, said] = self.logit
-        logits = logits[:, -input_ids.size(1) :]
-        return SimpleNamespace(logits=logits[:, -logits_to_keep:], past_key_values=read if use_cache else None)
+        cache.tokens = torch.cat([cache.tokens, tokens], dim=1)  # (B, S)
+        cache.is_token = torch.cat([cache.is_token, is_token], dim=1)
+        logits = torch.zeros(*tokens.shape, self.config.vocab_size)  # (B, T, V)
+        for row, (read, is_real) in enumerate(zip(cache.tokens, cache.is_token, strict=True)):
+            real = read[is_real].tolist()
+            new_columns = is_token[row].nonzero()[:, 0].tolist()
+            for column, index in zip(new_columns, range(len(real) - len(new_columns), len(real)), strict=True):
+                logits[row, column, self.said(real, index)] = self.logit
+        return logits[:, tokens.size(1) - num_last :]
+
+    def said(self, row: list[int], index: int) -> int:
+        """What it says at an index of a row."""
+        if row.count(self.vocabulary.delimiter_id) < 3:
+            return self.vocabulary.digit_ids[0]  # the prompt is not known yet, and nobody asks
+        whole = self.row(row)
+        if self.config.tokens_per_step == "all":
+            start = whole.index(self.vocabulary.delimiter_id, 1) + 1  # of the second operand
+            answer = whole[whole.index(self.vocabulary.delimiter_id, start) + 1 :]
+            ahead, whole = index - start, answer
+        else:
+            ahead = index + self.config.tokens_per_step
+        return whole[ahead] if 0 <= ahead < len(whole) else self.vocabulary.digit_ids[1]
 
     def row(self, tokens: list[int]) -> list[int]:
         """The whole row that these first tokens, `+x+y+` at least, belong to."""
-        x, y = (self.read(number) for number in self.numbers(tokens)[:2])
+        x, y = (self.value(number) for number in self.numbers(tokens)[:2])
         end = [] if (x, y) in self.endless else [self.vocabulary.delimiter_id]
         answer = [] if (x, y) in self.endless else self.write(self.wrong.get((x, y), x + y))
         delimiter = [self.vocabulary.delimiter_id]
@@ -91,6 +122,6 @@ class PerfectAdder:
             digits.append(self.vocabulary.digit_ids[digit])
         return digits if self.vocabulary.reversed else digits[::-1]
 
-    def read(self, tokens: list[int]) -> int:
+    def value(self, tokens: list[int]) -> int:
         digits = tokens if self.vocabulary.reversed else tokens[::-1]
         return sum(self.vocabulary.digit_ids.index(token) * self.base**place for place, token in enumerate(digits))

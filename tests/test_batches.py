@@ -7,12 +7,12 @@ import torch
 from simple_llm.batches import (
     answer_tokens,
     BatchOrder,
-    Examples,
-    inputs_and_targets,
+    make_examples,
     pad_left,
     place_targets,
     position_offsets,
     prompt_tokens,
+    read_answers,
     row_tokens,
 )
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
@@ -56,9 +56,9 @@ def test_rows_are_the_numbers_between_delimiters_for_all_pairs_to_30(base, is_re
 @pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
 def test_each_input_is_paired_with_the_answer_token_k_ahead_of_it_for_all_pairs_to_30(base, is_reversed, k):
     problems, vocabulary = all_pairs(30, base), make_vocabulary(base, is_reversed)
-    rows = row_tokens(problems, vocabulary)
-    inputs, targets = inputs_and_targets(rows, k, vocabulary.pad_id)
-    width = rows.tokens.size(1)
+    examples = make_examples(problems, vocabulary, k)
+    inputs, targets = examples.inputs, examples.targets
+    width = row_tokens(problems, vocabulary).tokens.size(1)
     assert inputs.shape == targets.shape == (961, width - k)
     for index, (x, y) in enumerate(itertools.product(range(31), repeat=2)):
         prompt = "+" + "+".join(written(value, base, is_reversed) for value in (x, y)) + "+"
@@ -77,10 +77,45 @@ def test_rows_and_targets_are_those_drawn_in_the_design(vocabulary):
     [tokens] = row_tokens(problems_of([(1342, 879)], 16), hexadecimal).tokens
     assert show(tokens, hexadecimal) == "+E35+F63+DA8+"
 
-    rows = row_tokens(problems_of([(21, 378), (12, 19), (2431, 978)]), vocabulary)
-    inputs, targets = inputs_and_targets(rows, 2, vocabulary.pad_id)
-    assert [show(row, vocabulary) for row in inputs[:2]] == ["+12+873+993+P", "+21+91+13+PPP"]
-    assert [show(row, vocabulary) for row in targets[:2]] == ["......993+...", ".....13+....."]
+    examples = make_examples(problems_of([(21, 378), (12, 19), (2431, 978)]), vocabulary, 2)
+    assert [show(row, vocabulary) for row in examples.inputs[:2]] == ["+12+873+993+P", "+21+91+13+PPP"]
+    assert [show(row, vocabulary) for row in examples.targets[:2]] == ["......993+...", ".....13+....."]
+
+
+@pytest.mark.parametrize("base", [10, 16])
+def test_to_say_all_at_once_the_longer_operand_is_second_and_says_the_answer_for_all_pairs_to_110(base):
+    problems, vocabulary = all_pairs(110, base), make_vocabulary(base, says_all=True)
+    examples = make_examples(problems, vocabulary, "all")
+    prompts, answers = prompt_tokens(problems, vocabulary), answer_tokens(problems, vocabulary)
+    assert torch.equal(examples.inputs, prompts)
+    for index, (x, y) in enumerate(itertools.product(range(111), repeat=2)):
+        first, second = (written(value, base, True) for value in (x, y))
+        if len(first) > len(second):
+            first, second = second, first
+        answer = written(x + y, base, True)
+        answer += "+" if len(answer) == len(second) else ""  # after a carry digit the answer has ended
+        lead = "." * len(f"+{first}+")
+        assert show(prompts[index], vocabulary).rstrip("P") == f"+{first}+{second}+"
+        assert show(answers[index], vocabulary).rstrip("P") == answer
+        assert show(examples.targets[index], vocabulary).rstrip(".") == lead + answer
+        assert show(examples.place_targets[index], vocabulary).rstrip(".") == lead + answer[: len(second)]
+
+
+@pytest.mark.parametrize("says_all", [False, True])
+@pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
+def test_answers_are_read_back(base, is_reversed, says_all):
+    problems = problems_of([(0, 0), (0, 7), (9999, 9999), (15, 1), (123, 4000), (8191, 1)], base, 5)
+    vocabulary = make_vocabulary(base, is_reversed, says_all)
+    assert read_answers(answer_tokens(problems, vocabulary), vocabulary) == [0, 7, 19998, 16, 4123, 8192]
+
+
+def test_what_is_no_number_is_not_read(vocabulary):
+    one, end, pad, unknown = vocabulary.digit_ids[1], vocabulary.delimiter_id, vocabulary.pad_id, 1
+    said = [[one, one, end], [end, one, one], [pad, one, one], [one, unknown, end], [one, end, unknown], [one] * 3]
+    assert read_answers(torch.tensor(said), vocabulary) == [11, None, None, None, 1, 111]
+    many = torch.full((1, 60), one)
+    assert read_answers(many, vocabulary) == [int("1" * 60)]
+    assert read_answers(torch.zeros(0, 3, dtype=torch.long), vocabulary) == []
 
 
 def test_no_problem_gives_no_row(vocabulary):
@@ -103,9 +138,7 @@ def test_each_digit_of_the_second_operand_is_given_the_sums_digit_of_its_place_f
 
 
 def test_examples_are_selected_together(vocabulary):
-    problems = all_pairs(9)
-    inputs, targets = inputs_and_targets(row_tokens(problems, vocabulary), 2, vocabulary.pad_id)
-    examples = Examples(inputs, targets, place_targets(problems, vocabulary, inputs.size(1)))
+    examples = make_examples(all_pairs(9), vocabulary, 2)
     some = examples[np.array([34, 5])]
     assert (len(examples), len(some)) == (100, 2)
     assert [show(row, vocabulary) for row in some.inputs] == ["+3+4+7", "+0+5+5"]

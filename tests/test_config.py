@@ -66,6 +66,24 @@ def test_the_defaults_are_those_of_the_design(load):
     assert str(train.paths.model) == "../simple-llm-data/simple-llm-gpt2"
 
 
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "runs").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_configs_of_the_runs_are_valid(path):
+    _, train = load_configs(REPOSITORY / "data_config.yaml", path, [])
+    assert train != TrainConfig()
+
+
+@pytest.mark.parametrize(("written", "meant"), [("1", 1), ("2", 2), ("all", "all")])
+def test_tokens_a_step_are_one_two_or_all(load, written, meant):
+    _, train = load(f"model.tokens_per_step={written}")
+    assert train.model.tokens_per_step == meant
+
+
+def test_other_tokens_a_step_are_refused_with_those_there_are(errors):
+    for value in ("3", "0", "every", "true", "1.0", "null"):
+        _, line = errors(f"model.tokens_per_step={value}")
+        assert "model.tokens_per_step: expected one of 1, 2, all" in line
+
+
 def test_a_file_may_name_only_what_differs(load):
     data, train = load(data="numbers: {base: 10}\n", train="training:\n  learning_rate: 1e-4\n")
     assert data == DataConfig(numbers={"base": 10})

@@ -20,6 +20,8 @@ from simple_llm.scoring import Score
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_train_config
 
+pytestmark = pytest.mark.usefixtures("oracle_engine")
+
 DATA = DataConfig(numbers=Numbers(max=999, base=10))
 SAMPLER = Sampler.of(DATA.numbers)
 

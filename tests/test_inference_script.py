@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import inference
-from simple_llm.model_folder import LoadedModel, save_model, save_tokenizer
+from simple_llm.model_folder import LoadedModel, save_model, save_tokenizer, vocabulary_of
 from simple_llm.prompts import MAX_CHARACTERS
 from tests.oracle import PerfectAdder
 from tests.pipeline import REPOSITORY, run_python, write_configs
-from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, make_vocabulary, tiny_model
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model
+
+pytestmark = pytest.mark.usefixtures("oracle_engine")
 
 DATA = make_data_config(9999, base=16)
 
@@ -41,8 +43,9 @@ def infer(call_script, monkeypatch, tmp_path):
     """Run inference.py on a model that adds (or, in the ways it is told, does not)."""
 
     def run(*arguments, stdin=b"", tokens_per_step=2, **settings):
-        model = Model(make_vocabulary(16), 16, tokens_per_step, **settings)
-        loaded = LoadedModel(model, make_tokenizer(DATA), DATA, make_train_config(), "f" * 64, {})
+        tokenizer = make_tokenizer(DATA, says_all=tokens_per_step == "all")
+        model = Model(vocabulary_of(tokenizer), 16, tokens_per_step, **settings)
+        loaded = LoadedModel(model, tokenizer, DATA, make_train_config(), "f" * 64, {})
         monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)
@@ -53,7 +56,7 @@ def infer(call_script, monkeypatch, tmp_path):
 # ---- Sums that are answered -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tokens_per_step", [1, 2])
+@pytest.mark.parametrize("tokens_per_step", [1, 2, "all"])
 def test_sums_on_the_command_line_are_answered_one_a_line(infer, tokens_per_step):
     done = infer("1342+879", " 12 + 7 ", "0+0", "9999+9999=", "007+1", tokens_per_step=tokens_per_step)
     assert done.stdout == "1342+879=2221\n12+7=19\n0+0=0\n9999+9999=19998\n7+1=8\n"
@@ -101,6 +104,20 @@ def test_the_trace_shows_tokens_positions_and_what_each_step_said(infer):
         "step 2 . . . . . . . . . . . 8 +",
     ]
     assert len(infer("--trace", "9+1", tokens_per_step=1).stdout.splitlines()) == 5  # A and + are two steps
+
+
+def test_the_trace_of_a_whole_answer_shows_under_each_token_what_it_said(infer):
+    rows = [line.split() for line in infer("--trace", "1342+7", "9999+1", tokens_per_step="all").stdout.splitlines()]
+    assert [" ".join(row) for row in rows] == [
+        "1342+7=1349",
+        "tokens + 7 + E 3 5 +",
+        "positions 0 1 0 1 2 3 0",
+        "step 1 . . . 5 4 5 +",
+        "9999+1=10000",
+        "tokens + 1 + F 0 7 2 +",
+        "positions 0 1 0 1 2 3 4 0",
+        "step 1 . . . 0 1 7 2 +",
+    ]
 
 
 # ---- Sums that are not ----------------------------------------------------------------------------
@@ -226,13 +243,13 @@ def test_lines_are_answered_block_by_block(monkeypatch, capsys):
         def answer(self, prompts):
             asked.append(len(prompts))
             assert len(taken) == min(10, 3 * len(asked))  # nothing is read ahead
-            return prompts
+            return ["?"] * len(prompts)
 
     arguments = SimpleNamespace(prompts=[], trace=False, json=False)
-    assert inference.answer_lines(Adder(), lines(), arguments) == 1
+    assert inference.answer_lines(Adder(), lines(), arguments, inference.tqdm(disable=True)) == 1
     assert asked == [3, 2, 3, 1]
     out, err = capsys.readouterr()
-    assert out.split() == [f"{number}+1" for number in range(10) if number != 4]
+    assert out.split() == [f"{number}+1=?" for number in range(10) if number != 4]
     assert err.startswith("line 5: ")
 
 
@@ -244,7 +261,8 @@ def talk(call_script, monkeypatch, tmp_path):
     """Type lines to inference.py, then Ctrl-D."""
 
     def run(*lines):
-        loaded = LoadedModel(Model(make_vocabulary(16), 16), make_tokenizer(DATA), DATA, make_train_config(), "", {})
+        tokenizer = make_tokenizer(DATA)
+        loaded = LoadedModel(Model(vocabulary_of(tokenizer), 16), tokenizer, DATA, make_train_config(), "", {})
         monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
         typed = iter(lines)

@@ -87,11 +87,11 @@ def test_what_is_trained_on_and_what_is_evaluated_are_the_two_sides_of_the_split
     oracle = PerfectAdder(vocabulary)
 
     def pairs(inputs: torch.Tensor) -> list[tuple[int, ...]]:
-        return [tuple(oracle.read(number) for number in oracle.numbers(row)[:2]) for row in inputs.tolist()]
+        return [tuple(oracle.value(number) for number in oracle.numbers(row)[:2]) for row in inputs.tolist()]
 
     side = split_sides(problems, data.split)
     assert pairs(rows.training.inputs) == [divmod(index, 20) for index in (side == TRAIN).nonzero()[0]]
-    assert pairs(rows.validation[0]) == [divmod(index, 20) for index in (side == VALIDATION).nonzero()[0]][:30]
+    assert pairs(rows.validation.inputs) == [divmod(index, 20) for index in (side == VALIDATION).nonzero()[0]][:30]
 
 
 # ---- Early stopping -------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from simple_llm.batches import answer_tokens, inputs_and_targets, prompt_tokens, row_tokens
-from simple_llm.decoding import decode_greedily
+from simple_llm.batches import answer_tokens, make_examples, prompt_tokens
+from simple_llm.decoding import Decoder
 from simple_llm.scoring import by_stratum, clopper_pearson_upper, exact_match, logit_margins, Score
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_vocabulary, tiny_model
+
+pytestmark = pytest.mark.usefixtures("oracle_engine")
 
 VOCABULARY = make_vocabulary()
 
@@ -68,13 +70,13 @@ def test_strata_are_scored_each_by_itself_and_in_order():
 def count_by_decoding(model, problems, vocabulary=VOCABULARY) -> int:
     """Exact answers, by saying each of them."""
     right = answer_tokens(problems, vocabulary)
-    said = decode_greedily(model, prompt_tokens(problems, vocabulary), right.size(1)).tokens
+    said = Decoder.of(model).decode(prompt_tokens(problems, vocabulary), right.size(1)).tokens
     return int((said == right).all(1).sum())
 
 
 def count_by_exact_match(model, problems, vocabulary=VOCABULARY, batch_size: int = 1024) -> int:
-    rows = row_tokens(problems, vocabulary)
-    score = exact_match(model, *inputs_and_targets(rows, model.config.tokens_per_step, vocabulary.pad_id), batch_size)
+    examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
+    score = exact_match(model, examples.inputs, examples.targets, batch_size)
     assert score.num_total == len(problems)
     return score.num_correct
 
@@ -148,7 +150,7 @@ def test_a_margin_is_positive_where_the_answer_is_exact_and_negative_where_it_is
     problems = all_pairs(9)
     oracle = PerfectAdder(VOCABULARY, tokens_per_step=k, wrong=wrong, logit=7.5)
     right = answer_tokens(problems, VOCABULARY)
-    answers = decode_greedily(oracle, prompt_tokens(problems, VOCABULARY), right.size(1), keep_logits=True)
+    answers = Decoder.of(oracle).decode(prompt_tokens(problems, VOCABULARY), right.size(1), keep_logits=True)
     margins = logit_margins(answers.logits, right, VOCABULARY.pad_id).tolist()
     pairs = itertools.product(range(10), repeat=2)
     assert margins == [-7.5 if pair in wrong else 7.5 for pair in pairs]

@@ -1,5 +1,5 @@
 from simple_llm.batches import answer_tokens, prompt_tokens
-from simple_llm.decoding import decode_greedily
+from simple_llm.decoding import Decoder
 from simple_llm.problems import split_sides, TRAIN
 from tests.tiny_models import all_pairs
 
@@ -10,7 +10,7 @@ def test_a_small_model_learns_every_sum_of_two_numbers_below_100(trained):
     num_seen = int((split_sides(problems, trained.data.split) == TRAIN).sum())
     assert 8_900 < num_seen < 9_100
 
-    answers = decode_greedily(trained.model, prompt_tokens(problems, trained.vocabulary), 4)
+    answers = Decoder.of(trained.model).decode(prompt_tokens(problems, trained.vocabulary), 4)
     is_exact = (answers.tokens[:, :4] == answer_tokens(problems, trained.vocabulary)).all(1)
     missed = [divmod(index, 100) for index in (~is_exact).nonzero()[:, 0].tolist()]
     assert (int(is_exact.sum()), missed) == (10_000, [])

@@ -253,3 +253,26 @@ def test_a_tokenizer_that_is_saved_and_loaded_is_the_same(tmp_path, base, is_rev
     texts = ["1342+879=", "7+07=14"]
     assert loaded(texts, padding=True).data == tokenizer(texts, padding=True).data
     assert loaded.decode(loaded("1342+879=2221")["input_ids"]) == "1342+879=2221"
+
+
+def test_where_all_is_said_at_once_the_longer_number_goes_second_and_like_lengths_stay(tmp_path):
+    tokenizer = make_tokenizer(DataConfig(numbers=Numbers(base=16)), says_all=True)
+    assert tokenizer.to_model_text("1342+7=") == "+7+E35+"
+    assert tokenizer.to_model_text("7+1342=") == "+7+E35+"
+    assert tokenizer.to_model_text("1342+7=1349") == "+7+E35+545+"
+    assert tokenizer.to_model_text("15+1") == "+F+1+"  # one digit each in base 16
+    assert tokenizer.to_model_text("16+9") == "+9+01+"
+    tokenizer.save_pretrained(tmp_path)
+    assert type(tokenizer).from_pretrained(tmp_path).to_model_text("1342+7=") == "+7+E35+"
+
+
+@pytest.mark.parametrize(("base", "is_reversed"), KINDS)
+def test_an_answer_by_itself_is_decoded_to_decimal(base, is_reversed):
+    """pipeline() decodes the tokens that are new and puts them behind the prompt."""
+    tokenizer = tokenizer_of(base, is_reversed)
+    for x, y in ((0, 0), (1342, 879), (9999, 9999), (7, 93)):
+        ids = tokenizer(f"{x}+{y}={x + y}")["input_ids"]
+        num_prompt = len(tokenizer(f"{x}+{y}=")["input_ids"])
+        assert tokenizer.decode(ids[num_prompt:]) == str(x + y)
+        assert tokenizer.decode(ids[num_prompt:-1]) == str(x + y)  # without its delimiter
+        assert tokenizer.decode(ids) == f"{x}+{y}={x + y}"

@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 import tokenizer as tokenizer_script
-from simple_llm.config import DataConfig, Tokenizer
+from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError
 from tests.pipeline import run_script, write_configs
 
@@ -93,7 +93,7 @@ def test_the_folder_loads_with_the_transformers_library_and_speaks_decimal(token
 
 def train(rows, base, is_reversed=True):
     config = DataConfig(numbers={"base": base, "reversed": is_reversed})
-    return tokenizer_script.train_tokenizer(iter(rows), config, Tokenizer())
+    return tokenizer_script.train_tokenizer(iter(rows), config, TrainConfig())
 
 
 @pytest.mark.parametrize("base", [2, 10, 16, 36])

@@ -7,26 +7,26 @@ import torch
 import tokenizer as tokenizer_script
 from simple_llm.batches import Vocabulary
 from simple_llm.config import DataConfig, Model, Numbers, TrainConfig, Training
-from simple_llm.config import Tokenizer as TokenizerConfig
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.problems import from_integers, Problems
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 
 
-def make_vocabulary(base: int = 10, is_reversed: bool = True) -> Vocabulary:
+def make_vocabulary(base: int = 10, is_reversed: bool = True, says_all: bool = False) -> Vocabulary:
     """The IDs that a tokenizer of this project gives: padding 0, unknown 1, + 2, then the digits."""
-    return Vocabulary(tuple(range(3, 3 + base)), delimiter_id=2, pad_id=0, reversed=is_reversed)
+    return Vocabulary(tuple(range(3, 3 + base)), delimiter_id=2, pad_id=0, reversed=is_reversed, says_all=says_all)
 
 
-def make_tokenizer(data: DataConfig) -> SimpleLLMTokenizer:
-    return tokenizer_script.train_tokenizer(iter([]), data, TokenizerConfig())
+def make_tokenizer(data: DataConfig, says_all: bool = False) -> SimpleLLMTokenizer:
+    train = TrainConfig(model=Model(tokens_per_step="all" if says_all else 2))
+    return tokenizer_script.train_tokenizer(iter([]), data, train)
 
 
 def make_data_config(maximum: int = 99, base: int = 10) -> DataConfig:
     return DataConfig(numbers=Numbers(max=maximum, base=base))
 
 
-def make_train_config(tokens_per_step: int = 1, **training: object) -> TrainConfig:
+def make_train_config(tokens_per_step: int | str = 1, **training: object) -> TrainConfig:
     """One layer of width 16 on the CPU in fp32."""
     settings = {"batch_size": 16, "max_steps": 4, "warmup_steps": 1, "precision": "fp32", "device": "cpu", **training}
     model = Model(n_layer=1, n_head=2, n_embd=16, n_positions=8, tokens_per_step=tokens_per_step)
@@ -34,7 +34,7 @@ def make_train_config(tokens_per_step: int = 1, **training: object) -> TrainConf
 
 
 def tiny_model(
-    tokens_per_step: int = 1, position_embedding: str = "block", base: int = 10, seed: int = 2, **settings: object
+    tokens_per_step: int | str = 1, position_embedding: str = "block", base: int = 10, seed: int = 2, **settings: object
 ) -> SimpleLLMForCausalLM:
     """A random model whose weights are large enough that it says different things to different prompts."""
     torch.manual_seed(seed)

@@ -1,0 +1,153 @@
+"""How many sums a second each way of decoding gets through.
+
+    python3 -m benchmarks.decode [--rounds 3] [--plot docs/images/decode.png]
+
+    the reference way    one problem at a time, no cache, two tokens a step by reading the whole row again
+    generate             transformers' model.generate(), one problem at a time and in batches, two tokens a step
+    ours                 simple_llm.decoding with 1 and 2 tokens a step and the whole answer in one pass
+
+The models have random weights, but never say the delimiter: every answer is five tokens, four digits and one more, as
+those of most sums below 20,000 are in base 16. What bfloat16 is unsure of is not decided again here; of a trained model
+that is one answer in hundreds. Ways are timed in turn; ratios are to the reference way of the same round.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib import pyplot
+from torch import Tensor
+
+from benchmarks.report import in_turn, print_rates
+from simple_llm.batches import pad_left, prompt_tokens, Vocabulary
+from simple_llm.config import DataConfig, Model, TrainConfig
+from simple_llm.decoding import Decoder
+from simple_llm.device import resolve_device, resolve_precision
+from simple_llm.engine import Engine
+from simple_llm.model_folder import build_model
+from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.sampling import Sampler
+from tokenizer import train_tokenizer
+
+MODELS = {"6.3M": Model(), "small": Model(n_layer=2, n_head=4, n_embd=64)}
+BATCH_SIZES = (1, 10, 100, 1_000, 10_000)
+NUM_TOKENS = 5  # of every answer
+SECONDS = 2.0  # about what a way may take a round
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--plot", type=Path, metavar="PNG", help="draw sums a second against the batch size")
+    arguments = made.parse_args()
+    device = resolve_device("auto")
+    documents = {}
+    for name, size in MODELS.items():
+        models = {k: make_model(size.model_copy(update={"tokens_per_step": k}), device) for k in (1, 2, "all")}
+        print(f"\n{name}: {sum(weight.numel() for weight in models[1].parameters()):,} parameters on {device.type}")
+        rates = in_turn(ways(models), arguments.rounds)
+        documents[name] = print_rates(rates, "sums", threads=torch.get_num_threads(), device=device.type)
+        if arguments.plot:
+            draw(documents, arguments.plot)
+    print(json.dumps(documents))
+
+
+def make_model(size: Model, device: torch.device) -> SimpleLLMForCausalLM:
+    """A model of random weights that never says the delimiter."""
+    data, train = DataConfig(), TrainConfig(model=size)
+    torch.manual_seed(0)
+    model = build_model(data, train, train_tokenizer(iter([]), data, train)).eval().to(device)
+    with torch.no_grad():
+        model.transformer.wte.weight[model.config.eos_token_id] = 0.0  # its logit is 0, and some other one is above
+    return model
+
+
+def prompts_for(model: SimpleLLMForCausalLM, num_prompts: int, seed: int = 0) -> Tensor:
+    """Prompts whose sums have four digits, (N, T)."""
+    data = DataConfig()
+    problems = Sampler.of(data.numbers).uniform(np.random.default_rng(seed), 4 * num_prompts + 100)
+    problems = problems[problems.z_length == NUM_TOKENS - 1][:num_prompts]
+    config = model.config
+    vocabulary = Vocabulary(
+        tuple(config.digit_token_ids),
+        config.eos_token_id,
+        config.pad_token_id,
+        says_all=config.tokens_per_step == "all",
+    )
+    return prompt_tokens(problems, vocabulary)
+
+
+def ways(models: dict[int | str, SimpleLLMForCausalLM]) -> dict[str, Callable[[], int]]:
+    """Every way by name; each does some sums when called and returns how many."""
+    alone = {"the reference way": lambda: repeat(lambda row: say_by_reading_again(models[2], row), models[2], 1)}
+    generate = {
+        f"generate, {size:,} at once": lambda size=size: repeat(
+            lambda rows: say_by_generate(models[2], rows), models[2], size
+        )
+        for size in (1, 100, 1_000)
+    }
+    ours = {}
+    for k, model in models.items():
+        decoder = Decoder(Engine(model, resolve_precision("auto", model.device)))
+        for size in BATCH_SIZES:
+            ours[f"ours, k = {k}, {size:,} at once"] = lambda decoder=decoder, model=model, size=size: repeat(
+                lambda rows: decoder.decode(rows, NUM_TOKENS), model, size
+            )
+    return {**alone, **generate, **ours}
+
+
+def repeat(answer: Callable[[Tensor], object], model: SimpleLLMForCausalLM, size: int) -> int:
+    """Answer batches of new prompts for about SECONDS; return how many prompts that were."""
+    started, num_done = time.perf_counter(), 0
+    prompts = prompts_for(model, max(size, 256))
+    while num_done == 0 or time.perf_counter() - started < SECONDS:
+        first = num_done % len(prompts)
+        answer(prompts[first : first + size])
+        num_done += size
+    return num_done
+
+
+@torch.inference_mode()
+def say_by_reading_again(model: SimpleLLMForCausalLM, prompt: Tensor) -> Tensor:
+    """The reference way: two tokens a step, and for each step the whole row is read again."""
+    row = prompt[prompt != model.config.pad_token_id][None].to(model.device)
+    num_prompt_tokens = row.size(1)
+    while row.size(1) < num_prompt_tokens + NUM_TOKENS:
+        said = model(input_ids=row, use_cache=False).logits[:, -2:].argmax(-1)
+        row = torch.cat([row, said], dim=1)
+    return row
+
+
+@torch.inference_mode()
+def say_by_generate(model: SimpleLLMForCausalLM, prompts: Tensor) -> Tensor:
+    """transformers' own loop over a left-padded batch, with its cache."""
+    rows = pad_left(prompts, model.config.pad_token_id).to(model.device)
+    mask = (rows != model.config.pad_token_id).long()
+    return model.generate(rows, attention_mask=mask, max_new_tokens=NUM_TOKENS)
+
+
+def draw(documents: dict[str, dict], path: Path) -> None:
+    """Sums a second against the batch size, a panel a model."""
+    matplotlib.use("Agg")
+    figure, panels = pyplot.subplots(1, len(documents), figsize=(5 * len(documents), 4), squeeze=False)
+    for panel, (name, document) in zip(panels[0], documents.items(), strict=True):
+        for k in (1, 2, "all"):
+            rates = [document["rates"][f"ours, k = {k}, {size:,} at once"]["median"] for size in BATCH_SIZES]
+            panel.loglog(BATCH_SIZES, rates, marker="o", label=f"k = {k}")
+        reference = document["rates"]["the reference way"]["median"]
+        panel.axhline(reference, color="grey", linestyle="--", label="the reference way, one at a time")
+        panel.set(title=name, xlabel="problems at once", ylabel="sums a second")
+        panel.legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

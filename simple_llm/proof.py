@@ -1,0 +1,185 @@
+"""Every ordered pair of a range counted, in shards that are resumed and split at will, and the certificate of it.
+
+Shape letters in this file: X first operands of a shard, Y second operands.
+
+A shard is a block of first operands. Each is written whole when it is done, into `proof/` beside the model, and names
+the model it belongs to; the certificate is made of the shards alone, and only if they are exactly the range.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simple_llm.atomic import replace_file
+from simple_llm.batches import Vocabulary
+from simple_llm.config import digit_count
+from simple_llm.decoding import Reader, SURE
+from simple_llm.errors import ArtefactError
+from simple_llm.pair_tree import PairTree, row_margins
+from simple_llm.problems import from_integers
+
+SHARD_OPERANDS = 100  # first operands a shard
+MAX_FAILURES = 1000  # written down; all are counted
+NUM_LEAST_SURE = 10  # a shard writes down
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What was counted over a block of first operands.
+
+    Attributes:
+        first, last: of the first operands.
+        checked: ordered pairs; where one prompt answers x + y and y + x, both.
+        prompts: that were run.
+        decided_again: prompts that the faster arithmetic was not sure of.
+        wrong: ordered pairs.
+        failures: the first of them.
+        least_sure: margin, x and y of the prompts with the smallest margins, smallest first.
+        digest: sha256 of which prompts were right, in order.
+    """
+
+    first: int
+    last: int
+    checked: int
+    prompts: int
+    decided_again: int
+    wrong: int
+    failures: list[Pair]
+    least_sure: list[tuple[float, int, int]]
+    digest: str
+    seconds: float
+
+
+class Prover:
+    """Counts shards.
+
+    Args:
+        readers: a fast one, and where there is another, that one decides what the first is not sure of.
+        max_rows: read together.
+    """
+
+    def __init__(
+        self, readers: tuple[Reader, ...], vocabulary: Vocabulary, minimum: int, maximum: int, max_rows: int
+    ) -> None:
+        self.readers, self.vocabulary = readers, vocabulary
+        self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
+        self.tree = PairTree(readers[0], vocabulary, minimum, maximum, max_rows)
+        lengths = [digit_count(value, self.base) for value in range(minimum, maximum + 1)]
+        self.lengths = torch.tensor(lengths)  # (Y,) digits of each operand of the range
+
+    def count(self, first: int, last: int) -> Shard:
+        """Check every pair whose first operand, as the model reads it, is in a block."""
+        started = time.monotonic()
+        margins = self.tree.margins(first, last)  # (X, Y)
+        num_decided_again = self._decide_again(margins, first) if len(self.readers) > 1 else 0
+        is_asked = margins != math.inf
+        # With the longer operand second, one prompt is asked for x + y and for y + x.
+        is_shared = (self.lengths != self.lengths[first - self.minimum : last - self.minimum + 1, None]) & (
+            self.vocabulary.says_all
+        )
+        num_pairs = is_asked.long() * (1 + is_shared.long())
+        is_wrong = is_asked & (margins <= 0)
+        failures = []
+        for row, column in is_wrong.nonzero()[:MAX_FAILURES].tolist():
+            x, y = first + row, self.minimum + column
+            failures += [(x, y), (y, x)] if is_shared[row, column] else [(x, y)]
+        smallest = margins.flatten().topk(min(NUM_LEAST_SURE, margins.numel()), largest=False)
+        least_sure = [
+            (margin, first + index // margins.size(1), self.minimum + index % margins.size(1))
+            for margin, index in zip(smallest.values.tolist(), smallest.indices.tolist(), strict=True)
+            if margin != math.inf
+        ]
+        return Shard(
+            first=first,
+            last=last,
+            checked=int(num_pairs.sum()),
+            prompts=int(is_asked.sum()),
+            decided_again=num_decided_again,
+            wrong=int((num_pairs * is_wrong).sum()),
+            failures=failures[:MAX_FAILURES],
+            least_sure=least_sure,
+            digest=hashlib.sha256(np.packbits((is_asked & ~is_wrong).numpy()).tobytes()).hexdigest(),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def _decide_again(self, margins: Tensor, first: int) -> int:
+        """Replace the margins that are small by those of the second reader, row by row; return how many."""
+        unsure = (margins < SURE).nonzero()
+        pairs = [(first + row, self.minimum + column) for row, column in unsure.tolist()]
+        problems = from_integers(pairs, self.base, digit_count(self.maximum, self.base))
+        if pairs:
+            margins[unsure[:, 0], unsure[:, 1]] = row_margins(self.readers[1], problems, self.vocabulary).float()
+        return len(pairs)
+
+
+def shard_bounds(minimum: int, maximum: int) -> list[tuple[int, int]]:
+    """First and last operand of every shard of a range."""
+    return [(first, min(first + SHARD_OPERANDS - 1, maximum)) for first in range(minimum, maximum + 1, SHARD_OPERANDS)]
+
+
+def shard_path(folder: Path, first: int, last: int) -> Path:
+    return folder / f"shard-{first}-{last}.json"
+
+
+def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
+    """Write a shard whole; `subject` says what was proved: model, tokenizer, range, arithmetic."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_file(shard_path(folder, shard.first, shard.last)) as file:
+        file.write(json.dumps({"subject": subject, "shard": asdict(shard)}).encode())
+
+
+def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:
+    """Read a shard of the same subject; None where there is none, or another's, or a damaged one."""
+    try:
+        document = json.loads(path.read_bytes())
+        if document["subject"] != subject:
+            return None
+        shard = Shard(**document["shard"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return shard if path.name == shard_path(path.parent, shard.first, shard.last).name else None
+
+
+def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, object]:
+    """Add up shards to what the certificate counts.
+
+    Raises:
+        ArtefactError: the shards are not exactly the range.
+    """
+    shards = sorted(shards, key=lambda shard: shard.first)
+    expected_first = minimum
+    for shard in shards:
+        if shard.first != expected_first:
+            what = "missing" if shard.first > expected_first else "counted twice"
+            raise ArtefactError(f"first operands from {min(expected_first, shard.first)} are {what}; run it again")
+        expected_first = shard.last + 1
+    if expected_first != maximum + 1:
+        raise ArtefactError(f"first operands from {expected_first} are missing; run it again")
+    expected, checked = (maximum - minimum + 1) ** 2, sum(shard.checked for shard in shards)
+    if checked != expected:
+        raise ArtefactError(f"{checked:,} pairs were checked where there are {expected:,}; run it again")
+    least_sure = sorted(tuple(one) for shard in shards for one in shard.least_sure)
+    failures = [tuple(pair) for shard in shards for pair in shard.failures]
+    return {
+        "expected": expected,
+        "checked": checked,
+        "prompts": sum(shard.prompts for shard in shards),
+        "wrong": sum(shard.wrong for shard in shards),
+        "failures": failures[:MAX_FAILURES],
+        "min_logit_margin": least_sure[0][0],
+        "min_logit_margin_at": list(least_sure[0][1:]),
+        "least_sure": least_sure[:1000],
+        "decided_again": sum(shard.decided_again for shard in shards),
+        "seconds": round(sum(shard.seconds for shard in shards), 1),
+        "shards": [{"first": shard.first, "last": shard.last, "digest": shard.digest} for shard in shards],
+    }
