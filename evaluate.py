@@ -7,9 +7,12 @@
     python3 evaluate.py --range 0:99                   operands from 0 to 99 only
     python3 evaluate.py --runs 3                       three samples and their spread
     python3 evaluate.py --min-accuracy 1.0             exit code 7 unless all are right
+    python3 evaluate.py --exhaustive                   every ordered pair of the range; exit code 7 unless all are right
+    torchrun --nproc-per-node 2 evaluate.py --exhaustive        the same, shared by two processes
+    python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
 
 Reads   a model folder that trainer.py wrote; nothing else
-Writes  evaluation.json into it
+Writes  evaluation.json into it; with --exhaustive certificate.json and, while it counts, proof/shard-*.json
 
 Problems are drawn from the test side of the split, uniformly over values, each ordered pair once. Uniform problems
 are nearly all long and carry little, so a table shows each operand length and each carry chain by itself, with
@@ -28,25 +31,48 @@ if __name__ == "__main__":
             parser.add_argument("--seed", type=command_line.whole_number, default=0, metavar="S"),
             parser.add_argument("--range", type=command_line.integer_range, metavar="MIN:MAX"),
             parser.add_argument("--runs", type=command_line.positive_integer, default=1, metavar="N"),
+            parser.add_argument("--exhaustive", action="store_true", help="check all pairs, write a certificate"),
+            parser.add_argument("--yes", action="store_true", help="start an --exhaustive check that takes hours"),
+            parser.add_argument(
+                "--check-certificate",
+                type=command_line.positive_integer,
+                nargs="?",
+                const=10**6,
+                metavar="N",
+                help="decode N random pairs (default: a million) and compare with certificate.json",
+            ),
             parser.add_argument("--min-accuracy", type=float, metavar="A", help="exit with 7 below this share"),
         ),
     )
 
+import os
+import shlex
 import statistics
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import torch
 from tqdm import tqdm
 
+from simple_llm.batches import Vocabulary
+from simple_llm.decoding import Decoder
 from simple_llm.device import resolve_device
-from simple_llm.errors import GateError, Interrupted, UsageError
-from simple_llm.evaluation import evaluate_sample, Evaluation, held_out_sample, held_out_strata, STRATA
+from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
+from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out_sample, held_out_strata, STRATA
 from simple_llm.hub import fetch_model
-from simple_llm.model_folder import load_model, LoadedModel, write_report
+from simple_llm.manifest import versions
+from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of, write_report
+from simple_llm.pair_tree import row_margins
+from simple_llm.problems import from_integers, to_integers
+from simple_llm.proof import Prover, read_shard, rounding, Shard, shard_bounds, shard_path, total, write_shard
 from simple_llm.sampling import Sampler
 
+CERTIFICATE = "certificate.json"
 MAX_FAILURES_SHOWN = 20
+PAIRS_WITHOUT_ASKING = 2 * 10**8
+CHECKED_AT_A_TIME = 2**16
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
@@ -54,6 +80,12 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     loaded = load_model(folder)
     loaded.model.to(resolve_device("auto"))
     sampler = chosen_sampler(loaded, arguments.range)
+    if arguments.exhaustive:
+        prove(loaded, folder, sampler, arguments)
+        return
+    if arguments.check_certificate:
+        check_certificate(loaded, folder, arguments)
+        return
     evaluations = [
         run_evaluation(loaded, sampler, arguments.samples, seed)
         for seed in range(arguments.seed, arguments.seed + arguments.runs)
@@ -153,6 +185,152 @@ def print_report(report: dict, evaluations: list[Evaluation], path: Path) -> Non
         for failure in failures[:MAX_FAILURES_SHOWN]:
             print(f"  {failure['x']}+{failure['y']}={failure['sum']}, said {failure['said']}")
     print(f"\nwrote {path}", file=sys.stderr)
+
+
+# ---- Every pair -----------------------------------------------------------------------------------
+
+
+def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: command_line.argparse.Namespace) -> None:
+    """Count every ordered pair of the range, a shard at a time, and write the certificate."""
+    decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
+    subject = {
+        "model_sha256": loaded.sha256,
+        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
+        "range": [sampler.minimum, sampler.maximum],
+        "dtype": decoder.dtype_names,
+        "device": loaded.model.device.type,
+    }
+    if not arguments.yes:
+        refuse_hours(decoder, vocabulary, sampler)
+    prover = Prover(decoder.readers, vocabulary, sampler.minimum, sampler.maximum)
+    shards = count_shards(prover, folder / "proof", subject)
+    if shards is None:
+        return  # the first process writes the certificate
+    counted = total(shards, sampler.minimum, sampler.maximum)
+    pairs = [(x, y) for _, x, y in counted["least_sure"]]
+    least_sure = from_integers(pairs, sampler.base, sampler.width)
+    certificate = {
+        **counted,
+        **subject,
+        "base": sampler.base,
+        "tokens_per_step": loaded.model.config.tokens_per_step,
+        "rounding": rounding(loaded.model, least_sure, vocabulary),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "command": shlex.join(["python3", *sys.argv]),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    path = write_report(folder, CERTIFICATE, (json.dumps(certificate, indent=1) + "\n").encode())
+    right = certificate["checked"] - certificate["wrong"]
+    print(f"{right:,} of {certificate['expected']:,} ordered pairs right, {certificate['prompts']:,} prompts run")
+    x, y = certificate["min_logit_margin_at"]
+    print(f"smallest margin {certificate['min_logit_margin']:.3f} logits, at {x}+{y}")
+    differences = ", ".join(f"{name} {value:.2g}" for name, value in certificate["rounding"].items())
+    print(f"rounding, largest difference from float64: {differences} logits")
+    for x, y in certificate["failures"][:MAX_FAILURES_SHOWN]:
+        print(f"  wrong: {x}+{y}")
+    print(f"wrote {path}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(certificate))
+    if certificate["wrong"]:
+        raise GateError(f"{certificate['wrong']:,} of {certificate['expected']:,} pairs are wrong")
+
+
+def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
+    """Count the shards that are not there yet; under torchrun each process its share.
+
+    Returns:
+        all shards in the first process, None in the others.
+    """
+    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    bounds = shard_bounds(prover.minimum, prover.maximum)
+    mine = bounds[rank::num_processes]
+    num_operands = prover.maximum - prover.minimum + 1
+    with (
+        command_line.stop_on_signals() as stop,
+        tqdm(
+            total=sum(last - first + 1 for first, last in mine) * num_operands,
+            unit="pair",
+            unit_scale=True,
+            desc="proving",
+            disable=rank > 0,
+        ) as bar,
+    ):
+        for first, last in mine:
+            if read_shard(shard_path(folder, first, last), subject) is None:
+                write_shard(folder, prover.count(first, last), subject)
+            bar.update((last - first + 1) * num_operands)
+            if stop:
+                raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
+        if rank:
+            return None
+        while True:  # for the other processes
+            shards = [read_shard(shard_path(folder, first, last), subject) for first, last in bounds]
+            if all(shards):
+                return shards
+            if stop or num_processes == 1:
+                raise Interrupted("stopped; started again, it goes on", stop.signal_number)
+            time.sleep(0.5)
+
+
+def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:
+    """Estimate how long all pairs take from some of them, and refuse without --yes what takes hours.
+
+    Raises:
+        UsageError: with the estimate.
+    """
+    num_pairs = (sampler.maximum - sampler.minimum + 1) ** 2
+    if num_pairs <= PAIRS_WITHOUT_ASKING:
+        return
+    sample = sampler.uniform(np.random.default_rng(0), 4096)
+    started = time.monotonic()
+    row_margins(decoder.readers[0], sample, vocabulary)
+    hours = (time.monotonic() - started) / len(sample) * num_pairs / 3600
+    if hours > 1:
+        raise UsageError(
+            f"{num_pairs:,} pairs take up to about {hours:,.0f} hours on this machine; "
+            "choose a smaller --range, or give --yes"
+        )
+
+
+def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
+    """Decode random pairs of a certificate's range and compare what is wrong with what it says is wrong."""
+    path = folder / CERTIFICATE
+    try:
+        certificate = json.loads(path.read_bytes())
+        minimum, maximum = certificate["range"]
+        known = {tuple(pair) for pair in certificate["failures"]}
+        num_wrong, is_whole = certificate["wrong"], certificate["checked"] == certificate["expected"]
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} not found; run `python3 evaluate.py --exhaustive` first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); run `python3 evaluate.py --exhaustive`") from error
+    if certificate["model_sha256"] != loaded.sha256:
+        raise ArtefactError(f"{path} is of another model; run `python3 evaluate.py --exhaustive`")
+    if not is_whole or certificate["expected"] != (maximum - minimum + 1) ** 2:
+        raise GateError(f"{path} has not checked every pair of {minimum} to {maximum}")
+    sampler = Sampler(minimum, maximum, loaded.data.numbers.base)
+    num_pairs = arguments.check_certificate
+    rng = np.random.default_rng(arguments.seed)
+    found: list[tuple[int, int]] = []
+    decoder = Decoder.of(loaded.model)
+    with (
+        command_line.stop_on_signals() as stop,
+        tqdm(total=num_pairs, unit="pair", unit_scale=True, desc="decoding") as bar,
+    ):
+        for first in range(0, num_pairs, CHECKED_AT_A_TIME):
+            problems = sampler.uniform(rng, min(CHECKED_AT_A_TIME, num_pairs - first))
+            is_right = decoded_right(decoder, problems, loaded)
+            wrong = problems[~is_right]
+            found += zip(*(to_integers(digits, sampler.base) for digits in (wrong.x, wrong.y)), strict=True)
+            bar.update(len(problems))
+            if stop:
+                raise Interrupted("interrupted", stop.signal_number)
+    num_right = num_pairs - len(found)
+    print(f"{num_right:,} of {num_pairs:,} random pairs decoded right; {num_wrong:,} wrong in the certificate")
+    unknown = [pair for pair in found if pair not in known]
+    if unknown and num_wrong <= len(known):
+        raise GateError(f"the certificate does not know of {unknown[0][0]}+{unknown[0][1]}")
 
 
 if __name__ == "__main__":

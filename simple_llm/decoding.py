@@ -170,18 +170,22 @@ def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
     if config.tokens_per_step == "all":
         num_answer_tokens = length - prefix_length  # digits of y, and the delimiter
         num_last = int(num_answer_tokens.max())
-        logits, _ = _read_prompts(reader, prompts, prompts.size(1), num_last)
+        logits, _ = _read_prompts(reader, prompts, 0, num_last)
         return _said_at_once(logits, num_answer_tokens, num_tokens, config)
-    logits, cache = _read_prompts(reader, prompts, prompts.size(1) + num_tokens, config.tokens_per_step)
+    logits, cache = _read_prompts(reader, prompts, num_tokens + 1, config.tokens_per_step)
     return _said_in_steps(reader, pad_left(prompts, config.pad_token_id), logits, cache, num_tokens)
 
 
-def _read_prompts(reader: Reader, prompts: Tensor, room: int, num_last: int) -> tuple[Tensor, Cache]:
+def _read_prompts(reader: Reader, prompts: Tensor, num_more: int, num_last: int) -> tuple[Tensor, Cache]:
     """Read prompts, (B, T) padded on the right; where many have a first operand in common, it is read once.
 
         prompts     + 1 2 + 5 +          prefix      + 1 2 +     read once, its keys and values used twice
                     + 1 2 + 6 7 +        rest        . 5 +
                                                      6 7 +       padded on the left
+
+    Args:
+        num_more: tokens that the cache is to have room for behind the prompts.
+        num_last: see Returns.
 
     Returns:
         logits (B, num_last, V) of the last tokens, and the cache with all of them.
@@ -193,14 +197,14 @@ def _read_prompts(reader: Reader, prompts: Tensor, room: int, num_last: int) -> 
     prefixes = torch.where(column < prefix_length[:, None], prompts, config.pad_token_id)[:, : int(prefix_length.max())]
     distinct, which = prefixes.unique_consecutive(dim=0, return_inverse=True)
     if len(distinct) > _WORTH_SHARING * len(prompts):
-        cache = reader.new_cache(len(prompts), room)
+        cache = reader.new_cache(len(prompts), prompts.size(1) + num_more)
         return _read(reader, prompts, positions, length, cache, num_last), cache
     of_each = torch.zeros_like(distinct[:, 0]).scatter(0, which, torch.arange(len(which), device=which.device))
-    cache = reader.new_cache(len(distinct), room)
-    _read(reader, distinct, positions[of_each, : distinct.size(1)], prefix_length[of_each], cache, 1)
-    cache = cache.select(which)
     rest_length = length - prefix_length
     num_rest = int(rest_length.max())
+    cache = reader.new_cache(len(distinct), distinct.size(1) + num_rest + num_more)
+    _read(reader, distinct, positions[of_each, : distinct.size(1)], prefix_length[of_each], cache, 1)
+    cache = cache.select(which)
     rest = prefix_length[:, None] + column[:num_rest]  # (B, num_rest) columns of the prompts
     rest = rest.clamp(max=prompts.size(1) - 1)
     return _read(reader, prompts.gather(1, rest), positions.gather(1, rest), rest_length, cache, num_last), cache

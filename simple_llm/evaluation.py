@@ -137,6 +137,14 @@ def evaluate_sample(
     )
 
 
+def decoded_right(decoder: Decoder, problems: Problems, loaded: LoadedModel) -> NDArray[np.bool_]:
+    """Decode problems and say which answers are right: (N,)."""
+    vocabulary = vocabulary_of(loaded.tokenizer)
+    num_tokens = loaded.data.answer_digits + 1
+    right = _padded(answer_tokens(problems, vocabulary), num_tokens, vocabulary.pad_id)
+    return (decoder.decode(prompt_tokens(problems, vocabulary), num_tokens).tokens == right).all(1).numpy()
+
+
 def _table(scores: dict[int, Score], sampled: dict[int, Score]) -> list[dict[str, int]]:
     return [
         {

@@ -13,6 +13,7 @@ the delimiter and the answer once a pair:
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -166,18 +167,26 @@ class PairTree:
         return values[:, None] // self.base**places % self.base
 
 
-@torch.inference_mode()
-def row_margins(reader: Reader, problems: Problems, vocabulary: Vocabulary, batch_size: int = 2048) -> Tensor:
+def row_margins(reader: Reader, problems: Problems, vocabulary: Vocabulary) -> Tensor:
     """Check problems one row each, the right answer read with it: (N,) margins, as `PairTree.margins` gives them."""
-    config = reader.config
-    examples = make_examples(problems, vocabulary, config.tokens_per_step)
     margins = [torch.zeros(0)]
-    for inputs, targets in zip(examples.inputs.split(batch_size), examples.targets.split(batch_size), strict=True):
-        inputs, targets = inputs.to(reader.device), targets.to(reader.device)
-        is_token = inputs != config.pad_token_id
-        cache = reader.new_cache(len(inputs), inputs.size(1))
-        logits = reader.read(inputs, reader.position_ids(inputs, is_token.long()), is_token, cache, inputs.size(1))
+    for logits, targets in row_logits(reader, problems, vocabulary):
         is_target = targets != IGNORE_INDEX
         leads = torch.where(is_target, lead(logits, torch.where(is_target, targets, 0)), math.inf)
-        margins.append(leads.amin(1).cpu())
+        margins.append(leads.amin(1).float().cpu())
     return torch.cat(margins)
+
+
+@torch.inference_mode()
+def row_logits(
+    reader: Reader, problems: Problems, vocabulary: Vocabulary, batch_size: int = 2048
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read problems one row each, with the right answers: yields logits (B, T, V) and targets (B, T) of each batch."""
+    config = reader.config
+    examples = make_examples(problems, vocabulary, config.tokens_per_step)
+    for first in range(0, len(problems), batch_size):
+        batch = examples[torch.arange(first, min(first + batch_size, len(problems)))].to(reader.device)
+        is_token = batch.inputs != config.pad_token_id
+        cache = reader.new_cache(len(batch), batch.inputs.size(1))
+        positions = reader.position_ids(batch.inputs, is_token.long())
+        yield reader.read(batch.inputs, positions, is_token, cache, batch.inputs.size(1)), batch.targets

@@ -21,12 +21,15 @@ from torch import Tensor
 from simple_llm.atomic import replace_file
 from simple_llm.batches import Vocabulary
 from simple_llm.config import digit_count
-from simple_llm.decoding import Reader, SURE
+from simple_llm.decoding import MEMORY_BUDGET, Reader, SURE
+from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
-from simple_llm.pair_tree import PairTree, row_margins
-from simple_llm.problems import from_integers
+from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.pair_tree import PairTree, row_logits, row_margins
+from simple_llm.problems import from_integers, Problems
 
-SHARD_OPERANDS = 100  # first operands a shard
+SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
+_SHARD_PAIRS = 2 * 10**6
 MAX_FAILURES = 1000  # written down; all are counted
 NUM_LEAST_SURE = 10  # a shard writes down
 
@@ -65,18 +68,28 @@ class Prover:
 
     Args:
         readers: a fast one, and where there is another, that one decides what the first is not sure of.
-        max_rows: read together.
+        memory_budget: bytes that the rows read together may take.
     """
 
     def __init__(
-        self, readers: tuple[Reader, ...], vocabulary: Vocabulary, minimum: int, maximum: int, max_rows: int
+        self,
+        readers: tuple[Reader, ...],
+        vocabulary: Vocabulary,
+        minimum: int,
+        maximum: int,
+        memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         self.readers, self.vocabulary = readers, vocabulary
         self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
-        self.tree = PairTree(readers[0], vocabulary, minimum, maximum, max_rows)
-        lengths = [digit_count(value, self.base) for value in range(minimum, maximum + 1)]
-        self.lengths = torch.tensor(lengths)  # (Y,) digits of each operand of the range
+        row_bytes = readers[0].bytes_per_token() * 3 * digit_count(2 * maximum, self.base)
+        self.tree = PairTree(readers[0], vocabulary, minimum, maximum, max(self.base, memory_budget // row_bytes))
+        values = torch.arange(minimum, maximum + 1)
+        powers = [self.base**place for place in range(1, digit_count(maximum, self.base))]
+        self.lengths = torch.ones_like(values) + sum(
+            (values >= power).long() for power in powers
+        )  # (Y,) digits of each operand
 
+    @torch.inference_mode()
     def count(self, first: int, last: int) -> Shard:
         """Check every pair whose first operand, as the model reads it, is in a block."""
         started = time.monotonic()
@@ -118,7 +131,7 @@ class Prover:
         pairs = [(first + row, self.minimum + column) for row, column in unsure.tolist()]
         problems = from_integers(pairs, self.base, digit_count(self.maximum, self.base))
         if pairs:
-            margins[unsure[:, 0], unsure[:, 1]] = row_margins(self.readers[1], problems, self.vocabulary).float()
+            margins[unsure[:, 0], unsure[:, 1]] = row_margins(self.readers[1], problems, self.vocabulary)
         return len(pairs)
 
 
@@ -183,3 +196,21 @@ def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, obje
         "seconds": round(sum(shard.seconds for shard in shards), 1),
         "shards": [{"first": shard.first, "last": shard.last, "digest": shard.digest} for shard in shards],
     }
+
+
+def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
+    """Largest difference of a logit of an answer from what float64 gives, for each dtype that decides.
+
+    Against the margins it says whether another machine, adding up in another order, could say another digit.
+    """
+    exact = [logits.double() for logits, _ in row_logits(Engine(model, torch.float64), problems, vocabulary)]
+    largest = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        differences = [
+            (logits - right).abs()[targets != IGNORE_INDEX].max().item()
+            for (logits, targets), right in zip(
+                row_logits(Engine(model, dtype), problems, vocabulary), exact, strict=True
+            )
+        ]
+        largest[str(dtype).removeprefix("torch.")] = max(differences)
+    return largest

@@ -51,6 +51,7 @@ class PerfectAdder:
             eos_token_id=vocabulary.delimiter_id,
             vocab_size=max(vocabulary.digit_ids) + 1,
             tokens_per_step=tokens_per_step,
+            position_embedding="block",
         )
 
     def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -81,21 +82,22 @@ class PerfectAdder:
             real = read[is_real].tolist()
             new_columns = is_token[row].nonzero()[:, 0].tolist()
             for column, index in zip(new_columns, range(len(real) - len(new_columns), len(real)), strict=True):
-                logits[row, column, self.said(real, index)] = self.logit
+                logits[row, column, self.said(real[: index + 1])] = self.logit
         return logits[:, tokens.size(1) - num_last :]
 
-    def said(self, row: list[int], index: int) -> int:
-        """What it says at an index of a row."""
-        if row.count(self.vocabulary.delimiter_id) < 3:
-            return self.vocabulary.digit_ids[0]  # the prompt is not known yet, and nobody asks
-        whole = self.row(row)
-        if self.config.tokens_per_step == "all":
-            start = whole.index(self.vocabulary.delimiter_id, 1) + 1  # of the second operand
-            answer = whole[whole.index(self.vocabulary.delimiter_id, start) + 1 :]
-            ahead, whole = index - start, answer
-        else:
-            ahead = index + self.config.tokens_per_step
-        return whole[ahead] if 0 <= ahead < len(whole) else self.vocabulary.digit_ids[1]
+    def said(self, row: list[int]) -> int:
+        """What it says after the last token of a row, of which it knows no more than a causal model."""
+        num_delimiters = row.count(self.vocabulary.delimiter_id)
+        if num_delimiters < 2 or (num_delimiters == 2 and row[-1] == self.vocabulary.delimiter_id):
+            return self.vocabulary.digit_ids[0]  # there is no second operand yet, and nobody asks
+        if self.config.tokens_per_step != "all":
+            whole, ahead = self.row(row), len(row) - 1 + self.config.tokens_per_step
+            return whole[ahead] if ahead < len(whole) else self.vocabulary.digit_ids[1]
+        x, y = (self.value(number) for number in self.numbers(row)[:2])
+        if num_delimiters == 2:  # at a digit of y: the digit of its place
+            return self.vocabulary.digit_ids[(x + y) // self.base ** (len(self.numbers(row)[1]) - 1) % self.base]
+        answer, place = self.write(self.wrong.get((x, y), x + y)), len(self.numbers(row)[1])
+        return answer[place] if place < len(answer) else self.vocabulary.delimiter_id
 
     def row(self, tokens: list[int]) -> list[int]:
         """The whole row that these first tokens, `+x+y+` at least, belong to."""

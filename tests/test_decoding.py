@@ -137,6 +137,17 @@ def test_a_first_operand_in_common_is_read_once(k):
     assert counted.num_tokens == len("+2431+") + 40 * len("5000+") + num_read_after_prompts
 
 
+@pytest.mark.parametrize("k", KINDS)
+def test_first_operands_in_common_may_be_of_any_length_and_so_may_the_others(k):
+    pairs = [(x, y) for x in (1, 45, 9999) for y in (2, 6, 31, 78, 4159, 9999)]
+    prompts = prompts_for(k, pairs)
+    assert without_padding(decode(CountingReader(oracle(k)), prompts, 6).tokens) == right_answers(k, pairs)
+    model = tiny_model(k)
+    answers = decode(Engine(model, torch.float32), prompts, 6).tokens
+    said = [say_alone(model, prompt, 6) for prompt in without_padding(prompts)]
+    assert [row[: len(one)].tolist() for row, one in zip(answers, said, strict=True)] == said
+
+
 def test_rows_that_have_ended_are_read_no_further():
     pairs = [(1, 2)] * 6 + [(1, 9999)] * 2
     counted = CountingReader(oracle(1))

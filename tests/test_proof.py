@@ -1,0 +1,189 @@
+import itertools
+import json
+
+import pytest
+import torch
+
+from simple_llm.batches import answer_tokens, prompt_tokens
+from simple_llm.decoding import Decoder
+from simple_llm.engine import Engine
+from simple_llm.errors import ArtefactError
+from simple_llm.pair_tree import PairTree, row_margins
+from simple_llm.proof import Prover, read_shard, rounding, Shard, shard_bounds, total, write_shard
+from tests.oracle import PerfectAdder
+from tests.tiny_models import all_pairs, make_vocabulary, problems_of, tiny_model
+
+KINDS = [1, 2, "all"]
+
+
+def oracle(k: int | str, base: int = 10, **settings) -> PerfectAdder:
+    return PerfectAdder(make_vocabulary(base, says_all=k == "all"), base, k, **settings)
+
+
+def in_models_order(x: int, y: int, base: int) -> bool:
+    """Whether y has at least the digits of x."""
+    return len(digits(x, base)) <= len(digits(y, base))
+
+
+def digits(value: int, base: int) -> list[int]:
+    rest, found = divmod(value, base)
+    return [found, *(digits(rest, base) if rest else [])]
+
+
+# ---- The walk and the rows agree ------------------------------------------------------------------
+
+
+def check_walk(model, vocabulary, minimum: int, maximum: int, max_rows: int) -> torch.Tensor:
+    """Compare the walk with a check row by row and with greedy decoding, on every pair; return the margins."""
+    k, base = model.config.tokens_per_step, len(vocabulary.digit_ids)
+    reader = Engine(model, torch.float32)
+    margins = PairTree(reader, vocabulary, minimum, maximum, max_rows).margins(minimum, maximum)
+    values = range(minimum, maximum + 1)
+    pairs = list(itertools.product(values, repeat=2))
+    problems = problems_of(pairs, base, len(digits(maximum, base)))
+    is_asked = torch.tensor([k != "all" or in_models_order(x, y, base) for x, y in pairs]).view_as(margins)
+    assert torch.equal(margins.isfinite(), is_asked)
+    by_row = row_margins(reader, problems, vocabulary).view_as(margins)
+    assert torch.allclose(margins[is_asked], by_row[is_asked], atol=1e-3)
+    right = answer_tokens(problems, vocabulary)
+    said = Decoder(reader).decode(prompt_tokens(problems, vocabulary), right.size(1)).tokens
+    is_right = (said == right).all(1).view_as(margins)
+    sure = margins.abs() > 1e-3
+    assert torch.equal((margins > 0)[is_asked & sure], is_right[is_asked & sure])
+    return margins
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_walk_and_greedy_decoding_agree_on_all_pairs_of_a_trained_and_of_a_half_trained_model(trained_for, k):
+    trained = trained_for(k)
+    margins = check_walk(trained.model, trained.vocabulary, 0, 99, max_rows=500)
+    assert (margins > 0).float().mean() > 0.999
+    half = check_walk(trained.half, trained.vocabulary, 0, 99, max_rows=500)
+    assert 0 < (half > 0).float().mean() < 1
+
+
+@pytest.mark.parametrize("k", KINDS)
+@pytest.mark.parametrize("base", [10, 16])
+@pytest.mark.parametrize("position_embedding", ["block", "learned", "none"])
+def test_walk_and_greedy_decoding_agree_on_random_models(position_embedding, base, k):
+    model = tiny_model(k, position_embedding, base)
+    check_walk(model, make_vocabulary(base, says_all=k == "all"), 0, 99, max_rows=64)
+
+
+@pytest.mark.parametrize("k", KINDS)
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 0), (7, 7), (95, 112), (0, 9), (5, 130), (12_340, 12_350)])
+def test_any_range_is_walked(minimum, maximum, k):
+    check_walk(tiny_model(k), make_vocabulary(says_all=k == "all"), minimum, maximum, max_rows=10)
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_blocks_of_first_operands_and_of_rows_give_the_same_margins(k):
+    reader, vocabulary = oracle(k), make_vocabulary(says_all=k == "all")
+    whole = PairTree(reader, vocabulary, 3, 57, 10_000).margins(3, 57)
+    assert whole.isfinite().any()
+    for max_rows, size in ((10, 7), (100, 1), (33, 55)):
+        tree = PairTree(reader, vocabulary, 3, 57, max_rows)
+        parts = [tree.margins(first, min(first + size - 1, 57)) for first in range(3, 58, size)]
+        assert torch.equal(torch.cat(parts), whole)
+
+
+# ---- Counting -------------------------------------------------------------------------------------
+
+
+def prove(readers, k: int | str, minimum: int, maximum: int, base: int = 10) -> tuple[dict, list[Shard]]:
+    prover = Prover(readers, make_vocabulary(base, says_all=k == "all"), minimum, maximum)
+    bounds = [(first, min(first + 12, maximum)) for first in range(minimum, maximum + 1, 13)]
+    shards = [prover.count(first, last) for first, last in bounds]
+    return total(shards, minimum, maximum), shards
+
+
+@pytest.mark.parametrize("base", [10, 16])
+@pytest.mark.parametrize("k", KINDS)
+def test_planted_mistakes_are_found_every_one_and_nothing_else(k, base):
+    pairs = [(3, 4), (99, 99), (0, 0), (12, 95), (7, 88), (42, 24)]
+    # One too many in the place above: with k = all the digits below are said before the pair is known.
+    wrong = {(x, y): x + y + base ** max(len(digits(x, base)), len(digits(y, base))) for x, y in pairs}
+    certificate, _ = prove((oracle(k, base, wrong=wrong),), k, 0, 99, base)
+    expected = set(wrong)
+    if k == "all":  # x + y and y + x of different lengths are one prompt
+        expected |= {(y, x) for x, y in wrong if len(digits(x, base)) != len(digits(y, base))}
+    assert {tuple(pair) for pair in certificate["failures"]} == expected
+    assert certificate["wrong"] == len(certificate["failures"]) == len(expected)
+    assert certificate["checked"] == certificate["expected"] == 10_000
+    assert certificate["min_logit_margin"] == -10.0
+    assert tuple(certificate["min_logit_margin_at"]) in expected
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_a_perfect_model_is_proved(k):
+    certificate, shards = prove((oracle(k),), k, 5, 120)
+    assert (certificate["wrong"], certificate["failures"]) == (0, [])
+    assert certificate["checked"] == 116**2
+    num_prompts = sum(k != "all" or in_models_order(x, y, 10) for x, y in itertools.product(range(5, 121), repeat=2))
+    assert certificate["prompts"] == num_prompts
+    assert certificate["min_logit_margin"] == 10.0
+    assert len({shard.digest for shard in shards}) > 1 or k != "all"
+
+
+def test_what_the_first_reader_is_not_sure_of_the_second_decides():
+    wrong = {(3, 4): 8, (12, 95): 108}
+    unsure = oracle(2, wrong=wrong, logit=0.5)
+    certificate, _ = prove((unsure, oracle(2)), 2, 0, 99)
+    assert (certificate["wrong"], certificate["decided_again"]) == (0, 10_000)
+    certificate, _ = prove((oracle(2), oracle(2, wrong={(1, 1): 3})), 2, 0, 99)  # sure of all: the second is not asked
+    assert (certificate["wrong"], certificate["decided_again"]) == (0, 0)
+
+
+def test_shards_cover_a_range_once():
+    for minimum, maximum in ((0, 0), (0, 99), (0, 9999), (17, 1234), (0, 3 * 10**6)):
+        bounds = shard_bounds(minimum, maximum)
+        assert bounds[0][0] == minimum
+        assert bounds[-1][1] == maximum
+        assert all(last + 1 == first for (_, last), (first, _) in itertools.pairwise(bounds))
+
+
+# ---- Shards on the disk ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards() -> list[Shard]:
+    return prove((oracle(1),), 1, 0, 60)[1]
+
+
+def test_shards_missing_or_doubled_are_refused(shards):
+    assert total(reversed(shards), 0, 60)["checked"] == 61**2
+    for index in range(len(shards)):
+        with pytest.raises(ArtefactError, match="missing"):
+            total(shards[:index] + shards[index + 1 :], 0, 60)
+        with pytest.raises(ArtefactError, match="counted twice"):
+            total([*shards, shards[index]], 0, 60)
+    with pytest.raises(ArtefactError, match="pairs were checked"):
+        short = Shard(**{**shards[0].__dict__, "checked": shards[0].checked - 1})
+        total([short, *shards[1:]], 0, 60)
+
+
+def test_a_shard_is_read_back_for_the_same_subject_only(tmp_path, shards):
+    subject = {"model_sha256": "f" * 64, "range": [0, 60]}
+    write_shard(tmp_path, shards[1], subject)
+    [path] = tmp_path.iterdir()
+    again = read_shard(path, subject)
+    assert total([shards[0], again, *shards[2:]], 0, 60) == total(shards, 0, 60)
+    assert read_shard(path, {**subject, "range": [0, 61]}) is None
+    assert read_shard(tmp_path / "shard-0-1.json", subject) is None
+    content = path.read_bytes()
+    other = path.with_name("shard-0-12.json")
+    other.write_bytes(content)  # another shard's name
+    assert read_shard(other, subject) is None
+    for damaged in (content[:-20], b"", b"{}", b"[]", json.dumps({"subject": subject, "shard": 3}).encode()):
+        path.write_bytes(damaged)
+        assert read_shard(path, subject) is None
+
+
+# ---- Rounding -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_rounding_is_the_largest_difference_from_float64(k):
+    model, vocabulary = tiny_model(k), make_vocabulary(says_all=k == "all")
+    largest = rounding(model, all_pairs(20), vocabulary)
+    assert 0 < largest["float32"] < 1e-4 < largest["bfloat16"] < 1.0
