@@ -21,7 +21,7 @@ class Cache:
     """Keys and values of the tokens read so far, with room for more.
 
     Attributes:
-        keys, values: (L, B, room, H, D).
+        keys, values: (B, L, room, H, D).
         is_token: (B, room), False for padding.
         length: S, tokens read so far, padding included.
     """
@@ -33,12 +33,13 @@ class Cache:
 
     def select(self, index: Tensor) -> "Cache":
         """Take some rows, in any order and any number of times: so a prefix is read once and used often."""
-        return Cache(self.keys[:, index], self.values[:, index], self.is_token[index], self.length)
+        selected = (one.index_select(0, index) for one in (self.keys, self.values, self.is_token))
+        return Cache(*selected, self.length)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """The weights of one block, matrices (inputs, outputs) in the engine's dtype."""
+    """The weights of one block, matrices (outputs, inputs) in the engine's dtype."""
 
     norm_1: tuple[Tensor, Tensor]
     query_key_value: tuple[Tensor, Tensor]
@@ -65,16 +66,21 @@ class Engine:
         self.blocks = [
             _Block(
                 self._weights(block.ln_1, wide),
-                self._weights(block.attn.c_attn, dtype),
-                self._weights(block.attn.c_proj, dtype),
+                self._transposed(block.attn.c_attn),
+                self._transposed(block.attn.c_proj),
                 self._weights(block.ln_2, wide),
-                self._weights(block.mlp.c_fc, dtype),
-                self._weights(block.mlp.c_proj, dtype),
+                self._transposed(block.mlp.c_fc),
+                self._transposed(block.mlp.c_proj),
             )
             for block in transformer.h
         ]
         self.final_norm = self._weights(transformer.ln_f, wide)
-        self.head = model.lm_head.weight.detach().to(dtype).mT  # (C, V)
+        self.head = model.lm_head.weight.detach().to(dtype)  # (V, C)
+
+    def _transposed(self, module: torch.nn.Module) -> tuple[Tensor, Tensor]:
+        """Weights of GPT-2's (inputs, outputs) layers as (outputs, inputs), which few rows multiply faster."""
+        weight, bias = self._weights(module, self.dtype)
+        return weight.mT.contiguous(), bias
 
     @staticmethod
     def _weights(module: torch.nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -88,7 +94,7 @@ class Engine:
     def new_cache(self, num_rows: int, room: int) -> Cache:
         """An empty cache for B rows of at most `room` tokens."""
         config = self.config
-        shape = (config.n_layer, num_rows, room, config.n_head, config.n_embd // config.n_head)
+        shape = (num_rows, config.n_layer, room, config.n_head, config.n_embd // config.n_head)
         keys, values = (torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in "kv")
         return Cache(keys, values, torch.zeros(num_rows, room, dtype=torch.bool, device=self.device))
 
@@ -105,43 +111,37 @@ class Engine:
         start, end = cache.length, cache.length + tokens.size(1)
         cache.is_token[:, start:end] = is_token
         cache.length = end
-        mask = (
-            _visible(cache.is_token[:, :end], start) if end - start > 1 or not cache.is_token[:, :end].all() else None
-        )
+        sees = _sees(cache.is_token[:, :end], start) if end - start > 1 or not cache.is_token[:, :end].all() else None
         state = functional.embedding(tokens, self.tokens) + functional.embedding(positions, self.positions)  # (B, T, C)
-        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            state = state + self._attend(self._normed(state, block.norm_1), block, keys, values, start, mask)
-            widened = self.activation(_product(self._normed(state, block.norm_2), block.widening))  # (B, T, 4 C)
-            state = state + _product(widened, block.narrowing)
-        return (self._normed(state[:, -num_last:], self.final_norm) @ self.head).to(state.dtype)
-
-    def _attend(
-        self, state: Tensor, block: _Block, keys: Tensor, values: Tensor, start: int, mask: Tensor | None
-    ) -> Tensor:
-        """Attention of the new tokens to all; their keys and values, (B, room, H, D), are written first."""
-        num_rows, num_new, width = state.shape
-        fused = _product(state, block.query_key_value).view(num_rows, num_new, 3, *keys.shape[2:])  # (B, T, 3, H, D)
-        end = start + num_new
-        keys[:, start:end], values[:, start:end] = fused[:, :, 1], fused[:, :, 2]
-        seen = functional.scaled_dot_product_attention(
-            fused[:, :, 0].transpose(1, 2),  # (B, H, T, D)
-            keys[:, :end].transpose(1, 2),  # (B, H, S, D)
-            values[:, :end].transpose(1, 2),
-            attn_mask=mask,
-        )
-        return _product(seen.transpose(1, 2).reshape(num_rows, num_new, width), block.projection)
+        for block, keys, values in zip(self.blocks, cache.keys.unbind(1), cache.values.unbind(1), strict=True):
+            fused = functional.linear(self._normed(state, block.norm_1), *block.query_key_value)  # (B, T, 3 C)
+            query, key, value = fused.view(*tokens.shape, 3, *keys.shape[2:]).unbind(2)  # (B, T, H, D) each
+            keys[:, start:end], values[:, start:end] = key, value
+            if block is self.blocks[-1]:  # the tokens before have said what they are asked for: keys and values
+                state, query = state[:, -num_last:], query[:, -num_last:]
+                sees = sees if sees is None else sees[..., -num_last:, :]
+            seen = _attention(query, keys[:, :end], values[:, :end], sees)  # (B, T, C)
+            state = state + functional.linear(seen, *block.projection)
+            widened = self.activation(functional.linear(self._normed(state, block.norm_2), *block.widening))
+            state = state + functional.linear(widened, *block.narrowing)
+        return functional.linear(self._normed(state, self.final_norm), self.head).to(state.dtype)
 
     def _normed(self, state: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         return functional.layer_norm(state, state.shape[-1:], *weights, self.config.layer_norm_epsilon).to(self.dtype)
 
 
-def _product(state: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-    """(B, T, inputs) -> (B, T, outputs)."""
-    matrix, bias = weights
-    return torch.addmm(bias, state.flatten(0, 1), matrix).view(*state.shape[:-1], -1)
+def _attention(query: Tensor, keys: Tensor, values: Tensor, sees: Tensor | None) -> Tensor:
+    """Attention of T new tokens to S: (B, T, H, D), twice (B, S, H, D) and (B, 1, T, S) to (B, T, C)."""
+    query, keys, values = (one.transpose(1, 2) for one in (query, keys, values))  # (B, H, ., D)
+    if query.dtype == torch.bfloat16 and sees is not None:  # so short and in bfloat16, matrix products are faster
+        scores = (query @ keys.mT) * query.size(-1) ** -0.5  # (B, H, T, S)
+        seen = scores.masked_fill(~sees, -torch.inf).softmax(-1) @ values
+    else:
+        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=sees)
+    return seen.transpose(1, 2).flatten(2)
 
 
-def _visible(is_token: Tensor, start: int) -> Tensor:
+def _sees(is_token: Tensor, start: int) -> Tensor:
     """Which token sees which: those before it and itself, padding excepted. (B, S) -> (B, 1, S - start, S).
 
     Padding sees itself too, or its row of weights would be 0 / 0.
