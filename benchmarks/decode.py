@@ -103,11 +103,10 @@ def ways(models: dict[int | str, SimpleLLMForCausalLM]) -> dict[str, Callable[[]
 
 def repeat(answer: Callable[[Tensor], object], model: SimpleLLMForCausalLM, size: int) -> int:
     """Answer batches of new prompts for about SECONDS; return how many prompts that were."""
+    batches = prompts_for(model, size * max(1, 256 // size)).split(size)
     started, num_done = time.perf_counter(), 0
-    prompts = prompts_for(model, max(size, 256))
     while num_done == 0 or time.perf_counter() - started < SECONDS:
-        first = num_done % len(prompts)
-        answer(prompts[first : first + size])
+        answer(batches[num_done // size % len(batches)])
         num_done += size
     return num_done
 

@@ -1,6 +1,6 @@
 """What it costs to say more at once: one small model, trained to say 1 token, 2 tokens, or the whole answer a step.
 
-    python3 runs/tokens_per_step.py [--seeds 0 1 2] [--folder DIR] [section.key=value ...]
+    python3 runs/tokens_per_step.py [section.key=value ...] [--seeds 0 1 2] [--folder DIR]
 
 For each number of tokens a step and each seed: data, tokenizer, training with an evaluation on 10,000 validation
 problems every 50 steps, and 10,000 held-out problems at the end. Prints a row a run, then the held-out problems by
@@ -41,7 +41,8 @@ def main() -> None:
     print("\n| tokens a step | seed | " + " | ".join(f"carry chain {chain}" for chain in chains) + " |")
     print("|---" * (2 + len(chains)) + "|")
     for one in runs:
-        cells = [f"{row['correct']:,} / {row['total']:,}" for row in one["by_longest_carry_chain"]]
+        of = {row["stratum"]: f"{row['correct']:,} / {row['total']:,}" for row in one["by_longest_carry_chain"]}
+        cells = [of.get(chain, "") for chain in chains]
         print(f"| {one['tokens_per_step']} | {one['seed']} | " + " | ".join(cells) + " |")
     print(json.dumps(runs))
 

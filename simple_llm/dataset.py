@@ -15,7 +15,7 @@ from simple_llm.errors import ArtefactError
 from simple_llm.problems import concatenate, Problems, RowFormat
 
 # Raised when the same config and seed give other rows.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 _BLOCK = 2**16  # rows written or parsed at a time
 

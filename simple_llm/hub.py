@@ -11,7 +11,7 @@ from simple_llm.manifest import MANIFEST
 from simple_llm.model_folder import CARD, MANIFEST_FILES
 from simple_llm.run_log import CURVE, METRICS
 
-UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, "evaluation.json")
+UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, "evaluation.json", "certificate.json")
 
 
 def model_card(data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> str:

@@ -276,7 +276,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         digit_ids = torch.tensor(self.config.digit_token_ids, device=input_ids.device)
         places = block_position_ids(input_ids, digit_ids)  # (B, T)
         num_digits = (places > 0).sum(1)  # (B,) of both operands
-        y_length = places[:, -2]
+        y_length = places[:, -2] if input_ids.size(1) > 1 else num_digits
         is_delimiter = input_ids == self.config.eos_token_id
         is_prompt = is_delimiter[:, -1] & (is_delimiter.sum(1) == 3) & (y_length > 0) & (num_digits > y_length)
         if not is_prompt.all():

@@ -6,6 +6,7 @@ A shard is a block of first operands. Each is written whole when it is done, int
 the model it belongs to; the certificate is made of the shards alone, and only if they are exactly the range.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -30,6 +31,7 @@ from simple_llm.problems import from_integers, Problems
 
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
 _SHARD_PAIRS = 2 * 10**6
+PROOF_FORMAT = 1  # raised when shards are counted in another way
 MAX_FAILURES = 1000  # written down; all are counted
 NUM_LEAST_SURE = 10  # a shard writes down
 
@@ -101,7 +103,7 @@ class Prover:
             self.vocabulary.says_all
         )
         num_pairs = is_asked.long() * (1 + is_shared.long())
-        is_wrong = is_asked & (margins <= 0)
+        is_wrong = is_asked & ~(margins > 0)  # what is not a number is wrong
         failures = []
         for row, column in is_wrong.nonzero()[:MAX_FAILURES].tolist():
             x, y = first + row, self.minimum + column
@@ -127,7 +129,7 @@ class Prover:
 
     def _decide_again(self, margins: Tensor, first: int) -> int:
         """Replace the margins that are small by those of the second reader, row by row; return how many."""
-        unsure = (margins < SURE).nonzero()
+        unsure = (~(margins >= SURE)).nonzero()
         pairs = [(first + row, self.minimum + column) for row, column in unsure.tolist()]
         problems = from_integers(pairs, self.base, digit_count(self.maximum, self.base))
         if pairs:
@@ -137,7 +139,8 @@ class Prover:
 
 def shard_bounds(minimum: int, maximum: int) -> list[tuple[int, int]]:
     """First and last operand of every shard of a range."""
-    return [(first, min(first + SHARD_OPERANDS - 1, maximum)) for first in range(minimum, maximum + 1, SHARD_OPERANDS)]
+    size = max(1, min(SHARD_OPERANDS, _SHARD_PAIRS // (maximum - minimum + 1)))
+    return [(first, min(first + size - 1, maximum)) for first in range(minimum, maximum + 1, size)]
 
 
 def shard_path(folder: Path, first: int, last: int) -> Path:
@@ -182,6 +185,8 @@ def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, obje
     if checked != expected:
         raise ArtefactError(f"{checked:,} pairs were checked where there are {expected:,}; run it again")
     least_sure = sorted(tuple(one) for shard in shards for one in shard.least_sure)
+    if not math.isfinite(least_sure[0][0]):
+        raise ArtefactError("the model says what is not a number; nothing can be proved of it")
     failures = [tuple(pair) for shard in shards for pair in shard.failures]
     return {
         "expected": expected,
@@ -199,10 +204,12 @@ def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, obje
 
 
 def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
-    """Largest difference of a logit of an answer from what float64 gives, for each dtype that decides.
+    """Largest difference of a logit of an answer from what float64 gives, for float32 and for bfloat16.
 
-    Against the margins it says whether another machine, adding up in another order, could say another digit.
+    Against the margins it says whether another machine, adding up in another order, could say another digit. It is
+    measured on the CPU, where there is float64.
     """
+    model = copy.deepcopy(model).to("cpu")
     exact = [logits.double() for logits, _ in row_logits(Engine(model, torch.float64), problems, vocabulary)]
     largest = {}
     for dtype in (torch.float32, torch.bfloat16):

@@ -125,6 +125,8 @@ def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Pa
 
 def _remove_run(folder: Path) -> None:
     """Delete a run's own files; the tokenizer and anything else in the folder stays."""
-    for name in (MANIFEST, *MODEL_FILES, METRICS, CURVE, "evaluation.json"):
+    for name in (MANIFEST, *MODEL_FILES, METRICS, CURVE, "evaluation.json", "certificate.json"):
         (folder / name).unlink(missing_ok=True)
+    for path in (folder / "proof").glob("shard-*.json"):
+        path.unlink()
     remove_checkpoints(folder / "checkpoints")

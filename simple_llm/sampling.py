@@ -66,8 +66,8 @@ class Sampler:
     def carries(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw problems with a long carry chain, or with what nearly is one.
 
-        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or more, in the
-        rest of it x + y is base - 1, so each of those places passes the carry on:
+        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or more (base - 1
+        where x is 0), in the rest of it x + y is base - 1, so each of those places passes the carry on:
 
             place      0 1 2 3 4
             x          7 8 2 0 4

@@ -214,11 +214,11 @@ def test_a_random_model_says_the_same_on_every_path(position_embedding, k):
 @pytest.mark.parametrize("k", KINDS)
 def test_a_trained_model_says_the_same_on_every_path(trained_for, k):
     trained = trained_for(k)
-    problems = all_pairs(99)[slice(0, None, 397)]
+    problems = all_pairs(99)[slice(0, None, 797)]
     prompts = prompt_tokens(problems, trained.vocabulary)
     said = check_every_path(trained.model, prompts, 4)
     assert said == without_padding(answer_tokens(problems, trained.vocabulary))
-    check_every_path(trained.half, prompts, 4)
+    check_every_path(trained.half, prompts[::2], 4)
 
 
 @pytest.mark.parametrize("k", KINDS)

@@ -40,3 +40,76 @@ def test_a_model_that_is_damaged_or_not_finished_is_not_evaluated(run_folder, ca
     called = call_script("evaluate.py", cwd=run_folder)
     assert called.exit_code == 3
     assert "holds no finished model; run `python3 trainer.py` first" in called.stderr
+
+
+# ---- Every pair -----------------------------------------------------------------------------------
+
+
+def prove(call_script, folder, *options):
+    called = call_script("evaluate.py", "--exhaustive", "--range", "190:230", *options, cwd=folder)
+    path = folder / "model" / "certificate.json"
+    return called, json.loads(path.read_text()) if path.exists() else None
+
+
+def test_every_pair_of_a_range_is_counted_and_a_wrong_one_fails_the_proof(run_folder, call_script):
+    called, certificate = prove(call_script, run_folder, "--json")
+    assert called.exit_code == 7  # the model of the finished run has learned next to nothing
+    assert json.loads(called.stdout.splitlines()[-1]) == certificate
+    assert (certificate["expected"], certificate["checked"]) == (41**2, 41**2)
+    assert 0 < certificate["wrong"] <= 41**2
+    assert len(certificate["failures"]) == min(1000, certificate["wrong"])
+    assert certificate["min_logit_margin"] < 0
+    asked_for = {"model_sha256", "tokenizer_sha256", "range", "prompts", "dtype", "device", "versions", "threads"}
+    assert asked_for | {"seconds", "shards", "command", "rounding", "min_logit_margin_at"} <= certificate.keys()
+
+    checked = call_script("evaluate.py", "--check-certificate", "500", "--json", cwd=run_folder)
+    assert checked.exit_code == 0, checked.stderr
+    told = json.loads(checked.stdout.splitlines()[-1])
+    assert (told["checked"], told["contradictions"]) == (500, [])
+
+
+def test_a_certificate_that_says_otherwise_is_found_out(run_folder, call_script):
+    _, certificate = prove(call_script, run_folder)
+    path = run_folder / "model" / "certificate.json"
+    for change, exit_code in (
+        ({"wrong": 0, "failures": []}, 7),
+        ({"checked": 41**2 - 1}, 7),
+        ({"expected": 40**2, "checked": 40**2}, 7),
+        ({"model_sha256": "f" * 64}, 3),
+        ({"range": 3}, 3),
+        ({"wrong": None}, 3),
+    ):
+        path.write_text(json.dumps({**certificate, **change}))
+        assert call_script("evaluate.py", "--check-certificate", "500", cwd=run_folder).exit_code == exit_code, change
+    path.unlink()
+    assert call_script("evaluate.py", "--check-certificate", cwd=run_folder).exit_code == 3
+
+
+def test_shards_that_are_there_are_used_again_and_processes_share_them(run_folder, call_script, monkeypatch):
+    from simple_llm import proof
+
+    monkeypatch.setattr(proof, "SHARD_OPERANDS", 10)
+    _, whole = prove(call_script, run_folder)
+    shards = sorted((run_folder / "model" / "proof").iterdir())
+    assert len(shards) == 5
+    untouched = shards[0].stat().st_mtime_ns
+    for path in shards[1:]:
+        path.unlink()
+    shards[3].write_text("{}")  # a damaged one is counted again
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    called, _ = prove(call_script, run_folder)
+    assert (called.exit_code, called.stdout) == (0, "")
+    assert len(list((run_folder / "model" / "proof").iterdir())) == 3
+    monkeypatch.setenv("RANK", "0")
+    called, again = prove(call_script, run_folder)
+    assert called.exit_code == 7
+    assert shards[0].stat().st_mtime_ns == untouched
+    same = ("checked", "wrong", "failures", "least_sure", "shards")
+    assert {key: again[key] for key in same} == {key: whole[key] for key in same}
+
+
+def test_what_would_take_hours_or_cannot_be_proved_is_refused(run_folder, call_script):
+    called = call_script("evaluate.py", "--exhaustive", "--check-certificate", cwd=run_folder)
+    assert called.exit_code == 2
+    assert "one at a time" in called.stderr

@@ -71,7 +71,7 @@ def test_walk_and_greedy_decoding_agree_on_random_models(position_embedding, bas
 
 
 @pytest.mark.parametrize("k", KINDS)
-@pytest.mark.parametrize(("minimum", "maximum"), [(0, 0), (7, 7), (95, 112), (0, 9), (5, 130), (12_340, 12_350)])
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 0), (7, 7), (95, 112), (0, 9), (12_340, 12_350)])
 def test_any_range_is_walked(minimum, maximum, k):
     check_walk(tiny_model(k), make_vocabulary(says_all=k == "all"), minimum, maximum, max_rows=10)
 
@@ -116,10 +116,10 @@ def test_planted_mistakes_are_found_every_one_and_nothing_else(k, base):
 
 @pytest.mark.parametrize("k", KINDS)
 def test_a_perfect_model_is_proved(k):
-    certificate, shards = prove((oracle(k),), k, 5, 120)
+    certificate, shards = prove((oracle(k),), k, 55, 120)
     assert (certificate["wrong"], certificate["failures"]) == (0, [])
-    assert certificate["checked"] == 116**2
-    num_prompts = sum(k != "all" or in_models_order(x, y, 10) for x, y in itertools.product(range(5, 121), repeat=2))
+    assert certificate["checked"] == 66**2
+    num_prompts = sum(k != "all" or in_models_order(x, y, 10) for x, y in itertools.product(range(55, 121), repeat=2))
     assert certificate["prompts"] == num_prompts
     assert certificate["min_logit_margin"] == 10.0
     assert len({shard.digest for shard in shards}) > 1 or k != "all"
