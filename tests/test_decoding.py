@@ -192,8 +192,9 @@ def check_every_path(model, prompts: torch.Tensor, max_answer_tokens: int) -> li
     expected = [say_alone(model, row, max_answer_tokens) for row in rows]
     for settings in ({}, {"use_cache": False}):
         assert say_by_generate(model, rows, max_answer_tokens, **settings) == expected
-        alone = [say_by_generate(model, [row], max_answer_tokens, **settings)[0] for row in rows]
-        assert alone == expected
+        some = range(0, len(rows), 3)
+        alone = [say_by_generate(model, [rows[index]], max_answer_tokens, **settings)[0] for index in some]
+        assert alone == [expected[index] for index in some]
     for batch_size in (1, 4, 1024):
         answers = decode(Engine(model, torch.float32), prompts, max_answer_tokens, batch_size)
         # Padding may be said too: a random model knows no better. It is compared as it stands.
@@ -214,7 +215,7 @@ def test_a_random_model_says_the_same_on_every_path(position_embedding, k):
 @pytest.mark.parametrize("k", KINDS)
 def test_a_trained_model_says_the_same_on_every_path(trained_for, k):
     trained = trained_for(k)
-    problems = all_pairs(99)[slice(0, None, 797)]
+    problems = all_pairs(99)[slice(0, None, 397)]
     prompts = prompt_tokens(problems, trained.vocabulary)
     said = check_every_path(trained.model, prompts, 4)
     assert said == without_padding(answer_tokens(problems, trained.vocabulary))

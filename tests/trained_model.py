@@ -16,7 +16,7 @@ from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from tests.tiny_models import all_pairs, make_tokenizer
 
 DATA = DataConfig(numbers=Numbers(max=99, base=10), split=Split(train=0.9, validation=0.05))
-STEPS = {1: 500, 2: 500, "all": 350}  # of training, by tokens a step
+STEPS = {1: 500, 2: 350, "all": 250}  # of training, by tokens a step
 
 
 def config_for(tokens_per_step: int | str, max_steps: int) -> TrainConfig:
