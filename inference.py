@@ -14,12 +14,15 @@ Writes  answers to stdout; a line that is no sum is named on stderr, and the exi
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 
 from simple_llm import command_line
 
 if __name__ == "__main__":
+    # Before torch: it keeps a kernel for every number of rows, and those that do not come again would fill the memory.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     options = command_line.model_options(
         __doc__,
         lambda parser: (
@@ -30,7 +33,6 @@ if __name__ == "__main__":
     )
 
 import itertools
-import os
 import stat
 
 from tqdm import tqdm
