@@ -87,10 +87,10 @@ class Decoder:
         self.config = readers[0].config
 
     @classmethod
-    def of(cls, model: SimpleLLMForCausalLM, precision: str = "auto") -> "Decoder":
-        """Ready a model's weights; `precision` is auto, fp32 or bf16, the last with nothing decided again."""
-        dtype = resolve_precision(precision, model.device)
-        exact = [Engine(model, torch.float32)] if precision == "auto" and dtype != torch.float32 else []
+    def of(cls, model: SimpleLLMForCausalLM) -> "Decoder":
+        """Ready a model's weights, in bfloat16 and float32 or in float32 alone."""
+        dtype = resolve_precision("auto", model.device)
+        exact = [Engine(model, torch.float32)] if dtype != torch.float32 else []
         return cls(Engine(model, dtype), *exact)
 
     @property

@@ -108,7 +108,6 @@ def evaluate_sample(
     started = time.monotonic()
     vocabulary = vocabulary_of(loaded.tokenizer)
     max_answer_tokens = loaded.data.answer_digits + 1
-
     decoder = Decoder.of(loaded.model)
 
     def decode(problems: Problems, keep_logits: bool = False) -> Answers:
@@ -118,8 +117,7 @@ def evaluate_sample(
     answers = decode(sample, keep_logits=True)
     right = _padded(answer_tokens(sample, vocabulary), max_answer_tokens, vocabulary.pad_id)  # (N, A)
     is_correct = (answers.tokens == right).all(1).numpy()  # (N,)
-    added_right = _padded(answer_tokens(added, vocabulary), max_answer_tokens, vocabulary.pad_id)
-    added_correct = (decode(added).tokens == added_right).all(1).numpy() if len(added) else np.zeros(0, bool)
+    added_correct = decoded_right(decoder, added, loaded, on_batch)
     everything, all_correct = concatenate([sample, added]), np.concatenate([is_correct, added_correct])
     return Evaluation(
         seed=seed,
@@ -137,12 +135,18 @@ def evaluate_sample(
     )
 
 
-def decoded_right(decoder: Decoder, problems: Problems, loaded: LoadedModel) -> NDArray[np.bool_]:
+def decoded_right(
+    decoder: Decoder,
+    problems: Problems,
+    loaded: LoadedModel,
+    on_batch: Callable[[int], object] = lambda num_problems: None,
+) -> NDArray[np.bool_]:
     """Decode problems and say which answers are right: (N,)."""
     vocabulary = vocabulary_of(loaded.tokenizer)
     num_tokens = loaded.data.answer_digits + 1
     right = _padded(answer_tokens(problems, vocabulary), num_tokens, vocabulary.pad_id)
-    return (decoder.decode(prompt_tokens(problems, vocabulary), num_tokens).tokens == right).all(1).numpy()
+    answers = decoder.decode(prompt_tokens(problems, vocabulary), num_tokens, on_batch=on_batch)
+    return (answers.tokens == right).all(1).numpy()
 
 
 def _table(scores: dict[int, Score], sampled: dict[int, Score]) -> list[dict[str, int]]:

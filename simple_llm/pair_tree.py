@@ -114,11 +114,11 @@ class PairTree:
             children = nodes[parent]
             logits = self._read(self.digit_ids[digit][:, None], [place + 1], children.cache)[:, -1]  # (R, V)
             margin = children.margin
-            if self.says_all:
+            if self.vocabulary.says_all:
                 right = self._digits(children.x + y, torch.tensor([place], device=y.device))[:, 0]
                 margin = torch.minimum(margin, lead(logits, self.digit_ids[right]))
             children = _Nodes(children.cache, children.row, children.x, y, margin)
-            if is_number.any() and not (self.says_all and place + 1 < x_length):
+            if is_number.any() and not (self.vocabulary.says_all and place + 1 < x_length):
                 ended = is_number.nonzero()[:, 0]
                 self._finish(children[ended], logits[ended], max(x_length, place + 1), margins)
             if not is_top:
@@ -138,7 +138,7 @@ class PairTree:
         is_answer = column <= z_length[:, None]
         answer = torch.where(column == z_length[:, None], end, self.digit_ids[self._digits(z, column)])  # (R, A)
         delimiter = torch.full_like(answer[:, :1], end)
-        if self.says_all:
+        if self.vocabulary.says_all:
             said = self._read(delimiter, [0], numbers.cache)  # (R, 1, V)
             answer, is_answer = answer[:, length : length + 1], is_answer[:, length : length + 1]
         else:
@@ -149,10 +149,6 @@ class PairTree:
         leads = torch.where(is_answer, lead(said, answer), math.inf)  # (R, A)
         margin = torch.minimum(numbers.margin, leads.amin(1))
         margins[numbers.row.cpu(), (numbers.y - self.minimum).cpu()] = margin.cpu()
-
-    @property
-    def says_all(self) -> bool:
-        return self.reader.config.tokens_per_step == "all"
 
     def _read(self, tokens: Tensor, places: list[int], cache: Cache) -> Tensor:
         """Read tokens, (R, T), whose block positions are `places`: logits (R, T, V)."""
