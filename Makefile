@@ -23,6 +23,9 @@ quickstart: install ## data, tokenizer, training, evaluation, and one answer, in
 	$(BIN)/python evaluate.py
 	$(BIN)/python inference.py "1342+879"
 
+prove: install ## train a small model and check it on all 100,000,000 pairs of 4-digit numbers, in about 15 minutes
+	PYTHON=$(BIN)/python bash runs/prove_4_digits.sh
+
 test: install ## ruff, then the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,4 +39,4 @@ clean: ## remove .venv and caches; data and models stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart test format clean
+.PHONY: help install quickstart prove test format clean

@@ -45,11 +45,14 @@ if __name__ == "__main__":
         ),
     )
 
+import contextlib
 import os
 import shlex
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import as_completed, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -255,40 +258,59 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
 
 
 def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
-    """Count the shards that are not there yet; under torchrun each process its share.
+    """Count the shards that are not there yet, one on each core; under torchrun each process its share.
 
     Returns:
         all shards in the first process, None in the others.
     """
     rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     bounds = shard_bounds(prover.minimum, prover.maximum)
+
+    def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [one for one in bounds if read_shard(shard_path(folder, *one), subject) is None]
+
+    def count(first: int, last: int) -> int:
+        write_shard(folder, prover.count(first, last), subject)
+        return num_pairs([(first, last)])
+
+    def num_pairs(bounds: list[tuple[int, int]]) -> int:
+        return sum(last - first + 1 for first, last in bounds) * (prover.maximum - prover.minimum + 1)
+
     mine = bounds[rank::num_processes]
-    num_operands = prover.maximum - prover.minimum + 1
+    to_count = missing(mine)
+    done = num_pairs(mine) - num_pairs(to_count)
     with (
         command_line.stop_on_signals() as stop,
+        one_worker_a_core() as pool,
         tqdm(
-            total=sum(last - first + 1 for first, last in mine) * num_operands,
-            unit="pair",
-            unit_scale=True,
-            desc="proving",
-            disable=rank > 0,
+            total=num_pairs(mine), initial=done, unit="pair", unit_scale=True, desc="proving", disable=rank > 0
         ) as bar,
     ):
-        for first, last in mine:
-            if read_shard(shard_path(folder, first, last), subject) is None:
-                write_shard(folder, prover.count(first, last), subject)
-            bar.update((last - first + 1) * num_operands)
+        for counted in as_completed([pool.submit(count, *one) for one in to_count]):
+            bar.update(counted.result())
             if stop:
                 raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
         if rank:
             return None
-        while True:  # for the other processes
-            shards = [read_shard(shard_path(folder, first, last), subject) for first, last in bounds]
-            if all(shards):
-                return shards
-            if stop or num_processes == 1:
+        while num_processes > 1 and missing(bounds):  # the other processes are at them
+            if stop:
                 raise Interrupted("stopped; started again, it goes on", stop.signal_number)
             time.sleep(0.5)
+    shards = [read_shard(shard_path(folder, *one), subject) for one in bounds]
+    return [shard for shard in shards if shard is not None]
+
+
+@contextlib.contextmanager
+def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
+    """Work on whole shards side by side: the matrices are too small for several threads to share one."""
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(1 if torch.cuda.is_available() else num_threads)
+    torch.set_num_threads(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)
 
 
 def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:

@@ -21,7 +21,7 @@ class Cache:
     """Keys and values of the tokens read so far, with room for more.
 
     Attributes:
-        keys, values: (B, L, room, H, D).
+        keys, values: (L, B, H, room, D).
         is_token: (B, room), False for padding.
         length: S, tokens read so far, padding included.
     """
@@ -33,8 +33,29 @@ class Cache:
 
     def select(self, index: Tensor) -> "Cache":
         """Take some rows, in any order and any number of times: so a prefix is read once and used often."""
-        selected = (one.index_select(0, index) for one in (self.keys, self.values, self.is_token))
-        return Cache(*selected, self.length)
+        keys, values = (one.index_select(1, index) for one in (self.keys, self.values))
+        return Cache(keys, values, self.is_token.index_select(0, index), self.length)
+
+    def branch(self, row: Tensor, length: int, column: Tensor, room: int) -> "Cache":
+        """Take rows as they were when `length` tokens were read, and behind those the token in one other column.
+
+        Args:
+            row, column: (R,).
+            room: of the new cache.
+        """
+        branch = self._empty(len(row), room)
+        for old, new in ((self.keys, branch.keys), (self.values, branch.values)):
+            new[:, :, :, :length] = old[:, :, :, :length].index_select(1, row)
+            new[:, :, :, length] = old.transpose(2, 3)[:, row, column]
+        branch.is_token[:, :length] = self.is_token[:, :length].index_select(0, row)
+        branch.is_token[:, length] = self.is_token[row, column]
+        branch.length = length + 1
+        return branch
+
+    def _empty(self, num_rows: int, room: int) -> "Cache":
+        num_layers, _, num_heads, _, width = self.keys.shape
+        shape = (num_layers, num_rows, num_heads, room, width)
+        return Cache(self.keys.new_empty(shape), self.keys.new_empty(shape), self.is_token.new_empty(num_rows, room))
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,7 @@ class Engine:
         self.blocks = [
             _Block(
                 self._weights(block.ln_1, wide),
-                self._transposed(block.attn.c_attn),
+                self._query_key_value(block.attn.c_attn),
                 self._transposed(block.attn.c_proj),
                 self._weights(block.ln_2, wide),
                 self._transposed(block.mlp.c_fc),
@@ -82,6 +103,14 @@ class Engine:
         weight, bias = self._weights(module, self.dtype)
         return weight.mT.contiguous(), bias
 
+    def _query_key_value(self, module: torch.nn.Module) -> tuple[Tensor, Tensor]:
+        """The same of attention's first layer, with the scale of the scores, D^-1/2, in the queries."""
+        width = self.config.n_embd
+        scale = torch.ones(3 * width, dtype=self.tokens.dtype, device=self.device)
+        scale[:width] = (width // self.config.n_head) ** -0.5
+        weight, bias = self._weights(module, self.tokens.dtype)
+        return (weight * scale).mT.contiguous().to(self.dtype), (bias * scale).to(self.dtype)
+
     @staticmethod
     def _weights(module: torch.nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return module.weight.detach().to(dtype), module.bias.detach().to(dtype)
@@ -94,16 +123,26 @@ class Engine:
     def new_cache(self, num_rows: int, room: int) -> Cache:
         """An empty cache for B rows of at most `room` tokens."""
         config = self.config
-        shape = (num_rows, config.n_layer, room, config.n_head, config.n_embd // config.n_head)
+        shape = (config.n_layer, num_rows, config.n_head, room, config.n_embd // config.n_head)
         keys, values = (torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in "kv")
         return Cache(keys, values, torch.zeros(num_rows, room, dtype=torch.bool, device=self.device))
 
-    def read(self, tokens: Tensor, positions: Tensor, is_token: Tensor, cache: Cache, num_last: int) -> Tensor:
+    def read(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        is_token: Tensor,
+        cache: Cache,
+        num_last: int,
+        sees: Tensor | None = None,
+    ) -> Tensor:
         """Read new tokens behind those in the cache, and put them into it.
 
         Args:
             tokens, positions, is_token: (B, T); where `is_token` is False there is padding, which nobody sees.
             num_last: how many of the new tokens to return logits for.
+            sees: (T, S + T) which new token sees which token, the same in all rows; none of them may be padding.
+                By default each sees itself and what comes before it.
 
         Returns:
             (B, num_last, V) logits, at least float32.
@@ -111,33 +150,46 @@ class Engine:
         start, end = cache.length, cache.length + tokens.size(1)
         cache.is_token[:, start:end] = is_token
         cache.length = end
-        sees = _sees(cache.is_token[:, :end], start) if end - start > 1 or not cache.is_token[:, :end].all() else None
+        if sees is None and (end - start > 1 or not cache.is_token[:, :end].all()):
+            sees = _sees(cache.is_token[:, :end], start)
+        mask = None if sees is None else torch.zeros_like(sees, dtype=self.dtype).masked_fill_(~sees, -torch.inf)
+        first_asked = end - start - num_last
         state = functional.embedding(tokens, self.tokens) + functional.embedding(positions, self.positions)  # (B, T, C)
-        for block, keys, values in zip(self.blocks, cache.keys.unbind(1), cache.values.unbind(1), strict=True):
+        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
             fused = functional.linear(self._normed(state, block.norm_1), *block.query_key_value)  # (B, T, 3 C)
-            query, key, value = fused.view(*tokens.shape, 3, *keys.shape[2:]).unbind(2)  # (B, T, H, D) each
-            keys[:, start:end], values[:, start:end] = key, value
+            fused = fused.view(*tokens.shape, 3, keys.size(1), keys.size(3)).transpose(1, 3)  # (B, H, 3, T, D)
+            query, keys[:, :, start:end], values[:, :, start:end] = fused.unbind(2)
             if block is self.blocks[-1]:  # the tokens before have said what they are asked for: keys and values
-                state, query = state[:, -num_last:], query[:, -num_last:]
-                sees = sees if sees is None else sees[..., -num_last:, :]
-            seen = _attention(query, keys[:, :end], values[:, :end], sees)  # (B, T, C)
-            state = state + functional.linear(seen, *block.projection)
+                state, query = state[:, first_asked:], query[:, :, first_asked:]
+                mask = mask if mask is None else mask[..., first_asked:, :]
+            seen = _attention(query, keys[:, :, :end], values[:, :, :end], mask)  # (B, T, C)
+            state += functional.linear(seen, *block.projection).to(state.dtype)
             widened = self.activation(functional.linear(self._normed(state, block.norm_2), *block.widening))
-            state = state + functional.linear(widened, *block.narrowing)
+            state += functional.linear(widened, *block.narrowing).to(state.dtype)
         return functional.linear(self._normed(state, self.final_norm), self.head).to(state.dtype)
 
     def _normed(self, state: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         return functional.layer_norm(state, state.shape[-1:], *weights, self.config.layer_norm_epsilon).to(self.dtype)
 
 
-def _attention(query: Tensor, keys: Tensor, values: Tensor, sees: Tensor | None) -> Tensor:
-    """Attention of T new tokens to S: (B, T, H, D), twice (B, S, H, D) and (B, 1, T, S) to (B, T, C)."""
-    query, keys, values = (one.transpose(1, 2) for one in (query, keys, values))  # (B, H, ., D)
-    if query.dtype == torch.bfloat16 and sees is not None:  # so short and in bfloat16, matrix products are faster
-        scores = (query @ keys.mT) * query.size(-1) ** -0.5  # (B, H, T, S)
-        seen = scores.masked_fill(~sees, -torch.inf).softmax(-1) @ values
+def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of T new tokens to S: (B, H, T, D), twice (B, H, S, D) and (B, 1, T, S) or (T, S) to (B, T, C).
+
+    Args:
+        query: multiplied by D^-1/2 already.
+        mask: added to the scores.
+    """
+    if query.device.type == "cpu":  # rows are so short that matrix products are faster here
+        scores = query @ keys.mT  # (B, H, T, S)
+        if mask is not None:
+            scores += mask
+        if query.dtype == torch.bfloat16:  # the largest score is slow to find; what is too large for exp gives NaN
+            weights = scores.exp_()
+            seen = (weights @ values) / weights.sum(-1, keepdim=True)
+        else:
+            seen = scores.softmax(-1) @ values
     else:
-        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=sees)
+        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
     return seen.transpose(1, 2).flatten(2)
 
 

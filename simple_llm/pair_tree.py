@@ -1,7 +1,7 @@
 """Every pair of a range, checked in a walk over the tree of shared prefixes.
 
-Shape letters in this file: X first operands, Y second operands, R rows read together, A answer tokens, V tokens in the
-vocabulary.
+Shape letters in this file: X first operands, Y second operands, R nodes, a row each, F digits that follow a node, E of
+them that end a number, A answer tokens, J tokens read behind a number, V tokens in the vocabulary, k tokens a step.
 
 The model is causal, so two problems with one x have the keys and values of `+x+` in common, and where the low digits of
 y are the same, those of them too. So `+x+` is read once for each x, a digit of y once for each beginning of y, and only
@@ -10,6 +10,15 @@ the delimiter and the answer once a pair:
     + 2 1 + --- 4 --- 3 --- + 6 4 +        12 + 34 = 46
              |     |- 4 --- + 6 5 +        12 + 44 = 56
              |- 5 --- 3 --- + 7 4 +        12 + 35 = 47
+
+What hangs on one node is read as one row, and a mask lets a token see what it hangs on and nothing beside it (tree
+attention, Miao et al., arXiv 2305.09781). Behind `+ 2 1 + 4`, the columns for the next digits and what ends them:
+
+    columns   3   4   +   6   +   6        sees   3   4   +   6   +   6
+                                            3     x
+                                            4         x
+                                            + 6   x       x          the answer behind 34
+                                            + 6       x           x  and behind 44
 """
 
 import math
@@ -18,6 +27,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.config import digit_count
@@ -33,14 +43,19 @@ class _Nodes:
     """Beginnings of y, each under its x.
 
     Attributes:
-        cache: of everything up to the last digit of y that was read.
-        row: (R,) index of x among those asked for.
+        cache: of the rows that the nodes were read in.
+        length: tokens of those rows that stand before the nodes.
+        row, column: (R,) where in the cache the last digit of each is.
+        index: (R,) of x among those asked for.
         x, y: (R,) values; of y as far as it goes.
         margin: (R,) smallest lead of a right token over the best other one so far.
     """
 
     cache: Cache
+    length: int
     row: Tensor
+    column: Tensor
+    index: Tensor
     x: Tensor
     y: Tensor
     margin: Tensor
@@ -48,8 +63,22 @@ class _Nodes:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: Tensor) -> "_Nodes":
-        return _Nodes(self.cache.select(index), *(one[index] for one in (self.row, self.x, self.y, self.margin)))
+    def __getitem__(self, chosen: Tensor | slice) -> "_Nodes":
+        fields = (self.row, self.column, self.index, self.x, self.y, self.margin)
+        return _Nodes(self.cache, self.length, *(one[chosen] for one in fields))
+
+
+@dataclass(frozen=True)
+class _Following:
+    """The digits that follow some nodes at one place, the same ones behind each of them.
+
+    Attributes:
+        digits: (F,) their values.
+        ends: (E,) the indices of those with which a y is complete.
+    """
+
+    digits: Tensor
+    ends: Tensor
 
 
 class PairTree:
@@ -62,15 +91,16 @@ class PairTree:
     Args:
         reader: a model's weights.
         minimum, maximum: of both operands; sums below 2^63.
-        max_rows: read together.
+        max_tokens: read together.
     """
 
-    def __init__(self, reader: Reader, vocabulary: Vocabulary, minimum: int, maximum: int, max_rows: int) -> None:
+    def __init__(self, reader: Reader, vocabulary: Vocabulary, minimum: int, maximum: int, max_tokens: int) -> None:
         self.reader, self.vocabulary = reader, vocabulary
         self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
         self.width, self.answer_width = digit_count(maximum, self.base), digit_count(2 * maximum, self.base)
         self.digit_ids = torch.tensor(vocabulary.digit_ids, device=reader.device)
-        self.max_rows = max_rows
+        self.max_tokens = max_tokens
+        self.k = 1 if vocabulary.says_all else reader.config.tokens_per_step
 
     @torch.inference_mode()
     def margins(self, first: int, last: int) -> Tensor:
@@ -84,83 +114,143 @@ class PairTree:
         for x_length in range(digit_count(first, self.base), digit_count(last, self.base) + 1):
             lowest = max(first, self.base ** (x_length - 1) if x_length > 1 else 0)
             highest = min(last, self.base**x_length - 1)
-            for x in torch.arange(lowest, highest + 1, device=self.reader.device).split(self.max_rows):
+            for x in torch.arange(lowest, highest + 1, device=self.reader.device).split(self.max_tokens):
                 self._descend(self._roots(x, x - first, x_length), x_length, 0, margins)
         return margins
 
-    def _roots(self, x: Tensor, row: Tensor, x_length: int) -> _Nodes:
+    def _roots(self, x: Tensor, index: Tensor, x_length: int) -> _Nodes:
         """Read `+x+` for first operands of one length."""
         digits = self.digit_ids[self._digits(x, torch.arange(x_length, device=x.device))]
         delimiter = torch.full_like(x[:, None], self.vocabulary.delimiter_id)
         tokens = torch.cat([delimiter, digits, delimiter], dim=1)  # (X, x_length + 2)
-        cache = self.reader.new_cache(len(x), x_length + 2 + self.width + self.answer_width + 2)
-        self._read(tokens, [0, *range(1, x_length + 1), 0], cache)
-        return _Nodes(cache, row, x, torch.zeros_like(x), torch.full(x.shape, math.inf, device=x.device))
+        cache = self.reader.new_cache(len(x), x_length + 2)
+        places, columns = [0, *range(1, x_length + 1), 0], list(range(x_length + 2))
+        self.reader.read(
+            tokens, self._positions(tokens, places, columns), torch.ones_like(tokens, dtype=torch.bool), cache, 1
+        )
+        row, column = torch.arange(len(x), device=x.device), torch.full_like(x, x_length + 1)
+        return _Nodes(cache, x_length + 1, row, column, index, x, torch.zeros_like(x), torch.full(x.shape, math.inf))
 
     def _descend(self, nodes: _Nodes, x_length: int, place: int, margins: Tensor) -> None:
-        """Read every digit of one place under the nodes, finish the numbers that end there, and go on to the next."""
-        is_top = place == self.width - 1
-        for parent in torch.arange(len(nodes), device=self.reader.device).split(max(1, self.max_rows // self.base)):
-            digit = torch.arange(self.base, device=parent.device).repeat(len(parent))
-            parent = parent.repeat_interleave(self.base)
-            y = nodes.y[parent] + digit * self.base**place
-            is_number = ((digit > 0) | (place == 0)) & (y >= self.minimum)  # without a leading zero
-            modulus = self.base ** (place + 1)
-            first_above = self.minimum + (y - self.minimum) % modulus  # that ends in these digits
-            leads_on = (first_above <= self.maximum) & (is_number | (not is_top))
-            parent, digit, y, is_number = parent[leads_on], digit[leads_on], y[leads_on], is_number[leads_on]
-            if not len(parent):
-                continue
-            children = nodes[parent]
-            logits = self._read(self.digit_ids[digit][:, None], [place + 1], children.cache)[:, -1]  # (R, V)
-            margin = children.margin
-            if self.vocabulary.says_all:
-                right = self._digits(children.x + y, torch.tensor([place], device=y.device))[:, 0]
-                margin = torch.minimum(margin, lead(logits, self.digit_ids[right]))
-            children = _Nodes(children.cache, children.row, children.x, y, margin)
-            if is_number.any() and not (self.vocabulary.says_all and place + 1 < x_length):
-                ended = is_number.nonzero()[:, 0]
-                self._finish(children[ended], logits[ended], max(x_length, place + 1), margins)
-            if not is_top:
-                self._descend(children, x_length, place + 1, margins)
+        """Read the digits of one place under the nodes, finish the numbers that end there, and go on to the next."""
+        for following, chosen in self._following(nodes.y, x_length, place):
+            num_tokens = len(following.digits) + len(following.ends) * self._ending_length(max(x_length, place + 1))
+            for part in chosen.split(max(1, self.max_tokens // num_tokens)):
+                children = self._read_children(nodes[part], following, x_length, place, margins)
+                if place < self.width - 1:
+                    self._descend(children, x_length, place + 1, margins)
 
-    def _finish(self, numbers: _Nodes, logits: Tensor, length: int, margins: Tensor) -> None:
-        """Read the delimiter and the answer behind each y, and write down how sure the model was of all of it.
+    def _following(self, y: Tensor, x_length: int, place: int) -> Iterator[tuple[_Following, Tensor]]:
+        """Group nodes by the digits that follow at a place: yields those, and the indices of the nodes.
 
         Args:
-            logits: (R, V) at the last digit of y.
-            length: digits of the longer operand.
+            y: (R,) values of the nodes.
         """
-        end = self.vocabulary.delimiter_id
-        z = numbers.x + numbers.y
-        z_length = length + (z >= self.base**length)  # (R,)
-        column = torch.arange(min(length + 1, self.answer_width) + 1, device=z.device)  # (A,)
-        is_answer = column <= z_length[:, None]
-        answer = torch.where(column == z_length[:, None], end, self.digit_ids[self._digits(z, column)])  # (R, A)
-        delimiter = torch.full_like(answer[:, :1], end)
-        if self.vocabulary.says_all:
-            said = self._read(delimiter, [0], numbers.cache)  # (R, 1, V)
-            answer, is_answer = answer[:, length : length + 1], is_answer[:, length : length + 1]
-        else:
-            k = self.reader.config.tokens_per_step
-            tokens = torch.cat([delimiter, answer[:, : answer.size(1) - k]], dim=1)
-            said = self._read(tokens, list(range(tokens.size(1))), numbers.cache)
-            said = torch.cat([logits[:, None], said], dim=1)[:, 2 - k :]  # (R, A, V); with two a step y says the first
-        leads = torch.where(is_answer, lead(said, answer), math.inf)  # (R, A)
-        margin = torch.minimum(numbers.margin, leads.amin(1))
-        margins[numbers.row.cpu(), (numbers.y - self.minimum).cpu()] = margin.cpu()
+        digit = torch.arange(self.base, device=y.device)
+        value = y[:, None] + digit * self.base**place  # (R, base)
+        is_number = ((digit > 0) | (place == 0)) & (value >= self.minimum)  # without a leading zero
+        first_above = self.minimum + (value - self.minimum) % self.base ** (place + 1)  # that ends in these digits
+        is_there = (first_above <= self.maximum) & (is_number | (place < self.width - 1))
+        is_end = is_there & is_number & (not self.vocabulary.says_all or place + 1 >= x_length)
+        as_bits = 2**digit
+        there_bits, end_bits = (is_there * as_bits).sum(1), (is_end * as_bits).sum(1)  # (R,)
+        for there in there_bits.unique():
+            if there == 0:
+                continue
+            for ends in end_bits[there_bits == there].unique():
+                digits = (there & as_bits).nonzero()[:, 0]
+                is_chosen = (there_bits == there) & (end_bits == ends)
+                yield _Following(digits, (ends & as_bits)[digits].nonzero()[:, 0]), is_chosen.nonzero()[:, 0]
 
-    def _read(self, tokens: Tensor, places: list[int], cache: Cache) -> Tensor:
-        """Read tokens, (R, T), whose block positions are `places`: logits (R, T, V)."""
+    def _read_children(
+        self, parents: _Nodes, following: _Following, x_length: int, place: int, margins: Tensor
+    ) -> _Nodes:
+        """Read one digit more behind each node, and the answer where that ends a number: one row a node.
+
+        Its columns are F digits, then for each of E numbers J tokens: a delimiter, and the answer but for its last k.
+        """
+        digits, ends = following.digits, following.ends
+        y = parents.y[:, None] + digits * self.base**place  # (R, F)
+        z = parents.x[:, None] + y
+        right, is_right = self._answers(z[:, ends], max(x_length, place + 1))  # (R, E, A)
+        endings = functional.pad(right, (1, 0), value=self.vocabulary.delimiter_id)  # (R, E, J)
+        endings = endings[..., : self._ending_length(max(x_length, place + 1))]
+        tokens = torch.cat([self.digit_ids[digits].expand_as(y), endings.flatten(1)], dim=1)
+        length, ending = parents.length + 1, range(endings.size(2))
+        positions = self._positions(
+            tokens,
+            places=[place + 1] * len(digits) + [*ending] * len(ends),
+            columns=[length] * len(digits) + [length + 1 + column for column in ending] * len(ends),
+        )
+        sees = _sees(length, len(digits), ends, len(ending)).to(tokens.device)
+        cache = parents.cache.branch(parents.row, parents.length, parents.column, sees.size(1))
+        num_silent = (
+            len(digits) if self.reader.config.tokens_per_step == 1 else 0
+        )  # tokens that say nothing of the answer
+        is_token = torch.ones_like(tokens, dtype=torch.bool)
+        logits = self.reader.read(tokens, positions, is_token, cache, tokens.size(1) - num_silent, sees)  # (R, ., V)
+        at_digits, said = logits.tensor_split([len(digits) - num_silent], dim=1)
+        said = said.unflatten(1, (len(ends), len(ending)))  # (R, E, J, V)
+        if self.k == 2:  # then the last digit of y has said the answer's first
+            said = torch.cat([at_digits[:, ends, None], said], dim=2)
+        margin = parents.margin[:, None].expand_as(y)  # (R, F)
+        if self.vocabulary.says_all:
+            margin = torch.minimum(margin, lead(at_digits, self.digit_ids[z // self.base**place % self.base]))
+        ended = torch.where(is_right, lead(said, right), math.inf).amin(2)  # (R, E)
+        ended = torch.minimum(ended, margin[:, ends])
+        margins[parents.index[:, None].cpu(), (y[:, ends] - self.minimum).cpu()] = ended.cpu()
+
+        def of_each(values: Tensor) -> Tensor:
+            return values.expand_as(y).flatten()
+
+        row, column = (
+            torch.arange(len(y), device=y.device)[:, None],
+            torch.arange(len(digits), device=y.device) + length,
+        )
+        index, x = parents.index[:, None], parents.x[:, None]
+        return _Nodes(cache, length, *(of_each(values) for values in (row, column, index, x, y, margin)))
+
+    def _answer_length(self, length: int) -> int:
+        """A: tokens behind the delimiter that ends y, at most; `length` is that of the longer operand."""
+        return 1 if self.vocabulary.says_all else min(length + 1, self.answer_width) + 1
+
+    def _ending_length(self, length: int) -> int:
+        """J: tokens to read behind a y for the model to say all that is asked for."""
+        return self._answer_length(length) + 1 - self.k
+
+    def _answers(self, z: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """The right tokens behind y and its delimiter: (R, E) sums to (R, E, A), and which of them are asked for."""
+        first = length if self.vocabulary.says_all else 0  # the digits before were said at those of y
+        place = torch.arange(first, first + self._answer_length(length), device=z.device)  # (A,)
+        z_length = (length + (z >= self.base**length))[..., None]  # (R, E, 1)
+        digits = self.digit_ids[z[..., None] // self.base**place % self.base]
+        return torch.where(place == z_length, self.vocabulary.delimiter_id, digits), place <= z_length
+
+    def _positions(self, tokens: Tensor, places: list[int], columns: list[int]) -> Tensor:
+        """Position IDs of tokens, (R, T), by their places in the numbers or by their columns in the text."""
         kind = self.reader.config.position_embedding
-        if not kind.startswith("block"):
-            places = [0] * len(places) if kind == "none" else list(range(cache.length, cache.length + len(places)))
-        positions = torch.tensor(places, device=tokens.device).expand_as(tokens)
-        return self.reader.read(tokens, positions, torch.ones_like(tokens, dtype=torch.bool), cache, tokens.size(1))
+        if kind == "none":
+            return torch.zeros_like(tokens)
+        return torch.tensor(places if kind.startswith("block") else columns, device=tokens.device).expand_as(tokens)
 
     def _digits(self, values: Tensor, places: Tensor) -> Tensor:
         """Digits of values at places, 0 above the highest: (R,), (P,) -> (R, P)."""
         return values[:, None] // self.base**places % self.base
+
+
+def _sees(num_before: int, num_digits: int, ends: Tensor, ending_length: int) -> Tensor:
+    """Let every token see what it hangs on and no more: (F + E J, num_before + F + E J), see the top of this file.
+
+    Args:
+        ends: (E,) the digits, of F, that an ending hangs on.
+    """
+    ending = torch.arange(len(ends)).repeat_interleave(ending_length)  # (E J,) which one a token belongs to
+    hangs_on = torch.cat([torch.arange(num_digits), ends.cpu()[ending]])  # (T,) the digit
+    owner = torch.cat([torch.full((num_digits,), -1), ending])  # (T,)
+    column = torch.arange(len(owner))
+    is_own_digit = hangs_on[:, None] == column
+    is_in_own_ending = (owner[:, None] == owner) & (owner >= 0) & (column <= column[:, None])
+    return functional.pad(is_own_digit | is_in_own_ending, (num_before, 0), value=True)
 
 
 def row_margins(reader: Reader, problems: Problems, vocabulary: Vocabulary) -> Tensor:

@@ -70,7 +70,7 @@ class Prover:
 
     Args:
         readers: a fast one, and where there is another, that one decides what the first is not sure of.
-        memory_budget: bytes that the rows read together may take.
+        memory_budget: bytes that the tokens read together may take.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Prover:
     ) -> None:
         self.readers, self.vocabulary = readers, vocabulary
         self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
-        row_bytes = readers[0].bytes_per_token() * 3 * digit_count(2 * maximum, self.base)
-        self.tree = PairTree(readers[0], vocabulary, minimum, maximum, max(self.base, memory_budget // row_bytes))
+        max_tokens = max(self.base, memory_budget // readers[0].bytes_per_token())
+        self.tree = PairTree(readers[0], vocabulary, minimum, maximum, max_tokens)
         values = torch.arange(minimum, maximum + 1)
         powers = [self.base**place for place in range(1, digit_count(maximum, self.base))]
         self.lengths = torch.ones_like(values) + sum(

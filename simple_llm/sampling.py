@@ -94,6 +94,29 @@ class Sampler:
         in_range = self._at_least(y, self.minimum) & self._at_most(y, self.maximum)
         return Problems(x, y, self.base)[in_range]
 
+    def like(self, rng: np.random.Generator, example: Problems, count: int) -> Problems:
+        """Draw problems whose operands have the lengths of another's and whose places pass on a carry where its do.
+
+        Args:
+            example: one problem.
+
+        Returns:
+            At most `count` problems: those with an operand out of range are left out.
+        """
+        x, y = (np.zeros((self.width, count), np.uint8) for _ in "xy")
+        carry_in = 0
+        for place, (x_digit, y_digit) in enumerate(zip(example.x[:, 0], example.y[:, 0], strict=True)):
+            carry = int(x_digit) + int(y_digit) + carry_in >= self.base
+            digits = np.indices((self.base, self.base)).reshape(2, -1)  # every pair of digits: (2, base^2)
+            fits = (digits.sum(axis=0) + carry_in >= self.base) == carry
+            for operand, length in zip(digits, (example.x_length[0], example.y_length[0]), strict=True):
+                is_top = place == length - 1 and place > 0
+                fits &= (operand == 0) if place >= length else (operand >= is_top)
+            x[place], y[place] = digits[:, rng.choice(np.flatnonzero(fits), count)]
+            carry_in = carry
+        in_range = [self._at_least(one, self.minimum) & self._at_most(one, self.maximum) for one in (x, y)]
+        return Problems(x, y, self.base)[in_range[0] & in_range[1]]
+
     @property
     def _num_carrying_places(self) -> int:
         """Places that can pass a carry on: not the highest, if its largest digits add up to too little."""

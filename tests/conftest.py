@@ -4,6 +4,7 @@ import functools
 import os
 import runpy
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from tests.pipeline import REPOSITORY
 # Before torch is imported: these models are too small for threads, which would only wait for each other. And a script
 # called in this process makes the weights that it makes in its own.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and with them every script they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

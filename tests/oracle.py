@@ -17,8 +17,17 @@ class TokensRead:
     tokens: Tensor
     is_token: Tensor
 
+    @property
+    def length(self) -> int:
+        return self.tokens.size(1)
+
     def select(self, index: Tensor) -> "TokensRead":
         return TokensRead(self.tokens[index], self.is_token[index])
+
+    def branch(self, row: Tensor, length: int, column: Tensor, room: int) -> "TokensRead":
+        return TokensRead(
+            *(torch.cat([one[row, :length], one[row, column, None]], dim=1) for one in (self.tokens, self.is_token))
+        )
 
 
 class PerfectAdder:
@@ -73,16 +82,25 @@ class PerfectAdder:
     def new_cache(self, num_rows: int, room: int) -> "TokensRead":
         return TokensRead(torch.zeros(num_rows, 0, dtype=torch.long), torch.zeros(num_rows, 0, dtype=torch.bool))
 
-    def read(self, tokens: Tensor, positions: Tensor, is_token: Tensor, cache: "TokensRead", num_last: int) -> Tensor:
+    def read(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        is_token: Tensor,
+        cache: "TokensRead",
+        num_last: int,
+        sees: Tensor | None = None,
+    ) -> Tensor:
         """Its cache is the tokens read so far, so it can be wrong about nothing but what it was given."""
+        start = cache.length
         cache.tokens = torch.cat([cache.tokens, tokens], dim=1)  # (B, S)
         cache.is_token = torch.cat([cache.is_token, is_token], dim=1)
+        if sees is None:
+            sees = torch.ones(tokens.size(1), cache.length, dtype=torch.bool).tril(start)
         logits = torch.zeros(*tokens.shape, self.config.vocab_size)  # (B, T, V)
-        for row, (read, is_real) in enumerate(zip(cache.tokens, cache.is_token, strict=True)):
-            real = read[is_real].tolist()
-            new_columns = is_token[row].nonzero()[:, 0].tolist()
-            for column, index in zip(new_columns, range(len(real) - len(new_columns), len(real)), strict=True):
-                logits[row, column, self.said(real[: index + 1])] = self.logit
+        for row, column in is_token.nonzero().tolist():
+            seen = cache.tokens[row][cache.is_token[row] & sees[column]]
+            logits[row, column, self.said(seen.tolist())] = self.logit
         return logits[:, tokens.size(1) - num_last :]
 
     def said(self, row: list[int]) -> int:

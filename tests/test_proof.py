@@ -33,11 +33,11 @@ def digits(value: int, base: int) -> list[int]:
 # ---- The walk and the rows agree ------------------------------------------------------------------
 
 
-def check_walk(model, vocabulary, minimum: int, maximum: int, max_rows: int) -> torch.Tensor:
+def check_walk(model, vocabulary, minimum: int, maximum: int, max_tokens: int) -> torch.Tensor:
     """Compare the walk with a check row by row and with greedy decoding, on every pair; return the margins."""
     k, base = model.config.tokens_per_step, len(vocabulary.digit_ids)
     reader = Engine(model, torch.float32)
-    margins = PairTree(reader, vocabulary, minimum, maximum, max_rows).margins(minimum, maximum)
+    margins = PairTree(reader, vocabulary, minimum, maximum, max_tokens).margins(minimum, maximum)
     values = range(minimum, maximum + 1)
     pairs = list(itertools.product(values, repeat=2))
     problems = problems_of(pairs, base, len(digits(maximum, base)))
@@ -56,9 +56,9 @@ def check_walk(model, vocabulary, minimum: int, maximum: int, max_rows: int) -> 
 @pytest.mark.parametrize("k", KINDS)
 def test_walk_and_greedy_decoding_agree_on_all_pairs_of_a_trained_and_of_a_half_trained_model(trained_for, k):
     trained = trained_for(k)
-    margins = check_walk(trained.model, trained.vocabulary, 0, 99, max_rows=500)
+    margins = check_walk(trained.model, trained.vocabulary, 0, 99, max_tokens=500)
     assert (margins > 0).float().mean() > 0.99
-    half = check_walk(trained.half, trained.vocabulary, 0, 99, max_rows=500)
+    half = check_walk(trained.half, trained.vocabulary, 0, 99, max_tokens=500)
     assert 0 < (half > 0).float().mean() < 1
 
 
@@ -66,13 +66,13 @@ def test_walk_and_greedy_decoding_agree_on_all_pairs_of_a_trained_and_of_a_half_
 @pytest.mark.parametrize(("position_embedding", "base"), [("block", 10), ("block", 16), ("learned", 10), ("none", 16)])
 def test_walk_and_greedy_decoding_agree_on_random_models(position_embedding, base, k):
     model = tiny_model(k, position_embedding, base)
-    check_walk(model, make_vocabulary(base, says_all=k == "all"), 0, 99, max_rows=64)
+    check_walk(model, make_vocabulary(base, says_all=k == "all"), 0, 99, max_tokens=64)
 
 
 @pytest.mark.parametrize("k", KINDS)
 @pytest.mark.parametrize(("minimum", "maximum"), [(0, 0), (95, 112), (0, 9), (12_340, 12_350)])
 def test_any_range_is_walked(minimum, maximum, k):
-    check_walk(tiny_model(k), make_vocabulary(says_all=k == "all"), minimum, maximum, max_rows=10)
+    check_walk(tiny_model(k), make_vocabulary(says_all=k == "all"), minimum, maximum, max_tokens=10)
 
 
 @pytest.mark.parametrize("k", KINDS)
@@ -80,8 +80,8 @@ def test_blocks_of_first_operands_and_of_rows_give_the_same_margins(k):
     reader, vocabulary = oracle(k), make_vocabulary(says_all=k == "all")
     whole = PairTree(reader, vocabulary, 3, 57, 10_000).margins(3, 57)
     assert whole.isfinite().any()
-    for max_rows, size in ((10, 7), (100, 1), (33, 55)):
-        tree = PairTree(reader, vocabulary, 3, 57, max_rows)
+    for max_tokens, size in ((10, 7), (100, 1), (33, 55)):
+        tree = PairTree(reader, vocabulary, 3, 57, max_tokens)
         parts = [tree.margins(first, min(first + size - 1, 57)) for first in range(3, 58, size)]
         assert torch.equal(torch.cat(parts), whole)
 

@@ -1,0 +1,146 @@
+"""Train a proved-wrong model on, with problems like those that it gets wrong.
+
+    python3 -m runs.repair [--model DIR] [--steps N] [--seed S]
+
+Reads the model, its certificate.json and the sequences file it was trained on. Half of the rows to learn from are of
+that file. The other half is drawn anew: operands as long as those of a pair that failed, carries at the same places,
+every such kind as often as any other, and all from the training side of the split: no test pair is ever learned.
+
+Writes the repaired model over the old one and a line to repairs.jsonl beside it. Whether all pairs are right now,
+`python3 evaluate.py --exhaustive` has to tell.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import trainer
+from simple_llm import command_line
+from simple_llm.atomic import replace_file
+from simple_llm.batches import make_examples
+from simple_llm.config import Training
+from simple_llm.dataset import read_manifest, read_problems
+from simple_llm.errors import ArtefactError
+from simple_llm.locking import exclusive
+from simple_llm.manifest import sha256_of
+from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
+from simple_llm.problems import concatenate, from_integers, Problems, split_sides, TRAIN
+from simple_llm.sampling import problems_on_sides, Sampler
+
+REPAIRS = "repairs.jsonl"
+GENTLER = 0.2  # learning rates, as a share of those of the training before
+_MOST_ROUNDS = 100  # of drawing problems of one kind: the training side may have few
+
+
+def main(arguments: argparse.Namespace) -> None:
+    folder = arguments.model
+    loaded = load_model(folder)
+    failures = read_failures(folder, loaded)
+    read_manifest(loaded.data)
+    known = problems_on_sides(read_problems(loaded.data), loaded.data.split, (TRAIN,))
+    rng = np.random.default_rng(arguments.seed)
+    num_rows = min(len(known), arguments.steps * loaded.train.training.batch_size // 2)
+    kinds = one_of_each_kind(failures)
+    alike = problems_like(kinds, Sampler.of(loaded.data.numbers), loaded, num_rows, rng)
+    problems = concatenate([known[rng.permutation(len(known))[:num_rows]], alike])
+    with exclusive(folder):
+        train_on(loaded, problems, arguments.steps, arguments.seed)
+        facts = {key: value for key, value in loaded.manifest.items() if key not in ("files", "versions")}
+        round_ = {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "wrong": len(failures),
+            "kinds": len(kinds),
+            "steps": arguments.steps,
+            "model_sha256": loaded.sha256,
+        }
+        facts["repairs"] = [*facts.get("repairs", []), round_]
+        card = (folder / "README.md").read_text()
+        save_model(folder, loaded.model, loaded.data, loaded.train, card, facts)
+        with replace_file(folder / REPAIRS) as file:
+            file.write("".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
+    print(
+        f"{folder}: {arguments.steps:,} steps on {len(problems):,} problems, {len(alike):,} of them like the "
+        f"{len(failures):,} wrong pairs ({len(kinds):,} kinds); weights {sha256_of(folder / WEIGHTS)[:12]}"
+    )
+
+
+def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
+    """The wrong pairs of the model's certificate.
+
+    Raises:
+        ArtefactError: there is no certificate of this model, or it has nothing to repair.
+    """
+    try:
+        certificate = json.loads((folder / "certificate.json").read_bytes())
+        pairs, is_this_model = certificate["failures"], certificate["model_sha256"] == loaded.sha256
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"the certificate in {folder} is damaged ({error}); prove the model again") from error
+    if not is_this_model:
+        raise ArtefactError(f"the certificate in {folder} is of another model; run `python3 evaluate.py --exhaustive`")
+    if not pairs:
+        raise ArtefactError(f"{folder} has nothing to repair: no pair is wrong")
+    return from_integers(pairs, loaded.data.numbers.base, loaded.data.operand_digits)
+
+
+def one_of_each_kind(problems: Problems) -> Problems:
+    """Keep the first problem of each pair of lengths and each set of places that pass on a carry."""
+    carry, bits = np.zeros(len(problems), np.int64), np.zeros(len(problems), np.int64)
+    for place, (x, y) in enumerate(zip(problems.x, problems.y, strict=True)):
+        carry = (x.astype(np.int64) + y + carry >= problems.base).astype(np.int64)
+        bits += carry << place
+    kinds = np.stack([problems.x_length, problems.y_length, bits])  # (3, N)
+    return problems[np.unique(kinds, axis=1, return_index=True)[1]]
+
+
+def problems_like(
+    kinds: Problems, sampler: Sampler, loaded: LoadedModel, count: int, rng: np.random.Generator
+) -> Problems:
+    """Draw about `count` training-side problems, of each kind as many."""
+    wanted, parts = -(-count // len(kinds)), []
+    for index in range(len(kinds)):
+        missing = wanted
+        for _ in range(_MOST_ROUNDS):
+            found = sampler.like(rng, kinds[index : index + 1], 2 * missing)
+            parts.append(problems_on_sides(found, loaded.data.split, (TRAIN,))[:missing])
+            missing -= len(parts[-1])
+            if not missing:
+                break
+    problems = concatenate(parts)
+    assert (split_sides(problems, loaded.data.split) == TRAIN).all()
+    return problems
+
+
+def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int) -> None:
+    """Take optimizer steps from the weights as they are, with gentler learning rates, decaying to 0."""
+    before = loaded.train.training
+    config = Training.model_validate(
+        before.model_dump()
+        | {
+            "max_steps": num_steps,
+            "seed": seed,
+            "learning_rate": GENTLER * before.learning_rate,
+            "muon_learning_rate": GENTLER * before.muon_learning_rate,
+        }
+    )
+    examples = make_examples(problems, vocabulary_of(loaded.tokenizer), loaded.train.model.tokens_per_step)
+    learner = trainer.make_learner(loaded.model, config)
+    with tqdm(range(num_steps), unit="step", desc="repairing") as steps:
+        for step in steps:
+            loss = learner.step(examples, step)
+            if step % trainer.LOG_EVERY == 0:
+                steps.set_postfix_str(f"loss {loss:.4f}")
+    loaded.model.eval()
+
+
+if __name__ == "__main__":
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--model", type=Path, default=Path("../simple-llm-data/proved"))
+    made.add_argument("--steps", type=command_line.positive_integer, default=200)
+    made.add_argument("--seed", type=command_line.whole_number, default=0)
+    command_line.run(main, made.parse_args())
