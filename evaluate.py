@@ -12,7 +12,8 @@
     python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
 
 Reads   a model folder that trainer.py wrote; nothing else
-Writes  evaluation.json into it; with --exhaustive certificate.json and, while it counts, proof/shard-*.json
+Writes  evaluation.json and evaluation.png into it; with --exhaustive certificate.json and, while it counts,
+        proof/shard-*.json
 
 Problems are drawn from the test side of the split, uniformly over values, each ordered pair once. Uniform problems
 are nearly all long and carry little, so a table shows each operand length and each carry chain by itself, with
@@ -68,6 +69,7 @@ from simple_llm.hub import fetch_model
 from simple_llm.manifest import versions
 from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of, write_report
 from simple_llm.pair_tree import row_margins
+from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import from_integers, to_integers
 from simple_llm.proof import (
     PROOF_FORMAT,
@@ -108,7 +110,10 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     ]
     report = make_report(loaded, sampler, evaluations)
     path = write_report(folder, "evaluation.json", (json.dumps(report, indent=2) + "\n").encode())
-    print_report(report, evaluations, path)
+    picture = folder / "evaluation.png"
+    draw_accuracy(report["grids"], picture)
+    print_report(report, evaluations)
+    say(f"\nwrote {path} and {picture.name}")
     if arguments.json:
         print(json.dumps(report))
     lowest = min(one.score.num_correct / one.score.num_total for one in evaluations)
@@ -170,12 +175,13 @@ def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluat
         },
         "runs": [one.summary() for one in evaluations],
         **evaluations[0].tables,
+        "grids": evaluations[0].grids,
         "failures": [failure for one in evaluations for failure in one.failures],
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def print_report(report: dict, evaluations: list[Evaluation], path: Path) -> None:
+def print_report(report: dict, evaluations: list[Evaluation]) -> None:
     """Print the report for a person."""
     for one in evaluations:
         print(
@@ -200,7 +206,6 @@ def print_report(report: dict, evaluations: list[Evaluation], path: Path) -> Non
         )
         for failure in failures[:MAX_FAILURES_SHOWN]:
             print(f"  {failure['x']}+{failure['y']}={failure['sum']}, said {failure['said']}")
-    print(f"\nwrote {path}", file=sys.stderr)
 
 
 # ---- Every pair -----------------------------------------------------------------------------------
@@ -250,7 +255,7 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
     print(f"rounding, largest difference from float64: {differences} logits")
     for x, y in certificate["failures"][:MAX_FAILURES_SHOWN]:
         print(f"  wrong: {x}+{y}")
-    print(f"wrote {path}", file=sys.stderr)
+    say(f"wrote {path}")
     if arguments.json:
         print(json.dumps(certificate))
     if certificate["wrong"]:
@@ -386,6 +391,10 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
     spread = (expected_share * (1 - expected_share) / num_pairs) ** 0.5
     if abs(share - expected_share) > 6 * spread:
         raise GateError(f"{share:.2e} of the pairs are wrong here, {expected_share:.2e} in the certificate")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

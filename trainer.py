@@ -36,7 +36,9 @@ import dataclasses
 import sys
 import time
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -52,10 +54,11 @@ from simple_llm.losses import training_loss
 from simple_llm.model_folder import build_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
-from simple_llm.problems import Problems, split_sides, TRAIN, VALIDATION
+from simple_llm.pictures import draw_curve
+from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.resuming import prepare_run, Run
-from simple_llm.run_log import CURVE, draw_curve, METRICS, read_metrics, RunLog
-from simple_llm.scoring import exact_match, Score
+from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
+from simple_llm.scoring import by_stratum, is_exact, Score
 
 LOG_EVERY = 10
 
@@ -67,10 +70,12 @@ class TrainingData:
     Attributes:
         training: rows to learn from.
         validation: rows to measure on.
+        chains: (N,) longest carry chain of each of those.
     """
 
     training: Examples
     validation: Examples
+    chains: NDArray[np.int64]
 
 
 def main(options: command_line.PipelineOptions) -> None:
@@ -105,11 +110,11 @@ def main(options: command_line.PipelineOptions) -> None:
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
     """Tokenize the rows of both sides once."""
     side = split_sides(problems, data.split)
+    validation = problems[side == VALIDATION][: train.training.eval_problems]
     return TrainingData(
-        *(
-            make_examples(part, vocabulary, train.model.tokens_per_step)
-            for part in (problems[side == TRAIN], problems[side == VALIDATION][: train.training.eval_problems])
-        )
+        make_examples(problems[side == TRAIN], vocabulary, train.model.tokens_per_step),
+        make_examples(validation, vocabulary, train.model.tokens_per_step),
+        longest_carry_chain(validation),
     )
 
 
@@ -198,8 +203,14 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
             is_last = step == config.max_steps
             was_saved_here = step == run.start_step  # then it was also evaluated
             if (is_last or step % config.eval_every == 0) and not was_saved_here:
-                state = state.with_score(evaluate(learner, data.validation))
-                log.write(step, num_correct=state.num_correct, num_total=state.num_total)
+                by_chain = evaluate(learner, data)
+                state = state.with_score(sum(by_chain.values(), Score()))
+                log.write(
+                    step,
+                    num_correct=state.num_correct,
+                    num_total=state.num_total,
+                    by_longest_carry_chain={chain: dataclasses.astuple(score) for chain, score in by_chain.items()},
+                )
             is_last = is_last or state.num_exact_evaluations == config.stop_after_exact
             state = dataclasses.replace(state, step=step, seconds=time.monotonic() - started)
             if (is_last or stop or step % config.save_every == 0) and step and not was_saved_here:
@@ -226,13 +237,13 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
 
 
-def evaluate(learner: Learner, validation: Examples) -> Score:
-    """Count exact answers on the validation rows."""
+def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
+    """Count exact answers on the validation rows, by longest carry chain."""
     learner.model.eval()
     with autocast(learner.model.device, learner.dtype):
-        score = exact_match(learner.model, validation.inputs, validation.targets)
+        is_correct = is_exact(learner.model, data.validation.inputs, data.validation.targets)
     learner.model.train()
-    return score
+    return by_stratum(is_correct, data.chains)
 
 
 def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> None:

@@ -74,18 +74,20 @@ def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
     Raises:
         ArtefactError: there is no certificate of this model, or it has nothing to repair.
     """
+    base, width = loaded.data.numbers.base, loaded.data.operand_digits
     try:
         certificate = json.loads((folder / "certificate.json").read_bytes())
-        pairs, is_this_model = certificate["failures"], certificate["model_sha256"] == loaded.sha256
+        failures = from_integers([(x, y) for x, y in certificate["failures"]], base, width)
+        is_this_model = certificate["model_sha256"] == loaded.sha256
     except FileNotFoundError:
         raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"the certificate in {folder} is damaged ({error}); prove the model again") from error
     if not is_this_model:
         raise ArtefactError(f"the certificate in {folder} is of another model; run `python3 evaluate.py --exhaustive`")
-    if not pairs:
+    if not len(failures):
         raise ArtefactError(f"{folder} has nothing to repair: no pair is wrong")
-    return from_integers(pairs, loaded.data.numbers.base, loaded.data.operand_digits)
+    return failures
 
 
 def one_of_each_kind(problems: Problems) -> Problems:

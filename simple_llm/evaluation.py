@@ -25,6 +25,17 @@ STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
     "by_second_operand_length": lambda problems: problems.y_length,
     "by_longest_carry_chain": longest_carry_chain,
 }
+# Pairs of strata, for the pictures: where in the table of two lengths, and of length and carries, a model is right.
+GRIDS: dict[str, tuple[tuple[str, Callable[[Problems], NDArray[np.int64]]], ...]] = {
+    "by_lengths": (
+        ("digits_of_x", lambda problems: problems.x_length),
+        ("digits_of_y", lambda problems: problems.y_length),
+    ),
+    "by_length_and_carry_chain": (
+        ("digits_of_the_longer", STRATA["by_operand_length"]),
+        ("longest_carry_chain", longest_carry_chain),
+    ),
+}
 STRATUM_SIZE = 200  # problems that each length and each carry chain is topped up to
 _CANDIDATES = 2**17  # drawn to find them
 
@@ -36,6 +47,7 @@ class Evaluation:
     Attributes:
         score: over the sample alone.
         tables: for each of STRATA its rows, over sample and added problems: stratum, correct, total, sampled.
+        grids: for each of GRIDS its cells, over sample and added problems: the two strata, correct, total.
         num_commuting: problems on which a+b and b+a get the same answer.
         failures: every wrong problem of the sample.
         dtype: of the arithmetic; margins of at least SURE logits are the first one's.
@@ -47,6 +59,7 @@ class Evaluation:
     min_logit_margin: float
     num_commuting: int
     tables: dict[str, list[dict[str, int]]]
+    grids: dict[str, list[dict[str, int]]]
     failures: list[dict[str, str]]
     dtype: str
     seconds: float
@@ -129,6 +142,7 @@ def evaluate_sample(
             name: _table(by_stratum(all_correct, stratum_of(everything)), by_stratum(is_correct, stratum_of(sample)))
             for name, stratum_of in STRATA.items()
         },
+        grids={name: _grid(strata, everything, all_correct) for name, strata in GRIDS.items()},
         failures=_failures(sample[~is_correct], answers.tokens[torch.from_numpy(~is_correct)], vocabulary, loaded),
         dtype=decoder.dtype_names,
         seconds=time.monotonic() - started,
@@ -158,6 +172,20 @@ def _table(scores: dict[int, Score], sampled: dict[int, Score]) -> list[dict[str
             "sampled": sampled.get(stratum, Score()).num_total,
         }
         for stratum, score in scores.items()
+    ]
+
+
+def _grid(
+    strata: tuple[tuple[str, Callable[[Problems], NDArray[np.int64]]], ...],
+    problems: Problems,
+    is_correct: NDArray[np.bool_],
+) -> list[dict[str, int]]:
+    names = [name for name, _ in strata]
+    values, cell = np.unique(np.stack([of(problems) for _, of in strata]), axis=1, return_inverse=True)  # (2, cells)
+    scores = by_stratum(is_correct, np.ravel(cell))
+    return [
+        {**dict(zip(names, pair, strict=True)), "correct": scores[index].num_correct, "total": scores[index].num_total}
+        for index, pair in enumerate(values.T.tolist())
     ]
 
 

@@ -67,8 +67,8 @@ def _log_probability_of_at_most(num_errors: int, num_total: int, rate: float) ->
 
 
 @torch.inference_mode()
-def exact_match(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, batch_size: int = 1024) -> Score:
-    """Count the rows whose whole answer the model says, in one pass over each row.
+def is_exact(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, batch_size: int = 1024) -> NDArray[np.bool_]:
+    """Say of each row whether the model says its whole answer, in one pass over the row.
 
     The row holds the right answer, and each place asks for the most likely next token given it. That is the same
     as greedy decoding being exact: as long as every token said so far is right, both see the same text, and the
@@ -76,13 +76,16 @@ def exact_match(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, ba
 
     Args:
         inputs, targets: (N, T), see `make_examples`.
+
+    Returns:
+        (N,)
     """
-    num_correct = 0
+    found = [np.zeros(0, bool)]
     for batch, wanted in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
         wanted = wanted.to(model.device)
         said = model(input_ids=batch.to(model.device)).logits.argmax(-1)  # (B, T)
-        num_correct += int(((said == wanted) | (wanted == IGNORE_INDEX)).all(1).sum())
-    return Score(num_correct, len(inputs))
+        found.append(((said == wanted) | (wanted == IGNORE_INDEX)).all(1).cpu().numpy())
+    return np.concatenate(found)
 
 
 def lead(logits: Tensor, right: Tensor) -> Tensor:

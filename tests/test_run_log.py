@@ -1,4 +1,4 @@
-from simple_llm.run_log import draw_curve, read_metrics, RunLog
+from simple_llm.run_log import read_metrics, RunLog
 
 
 def write(path, start_step: int, lines: list[tuple[int, str]]) -> None:
@@ -36,11 +36,3 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     write(path, 5, [(10, "loss")])
     assert shown(path) == [(0, "score"), (0, "loss"), (10, "loss")]
     assert read_metrics(tmp_path / "none") == []
-
-
-def test_the_curve_is_a_picture(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    write(path, 0, [(0, "score"), (0, "loss"), (10, "loss"), (10, "score")])
-    draw_curve(read_metrics(path), tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.glob(".tmp*")] == []

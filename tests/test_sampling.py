@@ -269,3 +269,30 @@ def test_the_same_seed_draws_the_same_problems_and_another_seed_others():
         )
         assert one == same
         assert set(one) != set(other)
+
+
+# ---- Like another ---------------------------------------------------------------------------------
+
+
+def kind(x, y, base):
+    """Lengths, and the places that pass on a carry."""
+    carries, carry = [], 0
+    for place in range(max(num_digits(x, base), num_digits(y, base))):
+        carry = int(x // base**place % base + y // base**place % base + carry >= base)
+        carries.append(carry)
+    return num_digits(x, base), num_digits(y, base), carries
+
+
+@pytest.mark.parametrize("pair", [(0, 0), (5, 5), (7, 95), (999, 1), (120, 8_880), (9_999, 9_999), (40, 3_000)])
+def test_problems_like_another_have_its_lengths_and_carries_and_there_are_many(pair):
+    drawn = Sampler(0, 9999, 10).like(np.random.default_rng(0), from_integers([pair], 10, 4), 2000)
+    assert len(drawn) == 2000
+    assert all(kind(x, y, 10) == kind(*pair, 10) for x, y in pairs_of(drawn))
+    below_100 = sum(kind(x, y, 10) == kind(*pair, 10) for x, y in itertools.product(range(100), repeat=2))
+    assert len(set(pairs_of(drawn))) >= (0.8 * below_100 if max(pair) < 100 else 9)
+
+
+def test_problems_like_another_stay_in_range():
+    drawn = Sampler(300, 700, 16).like(np.random.default_rng(0), from_integers([(0x1FF, 0x201)], 16, 3), 3000)
+    assert 0 < len(drawn) < 3000
+    assert {300 <= value <= 700 for pair in pairs_of(drawn) for value in pair} == {True}

@@ -7,7 +7,7 @@ import torch
 
 from simple_llm.batches import answer_tokens, make_examples, prompt_tokens
 from simple_llm.decoding import Decoder
-from simple_llm.scoring import by_stratum, clopper_pearson_upper, exact_match, logit_margins, Score
+from simple_llm.scoring import by_stratum, clopper_pearson_upper, is_exact, logit_margins, Score
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_vocabulary, tiny_model
 
@@ -74,11 +74,11 @@ def count_by_decoding(model, problems, vocabulary=VOCABULARY) -> int:
     return int((said == right).all(1).sum())
 
 
-def count_by_exact_match(model, problems, vocabulary=VOCABULARY, batch_size: int = 1024) -> int:
+def count_exact(model, problems, vocabulary=VOCABULARY, batch_size: int = 1024) -> int:
     examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
-    score = exact_match(model, examples.inputs, examples.targets, batch_size)
-    assert score.num_total == len(problems)
-    return score.num_correct
+    found = is_exact(model, examples.inputs, examples.targets, batch_size)
+    assert len(found) == len(problems)
+    return found.sum()
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -90,7 +90,7 @@ def test_one_pass_finds_as_many_exact_answers_as_decoding_with_an_oracle_that_er
     num_right -= sum(wrong.get(pair, sum(pair)) == sum(pair) for pair in endless)
     oracle, problems = PerfectAdder(VOCABULARY, tokens_per_step=k, wrong=wrong, endless=endless), all_pairs(15)
     assert 200 < num_right < 256
-    assert count_by_exact_match(oracle, problems) == count_by_decoding(oracle, problems) == num_right
+    assert count_exact(oracle, problems) == count_by_decoding(oracle, problems) == num_right
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -100,7 +100,7 @@ def test_one_pass_and_decoding_agree_on_models_that_guess(k):
     for seed in range(30):
         model = tiny_model(k, seed=seed)
         counts.append(count_by_decoding(model, all_pairs(3)))
-        assert count_by_exact_match(model, all_pairs(3), batch_size=5) == counts[-1]
+        assert count_exact(model, all_pairs(3), batch_size=5) == counts[-1]
     assert any(counts), "no model was ever right, so nothing was compared"
 
 
@@ -109,12 +109,13 @@ def test_one_pass_and_decoding_agree_on_a_half_trained_model(trained):
     for x in range(16):
         problems = all_pairs(15)[slice(16 * x, 16 * x + 16)]
         counts.append(count_by_decoding(trained.half, problems))
-        assert count_by_exact_match(trained.half, problems) == counts[-1]
+        assert count_exact(trained.half, problems) == counts[-1]
     assert 0 < sum(counts) < 256
 
 
 def test_no_row_is_no_error():
-    assert exact_match(PerfectAdder(VOCABULARY), torch.zeros(0, 5, dtype=int), torch.zeros(0, 5, dtype=int)) == Score()
+    none = torch.zeros(0, 5, dtype=int)
+    assert is_exact(PerfectAdder(VOCABULARY), none, none).shape == (0,)
 
 
 # ---- Margins --------------------------------------------------------------------------------------

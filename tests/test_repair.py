@@ -1,0 +1,102 @@
+import argparse
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from runs import repair
+from simple_llm.engine import Engine
+from simple_llm.errors import ArtefactError
+from simple_llm.model_folder import load_model, LoadedModel
+from simple_llm.pair_tree import row_margins
+from simple_llm.problems import concatenate, split_sides, to_integers, TRAIN
+from simple_llm.sampling import Sampler
+from tests.tiny_models import all_pairs, make_train_config
+
+
+def prove(call_script, run_folder):
+    call_script("evaluate.py", "--exhaustive", "--range", "190:230", cwd=run_folder)
+    return json.loads((run_folder / "model" / "certificate.json").read_text())
+
+
+def run_repair(run_folder, monkeypatch, steps=3):
+    with monkeypatch.context() as patch:
+        patch.chdir(run_folder)
+        repair.main(argparse.Namespace(model=run_folder / "model", steps=steps, seed=0))
+
+
+def test_a_repair_learns_training_pairs_alone_half_of_them_like_those_that_failed(run_folder, call_script, monkeypatch):
+    certificate = prove(call_script, run_folder)
+    learned = []
+    monkeypatch.setattr(repair, "train_on", lambda loaded, problems, steps, seed: learned.append(problems))
+    run_repair(run_folder, monkeypatch, steps=6)
+    [problems] = learned
+    split = load_model(run_folder / "model").data.split
+    assert (split_sides(problems, split) == TRAIN).all()
+    num_known = 6 * 112 // 2
+    known, alike = problems[:num_known], problems[num_known:]
+    rows = set((run_folder / "sequences.txt").read_text().split())
+    written = ["|".join(f"{value:X}"[::-1] for value in (x, y, x + y)) for x, y in pairs_of(known)]
+    assert set(written) <= rows
+    failed = {kind(x, y) for x, y in map(tuple, certificate["failures"])}
+    assert {kind(x, y) for x, y in pairs_of(alike)} == failed
+    assert len(alike) == pytest.approx(num_known, abs=len(failed))
+
+
+def pairs_of(problems):
+    return list(zip(to_integers(problems.x, 16), to_integers(problems.y, 16), strict=True))
+
+
+def kind(x, y):
+    carries = (x % 16 + y % 16 >= 16, x + y >= 256)
+    return len(f"{x:x}"), len(f"{y:x}"), carries
+
+
+def test_a_repaired_model_is_another_one_and_keeps_the_record(run_folder, call_script, monkeypatch):
+    before = prove(call_script, run_folder)
+    run_repair(run_folder, monkeypatch)
+    repaired = load_model(run_folder / "model")
+    assert repaired.sha256 != before["model_sha256"]
+    [line] = [json.loads(line) for line in (run_folder / "model" / "repairs.jsonl").read_text().splitlines()]
+    assert (line["wrong"], line["steps"]) == (len(before["failures"]), 3)
+    assert line["model_sha256"] == before["model_sha256"]
+    assert repaired.manifest["repairs"] == [line]
+    with pytest.raises(ArtefactError, match="of another model"):
+        run_repair(run_folder, monkeypatch)
+    assert prove(call_script, run_folder)["model_sha256"] == repaired.sha256
+    assert call_script("trainer.py", cwd=run_folder).exit_code == 0  # it is still the finished model of its config
+
+
+def test_a_repair_mends_some_of_what_was_wrong(trained_for, monkeypatch):
+    monkeypatch.setattr(repair, "GENTLER", 1.0)  # this model has only begun to learn
+    trained = trained_for(1)
+    train = make_train_config(1, batch_size=128)
+    loaded = LoadedModel(copy.deepcopy(trained.half), trained.tokenizer, trained.data, train, "0" * 64, {})
+    problems, rng = all_pairs(99), np.random.default_rng(0)
+
+    def wrong():
+        return ~(row_margins(Engine(loaded.model, torch.float32), problems, trained.vocabulary) > 0).numpy()
+
+    before = wrong()
+    kinds = repair.one_of_each_kind(problems[before])
+    sampler = Sampler.of(trained.data.numbers)
+    known = problems[split_sides(problems, trained.data.split) == TRAIN]
+    alike = repair.problems_like(kinds, sampler, loaded, len(known), rng)
+    repair.train_on(loaded, concatenate([known, alike]), num_steps=100, seed=0)
+    assert wrong().sum() < 0.9 * before.sum()
+
+
+def test_there_must_be_something_to_repair(run_folder, call_script, monkeypatch):
+    with pytest.raises(ArtefactError, match="no certificate"):
+        run_repair(run_folder, monkeypatch)
+    certificate = prove(call_script, run_folder)
+    path = run_folder / "model" / "certificate.json"
+    for change, message in (({"failures": []}, "nothing to repair"), ({"failures": 3}, "damaged")):
+        path.write_text(json.dumps({**certificate, **change}))
+        with pytest.raises(ArtefactError, match=message):
+            run_repair(run_folder, monkeypatch)
+    path.write_text("{")
+    with pytest.raises(ArtefactError, match="damaged"):
+        run_repair(run_folder, monkeypatch)
