@@ -1,10 +1,12 @@
-"""Train a proved-wrong model on, with problems like those that it gets wrong.
+"""Train a model on, with problems like those that it gets wrong.
 
-    python3 -m runs.repair [--model DIR] [--steps N] [--seed S]
+    python3 -m runs.repair [--model DIR]                 the wrong pairs of its certificate.json
+    python3 -m runs.repair [--model DIR] --find 300      look for them under 300 random first operands, and again, until
+                                                         none is found: seconds, before a proof takes minutes
 
-Reads the model, its certificate.json and the sequences file it was trained on. Half of the rows to learn from are of
-that file. The other half is drawn anew: operands as long as those of a pair that failed, carries at the same places,
-every such kind as often as any other, and all from the training side of the split: no test pair is ever learned.
+Reads the model and the sequences file it was trained on. Half of the rows to learn from are of that file. The other
+half is drawn anew: operands as long as those of a pair that failed, carries at the same places, every such kind as
+often as any other, and all from the training side of the split: no test pair is ever learned.
 
 Writes the repaired model over the old one and a line to repairs.jsonl beside it. Whether all pairs are right now,
 `python3 evaluate.py --exhaustive` has to tell.
@@ -19,16 +21,19 @@ import numpy as np
 from tqdm import tqdm
 
 import trainer
+from evaluate import one_worker_a_core
 from simple_llm import command_line
 from simple_llm.atomic import replace_file
 from simple_llm.batches import make_examples
 from simple_llm.config import Training
 from simple_llm.dataset import read_manifest, read_problems
+from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.locking import exclusive
 from simple_llm.manifest import sha256_of
-from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
-from simple_llm.problems import concatenate, from_integers, Problems, split_sides, TRAIN
+from simple_llm.model_folder import CARD, load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
+from simple_llm.problems import concatenate, from_integers, Problems, split_sides, to_integers, TRAIN
+from simple_llm.proof import Prover
 from simple_llm.sampling import problems_on_sides, Sampler
 
 REPAIRS = "repairs.jsonl"
@@ -38,34 +43,62 @@ _MOST_ROUNDS = 100  # of drawing problems of one kind: the training side may hav
 
 def main(arguments: argparse.Namespace) -> None:
     folder = arguments.model
-    loaded = load_model(folder)
-    failures = read_failures(folder, loaded)
+    with exclusive(folder):
+        if not arguments.find:
+            loaded = load_model(folder)
+            repair(folder, loaded, read_failures(folder, loaded), arguments.steps, arguments.seed)
+            return
+        found = []
+        for round_ in range(arguments.rounds + 1):
+            loaded = load_model(folder)
+            failures, num_checked = find_failures(loaded, arguments.find, arguments.seed + round_)
+            print(f"{folder}: {len(failures):,} of {num_checked:,} pairs wrong", flush=True)
+            if not len(failures) or round_ == arguments.rounds:
+                return
+            found.append(failures)  # those of the rounds before stay in view
+            repair(folder, loaded, concatenate(found), arguments.steps, arguments.seed + round_)
+
+
+def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int, seed: int) -> None:
+    """Train on, write the model, and record that."""
     read_manifest(loaded.data)
     known = problems_on_sides(read_problems(loaded.data), loaded.data.split, (TRAIN,))
-    rng = np.random.default_rng(arguments.seed)
-    num_rows = min(len(known), arguments.steps * loaded.train.training.batch_size // 2)
+    rng = np.random.default_rng(seed)
+    num_rows = min(len(known), num_steps * loaded.train.training.batch_size // 2)
     kinds = one_of_each_kind(failures)
-    alike = problems_like(kinds, Sampler.of(loaded.data.numbers), loaded, num_rows, rng)
+    alike = problems_like(kinds, loaded, num_rows, rng)
     problems = concatenate([known[rng.permutation(len(known))[:num_rows]], alike])
-    with exclusive(folder):
-        train_on(loaded, problems, arguments.steps, arguments.seed)
-        facts = {key: value for key, value in loaded.manifest.items() if key not in ("files", "versions")}
-        round_ = {
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "wrong": len(failures),
-            "kinds": len(kinds),
-            "steps": arguments.steps,
-            "model_sha256": loaded.sha256,
-        }
-        facts["repairs"] = [*facts.get("repairs", []), round_]
-        card = (folder / "README.md").read_text()
-        save_model(folder, loaded.model, loaded.data, loaded.train, card, facts)
-        with replace_file(folder / REPAIRS) as file:
-            file.write("".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
+    started = time.monotonic()
+    train_on(loaded, problems, num_steps, seed)
+    facts = {key: value for key, value in loaded.manifest.items() if key not in ("files", "versions")}
+    done = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "wrong": len(failures),
+        "kinds": len(kinds),
+        "steps": num_steps,
+        "seconds": round(time.monotonic() - started, 1),
+        "model_sha256": loaded.sha256,
+    }
+    facts["repairs"] = [*facts.get("repairs", []), done]
+    card = (folder / CARD).read_text()
+    save_model(folder, loaded.model, loaded.data, loaded.train, card, facts)
+    with replace_file(folder / REPAIRS) as file:
+        file.write("".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
     print(
-        f"{folder}: {arguments.steps:,} steps on {len(problems):,} problems, {len(alike):,} of them like the "
-        f"{len(failures):,} wrong pairs ({len(kinds):,} kinds); weights {sha256_of(folder / WEIGHTS)[:12]}"
+        f"{folder}: {num_steps:,} steps on {len(problems):,} problems, {len(alike):,} of them like the "
+        f"{len(failures):,} wrong ones ({len(kinds):,} kinds); weights {sha256_of(folder / WEIGHTS)[:12]}"
     )
+
+
+def find_failures(loaded: LoadedModel, num_first: int, seed: int) -> tuple[Problems, int]:
+    """Check all second operands under some first ones of evenly drawn lengths; the wrong pairs, and of how many."""
+    numbers = loaded.data.numbers
+    drawn = Sampler.of(numbers).lengths(np.random.default_rng(seed), num_first).x
+    prover = Prover(Decoder.of(loaded.model).readers, vocabulary_of(loaded.tokenizer), numbers.min, numbers.max)
+    with one_worker_a_core() as pool:
+        shards = list(pool.map(lambda x: prover.count(x, x), sorted(set(to_integers(drawn, numbers.base)))))
+    pairs = [pair for shard in shards for pair in shard.failures]
+    return from_integers(pairs, numbers.base, loaded.data.operand_digits), sum(shard.checked for shard in shards)
 
 
 def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
@@ -100,11 +133,9 @@ def one_of_each_kind(problems: Problems) -> Problems:
     return problems[np.unique(kinds, axis=1, return_index=True)[1]]
 
 
-def problems_like(
-    kinds: Problems, sampler: Sampler, loaded: LoadedModel, count: int, rng: np.random.Generator
-) -> Problems:
+def problems_like(kinds: Problems, loaded: LoadedModel, count: int, rng: np.random.Generator) -> Problems:
     """Draw about `count` training-side problems, of each kind as many."""
-    wanted, parts = -(-count // len(kinds)), []
+    sampler, wanted, parts = Sampler.of(loaded.data.numbers), -(-count // len(kinds)), []
     for index in range(len(kinds)):
         missing = wanted
         for _ in range(_MOST_ROUNDS):
@@ -143,6 +174,8 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
 if __name__ == "__main__":
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", type=Path, default=Path("../simple-llm-data/proved"))
+    made.add_argument("--find", type=command_line.positive_integer, metavar="N", help="check N first operands")
+    made.add_argument("--rounds", type=command_line.positive_integer, default=8, help="of --find, at most")
     made.add_argument("--steps", type=command_line.positive_integer, default=200)
     made.add_argument("--seed", type=command_line.whole_number, default=0)
     command_line.run(main, made.parse_args())

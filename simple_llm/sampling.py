@@ -97,6 +97,9 @@ class Sampler:
     def like(self, rng: np.random.Generator, example: Problems, count: int) -> Problems:
         """Draw problems whose operands have the lengths of another's and whose places pass on a carry where its do.
 
+        At about half of the places, drawn for each problem anew, x + y also is what it is there: what makes a problem
+        hard is often a sum of two digits, such as the largest one twice, and carries alone do not tell.
+
         Args:
             example: one problem.
 
@@ -112,7 +115,9 @@ class Sampler:
             for operand, length in zip(digits, (example.x_length[0], example.y_length[0]), strict=True):
                 is_top = place == length - 1 and place > 0
                 fits &= (operand == 0) if place >= length else (operand >= is_top)
-            x[place], y[place] = digits[:, rng.choice(np.flatnonzero(fits), count)]
+            is_same = fits & (digits.sum(axis=0) == int(x_digit) + int(y_digit))
+            any_fit, same = (rng.choice(np.flatnonzero(which), count) for which in (fits, is_same))
+            x[place], y[place] = digits[:, np.where(rng.random(count) < 0.5, same, any_fit)]
             carry_in = carry
         in_range = [self._at_least(one, self.minimum) & self._at_most(one, self.maximum) for one in (x, y)]
         return Problems(x, y, self.base)[in_range[0] & in_range[1]]

@@ -12,7 +12,6 @@ from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import load_model, LoadedModel
 from simple_llm.pair_tree import row_margins
 from simple_llm.problems import concatenate, split_sides, to_integers, TRAIN
-from simple_llm.sampling import Sampler
 from tests.tiny_models import all_pairs, make_train_config
 
 
@@ -21,10 +20,10 @@ def prove(call_script, run_folder):
     return json.loads((run_folder / "model" / "certificate.json").read_text())
 
 
-def run_repair(run_folder, monkeypatch, steps=3):
+def run_repair(run_folder, monkeypatch, steps=3, find=None):
     with monkeypatch.context() as patch:
         patch.chdir(run_folder)
-        repair.main(argparse.Namespace(model=run_folder / "model", steps=steps, seed=0))
+        repair.main(argparse.Namespace(model=run_folder / "model", steps=steps, seed=0, find=find, rounds=2))
 
 
 def test_a_repair_learns_training_pairs_alone_half_of_them_like_those_that_failed(run_folder, call_script, monkeypatch):
@@ -81,11 +80,25 @@ def test_a_repair_mends_some_of_what_was_wrong(trained_for, monkeypatch):
 
     before = wrong()
     kinds = repair.one_of_each_kind(problems[before])
-    sampler = Sampler.of(trained.data.numbers)
     known = problems[split_sides(problems, trained.data.split) == TRAIN]
-    alike = repair.problems_like(kinds, sampler, loaded, len(known), rng)
+    alike = repair.problems_like(kinds, loaded, len(known), rng)
     repair.train_on(loaded, concatenate([known, alike]), num_steps=100, seed=0)
     assert wrong().sum() < 0.9 * before.sum()
+
+
+def test_failures_are_looked_for_and_repaired_in_rounds(run_folder, monkeypatch, capsys):
+    run_repair(run_folder, monkeypatch, steps=2, find=5)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split(" of ")[1].split(" ")[-2:] for line in lines[::2]] == [["pairs", "wrong"]] * 3
+    assert len(load_model(run_folder / "model").manifest["repairs"]) == 2
+
+
+def test_a_model_without_a_wrong_pair_is_left_alone(run_folder, monkeypatch, capsys):
+    before = load_model(run_folder / "model").sha256
+    monkeypatch.setattr(repair, "find_failures", lambda *arguments: (all_pairs(9)[:0], 1000))
+    run_repair(run_folder, monkeypatch, find=5)
+    assert "0 of 1,000 pairs wrong" in capsys.readouterr().out
+    assert load_model(run_folder / "model").sha256 == before
 
 
 def test_there_must_be_something_to_repair(run_folder, call_script, monkeypatch):
