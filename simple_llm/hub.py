@@ -11,7 +11,8 @@ from simple_llm.manifest import MANIFEST
 from simple_llm.model_folder import CARD, MANIFEST_FILES
 from simple_llm.run_log import CURVE, METRICS
 
-UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, "evaluation.json", "certificate.json")
+_REPORTS = ("evaluation.json", "evaluation.png", "certificate.json")
+UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *_REPORTS)
 
 
 def model_card(data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> str:

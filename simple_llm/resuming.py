@@ -125,7 +125,8 @@ def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Pa
 
 def _remove_run(folder: Path) -> None:
     """Delete a run's own files; the tokenizer and anything else in the folder stays."""
-    for name in (MANIFEST, *MODEL_FILES, METRICS, CURVE, "evaluation.json", "certificate.json"):
+    reports = ("evaluation.json", "evaluation.png", "certificate.json", "repairs.jsonl")
+    for name in (MANIFEST, *MODEL_FILES, METRICS, CURVE, *reports):
         (folder / name).unlink(missing_ok=True)
     for path in (folder / "proof").glob("shard-*.json"):
         path.unlink()

@@ -13,7 +13,7 @@ UPLOADED = {
     *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
     *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"),
     *("data_config.yaml", "train_config.yaml", "manifest.json", "README.md"),
-    *("metrics.jsonl", "training_curve.png", "evaluation.json"),
+    *("metrics.jsonl", "training_curve.png", "evaluation.json", "evaluation.png"),
 }
 PUSH = ("hub.push=true", "hub.repo_id=me/adder")
 
