@@ -23,7 +23,7 @@ quickstart: install ## data, tokenizer, training, evaluation, and one answer, in
 	$(BIN)/python evaluate.py
 	$(BIN)/python inference.py "1342+879"
 
-prove: install ## train a small model and check it on all 100,000,000 pairs of 4-digit numbers, in about 15 minutes
+prove: install ## train a small model and check it on all 100,000,000 pairs of 4-digit numbers, in half an hour
 	PYTHON=$(BIN)/python bash runs/prove_4_digits.sh
 
 test: install ## ruff, then the test suite
