@@ -38,7 +38,7 @@ def draw_curve(metrics: list[dict], path: Path) -> None:
     if chains:
         chain_axes.legend(title="longest carry chain", loc="lower right")
     chain_axes.set(xlabel="optimizer step", ylabel="exact match on validation problems", ylim=(-0.02, 1.02))
-    chain_axes.set_title("Long carries come last")
+    chain_axes.set_title("By longest carry chain")
     _save(figure, path)
 
 
