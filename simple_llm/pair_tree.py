@@ -129,7 +129,8 @@ class PairTree:
             tokens, self._positions(tokens, places, columns), torch.ones_like(tokens, dtype=torch.bool), cache, 1
         )
         row, column = torch.arange(len(x), device=x.device), torch.full_like(x, x_length + 1)
-        return _Nodes(cache, x_length + 1, row, column, index, x, torch.zeros_like(x), torch.full(x.shape, math.inf))
+        margin = torch.full_like(x, math.inf, dtype=torch.float32)
+        return _Nodes(cache, x_length + 1, row, column, index, x, torch.zeros_like(x), margin)
 
     def _descend(self, nodes: _Nodes, x_length: int, place: int, margins: Tensor) -> None:
         """Read the digits of one place under the nodes, finish the numbers that end there, and go on to the next."""
@@ -184,9 +185,8 @@ class PairTree:
         )
         sees = _sees(length, len(digits), ends, len(ending)).to(tokens.device)
         cache = parents.cache.branch(parents.row, parents.length, parents.column, sees.size(1))
-        num_silent = (
-            len(digits) if self.reader.config.tokens_per_step == 1 else 0
-        )  # tokens that say nothing of the answer
+        says_nothing_yet = self.reader.config.tokens_per_step == 1  # at the digits of y
+        num_silent = len(digits) if says_nothing_yet else 0
         is_token = torch.ones_like(tokens, dtype=torch.bool)
         logits = self.reader.read(tokens, positions, is_token, cache, tokens.size(1) - num_silent, sees)  # (R, ., V)
         at_digits, said = logits.tensor_split([len(digits) - num_silent], dim=1)
@@ -203,10 +203,8 @@ class PairTree:
         def of_each(values: Tensor) -> Tensor:
             return values.expand_as(y).flatten()
 
-        row, column = (
-            torch.arange(len(y), device=y.device)[:, None],
-            torch.arange(len(digits), device=y.device) + length,
-        )
+        row = torch.arange(len(y), device=y.device)[:, None]
+        column = torch.arange(len(digits), device=y.device) + length
         index, x = parents.index[:, None], parents.x[:, None]
         return _Nodes(cache, length, *(of_each(values) for values in (row, column, index, x, y, margin)))
 
