@@ -63,7 +63,7 @@ from tqdm import tqdm
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Decoder
 from simple_llm.device import resolve_device
-from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
+from simple_llm.errors import GateError, Interrupted, UsageError
 from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out_sample, held_out_strata, STRATA
 from simple_llm.hub import fetch_model
 from simple_llm.manifest import versions
@@ -72,8 +72,10 @@ from simple_llm.pair_tree import row_margins
 from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import from_integers, to_integers
 from simple_llm.proof import (
+    CERTIFICATE,
     PROOF_FORMAT,
     Prover,
+    read_certificate,
     read_shard,
     rounding,
     Shard,
@@ -84,7 +86,6 @@ from simple_llm.proof import (
 )
 from simple_llm.sampling import Sampler
 
-CERTIFICATE = "certificate.json"
 MAX_FAILURES_SHOWN = 20
 PAIRS_WITHOUT_ASKING = 10**6
 HOURS_WITHOUT_ASKING = 1.0
@@ -343,22 +344,11 @@ def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> 
 
 def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Decode random pairs of a certificate's range and compare what is wrong with what it says is wrong."""
-    path = folder / CERTIFICATE
-    try:
-        certificate = json.loads(path.read_bytes())
-        minimum, maximum = certificate["range"]
-        known = {tuple(pair) for pair in certificate["failures"]}
-        num_wrong, is_whole = int(certificate["wrong"]), certificate["checked"] == certificate["expected"]
-        is_this_model = certificate["model_sha256"] == loaded.sha256
-        is_range = certificate["expected"] == (maximum - minimum + 1) ** 2
-    except FileNotFoundError:
-        raise ArtefactError(f"{path} not found; run `python3 evaluate.py --exhaustive` first") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{path} is damaged ({error}); run `python3 evaluate.py --exhaustive`") from error
-    if not is_this_model:
-        raise ArtefactError(f"{path} is of another model; run `python3 evaluate.py --exhaustive`")
-    if not (is_whole and is_range):
-        raise GateError(f"{path} has not checked every pair of {minimum} to {maximum}")
+    certificate = read_certificate(folder, loaded.sha256)
+    minimum, maximum, num_wrong = certificate.minimum, certificate.maximum, certificate.wrong
+    if not certificate.checked == certificate.expected == (maximum - minimum + 1) ** 2:
+        raise GateError(f"{folder / CERTIFICATE} has not checked every pair of {minimum} to {maximum}")
+    known = set(certificate.failures)
     sampler = Sampler(minimum, maximum, loaded.data.numbers.base)
     num_pairs = arguments.check_certificate
     rng, decoder = np.random.default_rng(arguments.seed), Decoder.of(loaded.model)
@@ -379,9 +369,9 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
             bar.update(len(problems))
             if stop:
                 raise Interrupted("interrupted", stop.signal_number)
-    share, expected_share = num_wrong_here / num_pairs, num_wrong / certificate["expected"]
+    share, expected_share = num_wrong_here / num_pairs, num_wrong / certificate.expected
     print(f"{num_pairs - num_wrong_here:,} of {num_pairs:,} random pairs decoded right, {num_wrong_here:,} wrong")
-    print(f"the certificate has {num_wrong:,} wrong of {certificate['expected']:,}")
+    print(f"the certificate has {num_wrong:,} wrong of {certificate.expected:,}")
     if arguments.json:
         told = {"checked": num_pairs, "wrong": num_wrong_here, "contradictions": contradictions[:MAX_FAILURES_SHOWN]}
         print(json.dumps({**told, "model_sha256": loaded.sha256}))

@@ -33,7 +33,7 @@ from simple_llm.locking import exclusive
 from simple_llm.manifest import sha256_of
 from simple_llm.model_folder import CARD, load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
 from simple_llm.problems import concatenate, from_integers, Problems, split_sides, to_integers, TRAIN
-from simple_llm.proof import Prover
+from simple_llm.proof import Prover, read_certificate
 from simple_llm.sampling import problems_on_sides, Sampler
 
 REPAIRS = "repairs.jsonl"
@@ -107,20 +107,10 @@ def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
     Raises:
         ArtefactError: there is no certificate of this model, or it has nothing to repair.
     """
-    base, width = loaded.data.numbers.base, loaded.data.operand_digits
-    try:
-        certificate = json.loads((folder / "certificate.json").read_bytes())
-        failures = from_integers([(x, y) for x, y in certificate["failures"]], base, width)
-        is_this_model = certificate["model_sha256"] == loaded.sha256
-    except FileNotFoundError:
-        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"the certificate in {folder} is damaged ({error}); prove the model again") from error
-    if not is_this_model:
-        raise ArtefactError(f"the certificate in {folder} is of another model; run `python3 evaluate.py --exhaustive`")
-    if not len(failures):
+    failures = read_certificate(folder, loaded.sha256).failures
+    if not failures:
         raise ArtefactError(f"{folder} has nothing to repair: no pair is wrong")
-    return failures
+    return from_integers(failures, loaded.data.numbers.base, loaded.data.operand_digits)
 
 
 def one_of_each_kind(problems: Problems) -> Problems:

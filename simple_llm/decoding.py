@@ -75,8 +75,8 @@ class Decoder:
     """Answers prompts with the most likely token at each place.
 
     Where the processor multiplies bfloat16 fast, it is used, and every answer in which two tokens came near each
-    other is decided again in float32: the digits are those of float32 wherever bfloat16 moves no logit by more than
-    half of SURE, which is several times what it does to these models.
+    other is decided again in float32: the digits are those of float32 wherever bfloat16 moves no two logits against
+    each other by SURE or more. How far it moves one, `proof.rounding` measures.
 
     Args:
         readers: the second one decides what the first is not sure of; one alone decides everything.

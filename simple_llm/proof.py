@@ -32,6 +32,7 @@ from simple_llm.problems import from_integers, Problems
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
 _SHARD_PAIRS = 2 * 10**6
 PROOF_FORMAT = 1  # raised when shards are counted in another way
+CERTIFICATE = "certificate.json"
 MAX_FAILURES = 1000  # written down; all are counted
 NUM_LEAST_SURE = 10  # a shard writes down
 
@@ -201,6 +202,46 @@ def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, obje
         "seconds": round(sum(shard.seconds for shard in shards), 1),
         "shards": [{"first": shard.first, "last": shard.last, "digest": shard.digest} for shard in shards],
     }
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a certificate counts.
+
+    Attributes:
+        minimum, maximum: of both operands.
+        failures: the first MAX_FAILURES wrong pairs.
+    """
+
+    minimum: int
+    maximum: int
+    expected: int
+    checked: int
+    wrong: int
+    failures: list[Pair]
+
+
+def read_certificate(folder: Path, model_sha256: str) -> Certificate:
+    """Read the certificate of a model from its folder.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged, or of another model.
+    """
+    try:
+        document = json.loads((folder / CERTIFICATE).read_bytes())
+        minimum, maximum = document["range"]
+        counts = (int(document[key]) for key in ("expected", "checked", "wrong"))
+        certificate = Certificate(int(minimum), int(maximum), *counts, [(x, y) for x, y in document["failures"]])
+        is_this_model = document["model_sha256"] == model_sha256
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"{folder / CERTIFICATE} is damaged ({error}); run `python3 evaluate.py --exhaustive`"
+        ) from error
+    if not is_this_model:
+        raise ArtefactError(f"{folder / CERTIFICATE} is of another model; run `python3 evaluate.py --exhaustive`")
+    return certificate
 
 
 def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
