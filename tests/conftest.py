@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pickle
 import runpy
 import shutil
 import signal
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.pipeline import REPOSITORY
 
@@ -73,11 +75,30 @@ def call_script(monkeypatch, capsys) -> Callable[..., Called]:
 
 
 @pytest.fixture(scope="session")
-def trained_for() -> Callable:
-    """Make, once for each number of tokens a step, a model that adds two-digit numbers and one that half does."""
-    from tests.trained_model import train_small_model
+def made_once(tmp_path_factory) -> Callable:
+    """Share what takes long to make among the processes of this test run: made_once("name", make)."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
-    return functools.cache(train_small_model)
+    def make_or_read(name, make):
+        path = folder / f"{name}.pickle"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_bytes(pickle.dumps(make()))
+        return pickle.loads(path.read_bytes())
+
+    return make_or_read
+
+
+@pytest.fixture(scope="session")
+def trained_for(made_once) -> Callable:
+    """Make, once for each number of tokens a step, a model that adds two-digit numbers and one that half does."""
+    from tests.trained_model import load_small_model, train_small_model
+
+    def make(k):
+        return load_small_model(k, made_once(f"trained-{k}", lambda: train_small_model(k)))
+
+    return functools.cache(make)
 
 
 @pytest.fixture(scope="session")
@@ -87,11 +108,11 @@ def trained(trained_for):
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
+def finished_run(made_once, tmp_path_factory):
     """The whole pipeline, each script in its own process, on a tiny config: the folder it ran in, only to be read."""
     from tests.finished_run import run_pipeline
 
-    return run_pipeline(tmp_path_factory.mktemp("finished"))
+    return made_once("finished-run", lambda: run_pipeline(tmp_path_factory.mktemp("finished")))
 
 
 @pytest.fixture

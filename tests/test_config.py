@@ -66,10 +66,14 @@ def test_the_defaults_are_those_of_the_design(load):
     assert str(train.paths.model) == "../simple-llm-data/simple-llm-gpt2"
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "runs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "runs").glob("**/*.yaml")), ids=lambda path: path.name)
 def test_the_configs_of_the_runs_are_valid(path):
-    _, train = load_configs(REPOSITORY / "data_config.yaml", path, [])
-    assert train != TrainConfig()
+    if path.stem.endswith("data"):
+        data, _ = load_configs(path, REPOSITORY / "train_config.yaml", [])
+        assert data != DataConfig()
+    else:
+        _, train = load_configs(REPOSITORY / "data_config.yaml", path, [])
+        assert train != TrainConfig()
 
 
 @pytest.mark.parametrize(("written", "meant"), [("1", 1), ("2", 2), ("all", "all")])

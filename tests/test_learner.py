@@ -103,7 +103,7 @@ def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted
     data, train = make_data_config(), make_train_config(1, max_steps=20, eval_every=2, stop_after_exact=3)
     tokenizer = make_tokenizer(data)
     rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer))
-    monkeypatch.setattr(trainer, "evaluate", lambda learner, validation: Score(5, 5))
+    monkeypatch.setattr(trainer, "evaluate", lambda learner, validation: {0: Score(3, 3), 1: Score(2, 2)})
 
     def start(run: Run) -> dict:
         torch.manual_seed(0)
