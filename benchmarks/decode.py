@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.report import in_turn, print_rates
 from simple_llm.batches import pad_left, prompt_tokens, Vocabulary
 from simple_llm.config import DataConfig, Model, TrainConfig
-from simple_llm.decoding import Decoder
+from simple_llm.decoding import Decoder, FEW
 from simple_llm.device import resolve_device, resolve_precision
 from simple_llm.engine import Engine
 from simple_llm.model_folder import build_model
@@ -93,8 +93,10 @@ def ways(models: dict[int | str, SimpleLLMForCausalLM]) -> dict[str, Callable[[]
     }
     ours = {}
     for k, model in models.items():
-        decoder = Decoder(Engine(model, resolve_precision("auto", model.device)))
+        exact = Decoder(Engine(model, torch.float32))
+        quick = Decoder(Engine(model, resolve_precision("auto", model.device)))
         for size in BATCH_SIZES:
+            decoder = exact if size <= FEW else quick
             ours[f"ours, k = {k}, {size:,} at once"] = lambda decoder=decoder, model=model, size=size: repeat(
                 lambda rows: decoder.decode(rows, NUM_TOKENS), model, size
             )

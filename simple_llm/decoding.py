@@ -18,9 +18,10 @@ from simple_llm.device import resolve_precision
 from simple_llm.engine import Cache, Engine
 from simple_llm.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
 
-MEMORY_BUDGET = 64 * 2**20  # bytes a batch may take: about what stays near the processor
+MEMORY_BUDGET = 128 * 2**20  # bytes a batch may take: larger ones are no quicker
 SURE = 1.0  # logits; of two tokens nearer than this, bfloat16 does not decide
-_WORTH_SHARING = 3 / 4  # of the prompts: with more different first operands than that, each prompt is read whole
+FEW = 8  # prompts: so few are read in float32 at once, which does not take longer
+_WORTH_A_PASS = 1 / 10  # of the tokens of a batch: sharing has to save more than that
 _WORTH_DROPPING = 1 / 4  # of the answers: fewer that have ended are not worth copying the others' keys and values
 
 
@@ -79,7 +80,8 @@ class Decoder:
     each other by SURE or more. How far it moves one, `proof.rounding` measures.
 
     Args:
-        readers: the second one decides what the first is not sure of; one alone decides everything.
+        readers: the second one decides what the first is not sure of, and all of FEW prompts; one alone decides
+            everything.
     """
 
     def __init__(self, *readers: Reader) -> None:
@@ -109,8 +111,8 @@ class Decoder:
     ) -> Answers:
         """Answer every prompt; the order of the answers is the order of the prompts.
 
-        Prompts of like lengths are answered together, shorter ones padded on the left. Those with one first operand
-        lie side by side and share the keys and values of it.
+        Prompts of like lengths are answered together, shorter ones padded on the left. Those that begin alike lie
+        side by side and share the keys and values of their first tokens.
 
         Args:
             prompts: (N, T) rows `+x+y+`, padded on the right.
@@ -120,13 +122,14 @@ class Decoder:
         """
         answers = Answers.empty(len(prompts), max_answer_tokens, self.config, keep_logits)
         unsure = sorted_by_shape(prompts, self.config)
-        for reader in self.readers:
+        readers = self.readers if len(prompts) > FEW else self.readers[-1:]
+        for reader in readers:
             num_tokens = prompts.size(1) + max_answer_tokens
             batch_size = max(1, memory_budget // (reader.bytes_per_token() * num_tokens))
             for index in unsure.split(batch_size) if len(unsure) else ():
                 said = _answer(reader, prompts[index].to(reader.device), max_answer_tokens)
                 answers.keep(index, said)
-                if reader is self.readers[0]:
+                if reader is readers[0]:
                     on_batch(len(index))
             unsure = unsure[~(answers.margins[unsure] >= SURE)]  # nor is what is not a number sure
         return answers
@@ -178,11 +181,11 @@ def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
 
 
 def _read_prompts(reader: Reader, prompts: Tensor, num_more: int, num_last: int) -> tuple[Tensor, Cache]:
-    """Read prompts, (B, T) padded on the right; where many have a first operand in common, it is read once.
+    """Read prompts, (B, T) padded on the right; the first tokens, which neighbours have in common, are read once.
 
-        prompts     + 1 2 + 5 +          prefix      + 1 2 +     read once, its keys and values used twice
-                    + 1 2 + 6 7 +        rest        . 5 +
-                                                     6 7 +       padded on the left
+        prompts     + 1 2 + 5 +          first       + 1 2       read once, their keys and values used twice
+                    + 1 2 + 6 7 +        rest        . + 5 +
+                                                     + 6 7 +     padded on the left
 
     Args:
         num_more: tokens that the cache is to have room for behind the prompts.
@@ -194,21 +197,35 @@ def _read_prompts(reader: Reader, prompts: Tensor, num_more: int, num_last: int)
     config = reader.config
     length, prefix_length = _lengths(prompts, config)
     positions = reader.position_ids(prompts, (prompts != config.pad_token_id).long())  # (B, T)
-    column = torch.arange(prompts.size(1), device=prompts.device)
-    prefixes = torch.where(column < prefix_length[:, None], prompts, config.pad_token_id)[:, : int(prefix_length.max())]
-    distinct, which = prefixes.unique_consecutive(dim=0, return_inverse=True)
-    if len(distinct) > _WORTH_SHARING * len(prompts):
-        cache = reader.new_cache(len(prompts), prompts.size(1) + num_more)
-        return _read(reader, prompts, positions, length, cache, num_last), cache
-    of_each = torch.zeros_like(distinct[:, 0]).scatter(0, which, torch.arange(len(which), device=which.device))
-    rest_length = length - prefix_length
-    num_rest = int(rest_length.max())
-    cache = reader.new_cache(len(distinct), distinct.size(1) + num_rest + num_more)
-    _read(reader, distinct, positions[of_each, : distinct.size(1)], prefix_length[of_each], cache, 1)
-    cache = cache.select(which)
-    rest = prefix_length[:, None] + column[:num_rest]  # (B, num_rest) columns of the prompts
-    rest = rest.clamp(max=prompts.size(1) - 1)
-    return _read(reader, prompts.gather(1, rest), positions.gather(1, rest), rest_length, cache, num_last), cache
+    is_first, num_shared = _worth_sharing(prompts, int(prefix_length.min()))
+    cache = reader.new_cache(int(is_first.sum()), prompts.size(1) + num_more)
+    if num_shared:
+        first = torch.ones_like(prompts[is_first, :num_shared], dtype=torch.bool)
+        reader.read(prompts[is_first, :num_shared], positions[is_first, :num_shared], first, cache, 1)
+        cache = cache.select(is_first.cumsum(0) - 1)
+    rest, rest_positions = prompts[:, num_shared:], positions[:, num_shared:]
+    return _read(reader, rest, rest_positions, length - num_shared, cache, num_last), cache
+
+
+def _worth_sharing(prompts: Tensor, most: int) -> tuple[Tensor, int]:
+    """Choose how many first tokens to read once for all neighbours that have them in common.
+
+    Args:
+        prompts: (B, T).
+        most: tokens that may be shared.
+
+    Returns:
+        (B,) the rows that differ from the one above within those tokens, and how many tokens these are; all rows and 0
+        where sharing does not pay.
+    """
+    num_rows, num_columns = prompts.shape
+    differs = (prompts[1:, :most] != prompts[:-1, :most]).int().cummax(1).values  # (B - 1, most)
+    num_shared = torch.arange(1, most + 1, device=prompts.device)
+    num_saved = (num_rows - 1 - differs.sum(0)) * num_shared  # (most,) tokens that need not be read
+    best = int(num_saved.argmax())
+    if num_saved[best] <= _WORTH_A_PASS * num_rows * num_columns:
+        return torch.ones(num_rows, dtype=torch.bool, device=prompts.device), 0
+    return functional.pad(differs[:, best].bool(), (1, 0), value=True), best + 1
 
 
 def _read(reader: Reader, tokens: Tensor, positions: Tensor, num_tokens: Tensor, cache: Cache, num_last: int) -> Tensor:

@@ -33,8 +33,12 @@ class Cache:
 
     def select(self, index: Tensor) -> "Cache":
         """Take some rows, in any order and any number of times: so a prefix is read once and used often."""
-        keys, values = (one.index_select(1, index) for one in (self.keys, self.values))
-        return Cache(keys, values, self.is_token.index_select(0, index), self.length)
+        chosen = self._empty(len(index), self.keys.size(3))
+        for old, new in ((self.keys, chosen.keys), (self.values, chosen.values)):
+            torch.index_select(old[:, :, :, : self.length], 1, index, out=new[:, :, :, : self.length])
+        chosen.is_token[:, : self.length] = self.is_token[:, : self.length].index_select(0, index)
+        chosen.length = self.length
+        return chosen
 
     def branch(self, row: Tensor, length: int, column: Tensor, room: int) -> "Cache":
         """Take rows as they were when `length` tokens were read, and behind those the token in one other column.
