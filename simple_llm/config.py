@@ -97,6 +97,13 @@ class Tokenizer(Section):
     unk_token: str = Field("<|unk|>", pattern=r"^<\|[a-z_]+\|>$")
 
 
+class AttentionWindow(Section):
+    """How many places below and above its own a digit sees."""
+
+    left: int = Field(0, ge=0, le=1000)
+    right: int = Field(1, ge=0, le=1000)
+
+
 class Model(Section):
     """The transformer; the first four names are GPT-2's own."""
 
@@ -108,6 +115,13 @@ class Model(Section):
     position_embedding: PositionEmbedding = "block"
     max_position_offset: int = Field(0, ge=0, le=1_000_000)
     tokens_per_step: Literal[1, 2, "all"] = 2
+    attention_window: AttentionWindow | None = None
+    position_period: int | None = Field(None, ge=1, le=1_000_000)
+
+    @property
+    def knows_every_length(self) -> bool:
+        """Whether numbers may be longer than those in training: no position is new, and a window is never full."""
+        return self.attention_window is not None and self.position_period is not None
 
     @field_validator("tokens_per_step", mode="before")
     @classmethod
@@ -223,7 +237,10 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
             f"an offset shifts block positions; model.position_embedding is {model.position_embedding}, set 0",
         )
     # Block IDs go from 0 to the longest number's digits, absolute ones from 0 to the row's last token.
-    needed = data.answer_digits + 1 + model.max_position_offset if is_block else data.row_tokens
+    if model.position_period is not None:
+        needed = model.position_period + 1
+    else:
+        needed = data.answer_digits + 1 + model.max_position_offset if is_block else data.row_tokens
     if model.position_embedding != "none" and model.n_positions < needed:
         yield Conflict(
             (
@@ -236,10 +253,52 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
             f"{model.n_positions} is too short a position table for sums up to 2 * {_short(data.numbers.max)} "
             f"in base {data.numbers.base}; set at least {needed}",
         )
+    yield from _window_conflicts(model, data)
     if not data.numbers.reversed and model.tokens_per_step != 1:
         yield Conflict(
             ("model.tokens_per_step", "numbers.reversed"),
             "numbers.reversed is false: the first digits wait for every carry, set model.tokens_per_step=1",
+        )
+
+
+def _window_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
+    """An attention window goes by places, and a period is told apart by nothing else."""
+    window, period = model.attention_window, model.position_period
+    for name, value in (("attention_window", window), ("position_period", period)):
+        if value is not None and not model.position_embedding.startswith("block"):
+            yield Conflict(
+                (f"model.{name}", "model.position_embedding"),
+                f"goes by places: set model.position_embedding=block, it is {model.position_embedding}",
+            )
+    if window is not None and model.tokens_per_step != 1:
+        yield Conflict(
+            ("model.attention_window", "model.tokens_per_step"),
+            f"with model.tokens_per_step = {model.tokens_per_step} a token says digits whose neighbours it does not "
+            "see; set model.tokens_per_step=1",
+        )
+    if window is not None and not data.numbers.reversed:
+        yield Conflict(
+            ("model.attention_window", "numbers.reversed"),
+            "numbers.reversed is false: places are then counted from the top, and no carry is in view",
+        )
+    if period is None:
+        return
+    if window is None:
+        yield Conflict(
+            ("model.position_period", "model.attention_window"),
+            f"digits {period} places apart would look the same; set model.attention_window, or no period",
+        )
+    elif window.left + window.right >= period:
+        yield Conflict(
+            ("model.position_period", "model.attention_window"),
+            f"{window.left + window.right + 1} places in view and a period of {period}: two of them would look the "
+            f"same; set at least {window.left + window.right + 1}",
+        )
+    if data.operand_digits <= period:
+        yield Conflict(
+            ("model.position_period", "numbers.max", "numbers.base"),
+            f"numbers of at most {data.operand_digits} digits never go past {period} places, so the model would not "
+            f"see a position come again; set a smaller period or a larger numbers.max",
         )
 
 

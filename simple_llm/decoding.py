@@ -17,6 +17,7 @@ from simple_llm.batches import pad_left, shift_right
 from simple_llm.device import resolve_precision
 from simple_llm.engine import Cache, Engine
 from simple_llm.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.place_decoding import bytes_per_problem, PlaceReader
 
 MEMORY_BUDGET = 128 * 2**20  # bytes a batch may take: larger ones are no quicker
 SURE = 1.0  # logits; of two tokens nearer than this, bfloat16 does not decide
@@ -125,7 +126,11 @@ class Decoder:
         readers = self.readers if len(prompts) > FEW else self.readers[-1:]
         for reader in readers:
             num_tokens = prompts.size(1) + max_answer_tokens
-            batch_size = max(1, memory_budget // (reader.bytes_per_token() * num_tokens))
+            if self.config.attention_window:
+                bytes_of_one = bytes_per_problem(reader, num_tokens)
+            else:
+                bytes_of_one = reader.bytes_per_token() * num_tokens
+            batch_size = max(1, memory_budget // bytes_of_one)
             for index in unsure.split(batch_size) if len(unsure) else ():
                 said = _answer(reader, prompts[index].to(reader.device), max_answer_tokens)
                 answers.keep(index, said)
@@ -155,7 +160,8 @@ class _Said:
 def sorted_by_shape(prompts: Tensor, config: SimpleLLMConfig) -> Tensor:
     """Order prompts by their length, then by the length of x, then by x itself: (N, T) -> (N,) indices."""
     length, prefix_length = _lengths(prompts, config)
-    columns = range(int(prefix_length.max()) if len(prompts) else 0)
+    shares_prefixes = config.attention_window is None
+    columns = range(int(prefix_length.max()) if len(prompts) and shares_prefixes else 0)
     keys = [*(prompts[:, column] for column in reversed(columns)), prefix_length, length]  # the last counts most
     return torch.from_numpy(np.lexsort([key.numpy() for key in keys]))
 
@@ -171,6 +177,8 @@ def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
     config = reader.config
     length, prefix_length = _lengths(prompts, config)
     prompts = prompts[:, : int(length.max())]
+    if config.attention_window:
+        return _answer_by_place(reader, prompts, length, prefix_length, num_tokens)
     if config.tokens_per_step == "all":
         num_answer_tokens = length - prefix_length  # digits of y, and the delimiter
         num_last = int(num_answer_tokens.max())
@@ -178,6 +186,18 @@ def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
         return _said_at_once(logits, num_answer_tokens, num_tokens, config)
     logits, cache = _read_prompts(reader, prompts, num_tokens + 1, config.tokens_per_step)
     return _said_in_steps(reader, pad_left(prompts, config.pad_token_id), logits, cache, num_tokens)
+
+
+def _answer_by_place(reader: Reader, prompts: Tensor, length: Tensor, prefix_length: Tensor, num_tokens: int) -> _Said:
+    """Answer prompts, (B, T) padded on the right, with a model that sees a window of places."""
+    x_length, y_length = prefix_length - 2, length - prefix_length - 1  # (B,) each
+    place = torch.arange(int(torch.maximum(x_length, y_length).max()), device=prompts.device)  # (P,)
+    last = prompts.size(1) - 1
+    x = prompts[:, (1 + place).clamp(max=last)]
+    y = prompts.gather(1, (prefix_length[:, None] + place).clamp(max=last))
+    said = list(PlaceReader(reader, x, x_length, y, y_length).answer(num_tokens))
+    tokens, logits = (torch.stack(parts, dim=1) for parts in zip(*said, strict=True))  # (B, A), (B, A, V)
+    return _up_to_the_end(tokens, logits, torch.ones_like(tokens, dtype=torch.bool), num_tokens, reader.config)
 
 
 def _read_prompts(reader: Reader, prompts: Tensor, num_more: int, num_last: int) -> tuple[Tensor, Cache]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.modeling_simple_llm import in_window, SimpleLLMForCausalLM, table_rows
 
 
 @dataclass
@@ -23,12 +23,14 @@ class Cache:
     Attributes:
         keys, values: (L, B, H, room, D).
         is_token: (B, room), False for padding.
+        positions: (B, room) position IDs.
         length: S, tokens read so far, padding included.
     """
 
     keys: Tensor
     values: Tensor
     is_token: Tensor
+    positions: Tensor
     length: int = 0
 
     def select(self, index: Tensor) -> "Cache":
@@ -36,7 +38,8 @@ class Cache:
         chosen = self._empty(len(index), self.keys.size(3))
         for old, new in ((self.keys, chosen.keys), (self.values, chosen.values)):
             torch.index_select(old[:, :, :, : self.length], 1, index, out=new[:, :, :, : self.length])
-        chosen.is_token[:, : self.length] = self.is_token[:, : self.length].index_select(0, index)
+        for old, new in ((self.is_token, chosen.is_token), (self.positions, chosen.positions)):
+            new[:, : self.length] = old[:, : self.length].index_select(0, index)
         chosen.length = self.length
         return chosen
 
@@ -51,19 +54,22 @@ class Cache:
         for old, new in ((self.keys, branch.keys), (self.values, branch.values)):
             new[:, :, :, :length] = old[:, :, :, :length].index_select(1, row)
             new[:, :, :, length] = old.transpose(2, 3)[:, row, column]
-        branch.is_token[:, :length] = self.is_token[:, :length].index_select(0, row)
-        branch.is_token[:, length] = self.is_token[row, column]
+        for old, new in ((self.is_token, branch.is_token), (self.positions, branch.positions)):
+            new[:, :length] = old[:, :length].index_select(0, row)
+            new[:, length] = old[row, column]
         branch.length = length + 1
         return branch
 
     def _empty(self, num_rows: int, room: int) -> "Cache":
         num_layers, _, num_heads, _, width = self.keys.shape
         shape = (num_layers, num_rows, num_heads, room, width)
-        return Cache(self.keys.new_empty(shape), self.keys.new_empty(shape), self.is_token.new_empty(num_rows, room))
+        keys, values = (self.keys.new_empty(shape) for _ in "kv")
+        is_token, positions = (one.new_empty(num_rows, room) for one in (self.is_token, self.positions))
+        return Cache(keys, values, is_token, positions)
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """The weights of one block, matrices (outputs, inputs) in the engine's dtype."""
 
     norm_1: tuple[Tensor, Tensor]
@@ -89,7 +95,7 @@ class Engine:
         self.activation = transformer.h[0].mlp.act
         self.tokens, self.positions = (table.weight.detach().to(wide) for table in (transformer.wte, transformer.wpe))
         self.blocks = [
-            _Block(
+            Block(
                 self._weights(block.ln_1, wide),
                 self._query_key_value(block.attn.c_attn),
                 self._transposed(block.attn.c_proj),
@@ -129,7 +135,8 @@ class Engine:
         config = self.config
         shape = (config.n_layer, num_rows, config.n_head, room, config.n_embd // config.n_head)
         keys, values = (torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in "kv")
-        return Cache(keys, values, torch.zeros(num_rows, room, dtype=torch.bool, device=self.device))
+        is_token = torch.zeros(num_rows, room, dtype=torch.bool, device=self.device)
+        return Cache(keys, values, is_token, torch.zeros(num_rows, room, dtype=torch.long, device=self.device))
 
     def read(
         self,
@@ -146,30 +153,53 @@ class Engine:
             tokens, positions, is_token: (B, T); where `is_token` is False there is padding, which nobody sees.
             num_last: how many of the new tokens to return logits for.
             sees: (T, S + T) which new token sees which token, the same in all rows; none of them may be padding.
-                By default each sees itself and what comes before it.
+                By default each sees itself and what comes before it. An attention window narrows it down.
 
         Returns:
             (B, num_last, V) logits, at least float32.
         """
         start, end = cache.length, cache.length + tokens.size(1)
-        cache.is_token[:, start:end] = is_token
+        cache.is_token[:, start:end], cache.positions[:, start:end] = is_token, positions
         cache.length = end
-        if sees is None and (end - start > 1 or not cache.is_token[:, :end].all()):
+        window = self.config.attention_window
+        if sees is None and (end - start > 1 or window or not cache.is_token[:, :end].all()):
             sees = _sees(cache.is_token[:, :end], start)
+        if window:
+            sees = sees & _in_window(cache.positions[:, :end], start, **window)
         mask = None if sees is None else torch.zeros_like(sees, dtype=self.dtype).masked_fill_(~sees, -torch.inf)
         first_asked = end - start - num_last
-        state = functional.embedding(tokens, self.tokens) + functional.embedding(positions, self.positions)  # (B, T, C)
+        state = self.embed(tokens, positions)
         for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            fused = functional.linear(self._normed(state, block.norm_1), *block.query_key_value)  # (B, T, 3 C)
-            fused = fused.view(*tokens.shape, 3, keys.size(1), keys.size(3)).transpose(1, 3)  # (B, H, 3, T, D)
-            query, keys[:, :, start:end], values[:, :, start:end] = fused.unbind(2)
+            query, keys[:, :, start:end], values[:, :, start:end] = self.query_key_value(state, block)
             if block is self.blocks[-1]:  # the tokens before have said what they are asked for: keys and values
                 state, query = state[:, first_asked:], query[:, :, first_asked:]
                 mask = mask if mask is None else mask[..., first_asked:, :]
-            seen = _attention(query, keys[:, :, :end], values[:, :, :end], mask)  # (B, T, C)
-            state += functional.linear(seen, *block.projection).to(state.dtype)
-            widened = self.activation(functional.linear(self._normed(state, block.norm_2), *block.widening))
-            state += functional.linear(widened, *block.narrowing).to(state.dtype)
+            seen = _attention(query, keys[:, :, :end], values[:, :, :end], mask)
+            state = self.after_attention(state, seen, block)
+        return self.logits(state)
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Start with what the tables say of tokens and positions: twice (B, T) to (B, T, C), at least float32."""
+        rows = table_rows(positions, self.config.position_period)
+        return functional.embedding(tokens, self.tokens) + functional.embedding(rows, self.positions)
+
+    def query_key_value(self, state: Tensor, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of a block, the queries multiplied by D^-1/2: (B, T, C) to three (B, H, T, D)."""
+        fused = functional.linear(self._normed(state, block.norm_1), *block.query_key_value)  # (B, T, 3 C)
+        num_heads = self.config.n_head
+        fused = fused.view(*state.shape[:2], 3, num_heads, state.size(2) // num_heads).transpose(1, 3)
+        return fused.unbind(2)
+
+    def after_attention(self, state: Tensor, seen: Tensor, block: Block) -> Tensor:
+        """Add to the state what a block's attention saw, (B, H, T, D), and what its layers make of that."""
+        seen = seen.transpose(1, 2).flatten(2)  # (B, T, C)
+        state = state + functional.linear(seen, *block.projection).to(state.dtype)
+        widened = self.activation(functional.linear(self._normed(state, block.norm_2), *block.widening))
+        state += functional.linear(widened, *block.narrowing).to(state.dtype)
+        return state
+
+    def logits(self, state: Tensor) -> Tensor:
+        """What the state after the last block says: (B, T, C) to (B, T, V)."""
         return functional.linear(self._normed(state, self.final_norm), self.head).to(state.dtype)
 
     def _normed(self, state: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
@@ -177,7 +207,7 @@ class Engine:
 
 
 def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of T new tokens to S: (B, H, T, D), twice (B, H, S, D) and (B, 1, T, S) or (T, S) to (B, T, C).
+    """Attention of T new tokens to S: (B, H, T, D), twice (B, H, S, D) and (B, 1, T, S) or (T, S) to (B, H, T, D).
 
     Args:
         query: multiplied by D^-1/2 already.
@@ -189,12 +219,9 @@ def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None)
             scores += mask
         if query.dtype == torch.bfloat16:  # the largest score is slow to find; what is too large for exp gives NaN
             weights = scores.exp_()
-            seen = (weights @ values) / weights.sum(-1, keepdim=True)
-        else:
-            seen = scores.softmax(-1) @ values
-    else:
-        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
-    return seen.transpose(1, 2).flatten(2)
+            return (weights @ values) / weights.sum(-1, keepdim=True)
+        return scores.softmax(-1) @ values
+    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
 
 
 def _sees(is_token: Tensor, start: int) -> Tensor:
@@ -205,3 +232,10 @@ def _sees(is_token: Tensor, start: int) -> Tensor:
     column = torch.arange(is_token.size(1), device=is_token.device)
     row = column[start:, None]
     return ((column <= row) & is_token[:, None] | (column == row))[:, None]
+
+
+def _in_window(positions: Tensor, start: int, left: int, right: int) -> Tensor:
+    """Which new token has which in its window: (B, S) -> (B, 1, S - start, S), or (1, 1, ...) if all rows agree."""
+    first = positions[:1]
+    rows = first if torch.equal(positions, first.expand_as(positions)) else positions
+    return in_window(rows[:, start:], rows, left, right)[:, None]

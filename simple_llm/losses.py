@@ -23,7 +23,8 @@ def training_loss(
 
     The state after the middle block, read by the model's own head, is asked for the place targets (deep supervision,
     Lee et al., arXiv 1409.5185): as soon as the second operand's digit is there, the sum's digit can be known. The
-    blocks above have only to look it up where it is to be said. A model of one block has no middle and is not asked.
+    blocks above have only to look it up where it is to be said. A model of one block has no middle and is not asked;
+    nor is one with an attention window, in which that digit may wait for a carry out of view.
 
     Both terms are sums over a slice of the batch, divided by counts over the whole batch, so that slices add up.
 
@@ -33,7 +34,8 @@ def training_loss(
     """
     positions = model.position_ids(batch.inputs)  # (B, T)
     positions = torch.where(positions > 0, positions + offsets, positions)
-    middle = model.config.n_layer // 2 if deep_supervision else 0
+    sees_all = model.config.attention_window is None
+    middle = model.config.n_layer // 2 if deep_supervision and sees_all else 0
     output = model(input_ids=batch.inputs, position_ids=positions, use_cache=False, output_hidden_states=middle > 0)
     loss = _summed_cross_entropy(output.logits, batch.targets) / num_targets
     if middle:

@@ -122,6 +122,8 @@ def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokeni
         tokens_per_step=model.tokens_per_step,
         position_embedding=model.position_embedding,
         max_position_offset=model.max_position_offset,
+        attention_window=model.attention_window and model.attention_window.model_dump(),
+        position_period=model.position_period,
         bos_token_id=None,
         eos_token_id=delimiter_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -1,7 +1,7 @@
 """GPT-2 that adds: positions restart at every number, and a step may say more than one token.
 
-Shape letters in this file: B rows in the batch, T tokens in a row, D digit tokens, V tokens in the vocabulary,
-P rows of the position table, k tokens a step.
+Shape letters in this file: B rows in the batch, T tokens in a row, S tokens seen by them (the cached ones and the T),
+D digit tokens, V tokens in the vocabulary, P rows of the position table, k tokens a step.
 
 This one file travels with every checkpoint (save_pretrained copies it), so it imports nothing of the project.
 """
@@ -30,6 +30,9 @@ class SimpleLLMConfig(GPT2Config):
         position_embedding: "block" (learned, by place in the number), "block_sinusoidal", "learned" and
             "sinusoidal" (by index in the row), or "none".
         max_position_offset: the most that training adds to the block positions of a row.
+        attention_window: {"left": l, "right": r}: a token sees, of the digits before it, those at most l places below
+            and r places above its own, and all delimiters. None: all tokens before it.
+        position_period: the rows of the position table come again after so many places. None: never.
     """
 
     model_type = "simple-llm"
@@ -39,6 +42,8 @@ class SimpleLLMConfig(GPT2Config):
     tokens_per_step: int | str = 1
     position_embedding: str = "block"
     max_position_offset: int = 0
+    attention_window: dict[str, int] | None = None
+    position_period: int | None = None
 
     def __post_init__(self, **kwargs) -> None:
         super().__post_init__(**kwargs)
@@ -46,6 +51,10 @@ class SimpleLLMConfig(GPT2Config):
             raise ValueError(f"position_embedding is {self.position_embedding!r}, not one of {POSITION_EMBEDDINGS}")
         if self.tokens_per_step not in (1, 2, "all"):
             raise ValueError(f"tokens_per_step is {self.tokens_per_step!r}, not 1, 2 or 'all'")
+        if self.attention_window is not None and set(self.attention_window) != {"left", "right"}:
+            raise ValueError(f"attention_window is {self.attention_window!r}, not left and right")
+        if self.attention_window is not None and self.tokens_per_step != 1:
+            raise ValueError("attention_window needs tokens_per_step = 1: others would not see what they add")
 
 
 def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
@@ -74,6 +83,26 @@ def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
     return (digits_so_far - digits_before.gather(1, numbers_so_far)) * is_digit
 
 
+def table_rows(position_ids: Tensor, period: int | None) -> Tensor:
+    """Rows of the position table: with period P, places 1 to P, and again from 1; row 0 is for what is no digit."""
+    if period is None:
+        return position_ids
+    return torch.where(position_ids > 0, 1 + (position_ids - 1) % period, 0)
+
+
+def in_window(query_position_ids: Tensor, key_position_ids: Tensor, left: int, right: int) -> Tensor:
+    """Whether each query may see each key, by their places alone: (B, T), (B, S) -> (B, T, S).
+
+    What is no digit has place 0 and is seen by all. What is no digit sees the lowest `right` places of each number:
+
+        left 0, right 1     + 2 4 3 1 + 9 7 8 + 1
+        the last + sees     x x       x x     x            to say the ones
+        the last 1 sees     x x x     x x x   x x          to say the tens, and both ones and the 1 for the carry
+    """
+    distance = key_position_ids[:, None, :] - query_position_ids[:, :, None]
+    return (key_position_ids == 0)[:, None, :] | (distance >= -left) & (distance <= right)
+
+
 def answer_logits(logits: Tensor, num_answer_tokens: Tensor) -> Tensor:
     """Move what is said in one pass to the left: (B, L, V) at the last L tokens of each prompt -> (B, L, V).
 
@@ -93,6 +122,11 @@ def sinusoidal_table(num_positions: int, width: int) -> Tensor:
     frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))  # (ceil(width / 2),)
     angle = torch.arange(num_positions)[:, None] * frequency  # (P, ceil(width / 2))
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+
+
+def _cache_length(cache, new_ids: Tensor) -> int:
+    """Tokens that attention will see with new ones, (B, T): more than there are where the cache is static."""
+    return cache.get_mask_sizes(new_ids.size(1), 0)[0]
 
 
 class FixedPositions(torch.nn.Module):
@@ -145,6 +179,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        key_position_ids: Tensor | None = None,
         **kwargs,
     ):
         """Run the transformer; see GPT2LMHeadModel.forward for what is not named here.
@@ -152,6 +187,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         Args:
             input_ids: (B, T) token IDs.
             position_ids: (B, T); derived from `input_ids` where not given.
+            key_position_ids: (B, S) of the cached tokens and the new ones; needed with a cache and an attention window.
             labels: (B, T), IGNORE_INDEX where nothing is to be learned. With k tokens a step they are as
                 `input_ids`, and index t is compared with the logits at t - k; with "all", index t is what is to be
                 said at t.
@@ -161,12 +197,23 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
 
         Raises:
             ValueError: cached tokens and no position IDs, or a position past the table.
+            NotImplementedError: an attention window, and a static cache or a mask that is not (B, S).
         """
         has_past = past_key_values is not None and past_key_values.get_seq_length() > 0
         if position_ids is None:
             if has_past:
                 raise ValueError("positions depend on the cached tokens too: pass position_ids, or use generate()")
             position_ids = self.position_ids(input_ids, attention_mask)
+        if self.config.attention_window is not None:
+            if key_position_ids is None:
+                if has_past:
+                    raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
+                key_position_ids = position_ids
+            num_keys = input_ids.size(1) if past_key_values is None else _cache_length(past_key_values, input_ids)
+            if num_keys != key_position_ids.size(1):
+                raise NotImplementedError("an attention window needs a cache that grows, not a static one")
+            attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask)
+        position_ids = table_rows(position_ids, self.config.position_period)
         if not torch.compiler.is_compiling() and position_ids.max() >= self.config.n_positions:
             raise ValueError(
                 f"position {int(position_ids.max())} is past the position table of n_positions = "
@@ -188,6 +235,24 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             **kwargs,
         )
 
+    def _window_mask(self, query_position_ids: Tensor, key_position_ids: Tensor, is_token: Tensor | None) -> Tensor:
+        """Mask what is not in the window, what comes later, and padding: (B, 1, T, S), in the form attention takes.
+
+        Padding sees itself: a row of the softmax must have something to add up to 1.
+        """
+        if is_token is not None and is_token.ndim != 2:
+            raise NotImplementedError("an attention window needs a mask (B, S)")
+        num_queries, num_keys = query_position_ids.size(1), key_position_ids.size(1)
+        column = torch.arange(num_keys, device=key_position_ids.device)
+        row = column[num_keys - num_queries :, None]
+        sees = in_window(query_position_ids, key_position_ids, **self.config.attention_window) & (column <= row)
+        if is_token is not None:
+            sees = sees & is_token.bool()[:, None, :]
+        sees = (sees | (column == row))[:, None]
+        if self.config._attn_implementation != "eager":
+            return sees
+        return torch.zeros_like(sees, dtype=self.dtype).masked_fill(~sees, torch.finfo(self.dtype).min)
+
     # ---- generate() -------------------------------------------------------------------------------
 
     def prepare_inputs_for_generation(
@@ -196,6 +261,8 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         """Give the parent the positions of the whole row; with a cache it keeps those of the new tokens."""
         mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
         kwargs["position_ids"] = self.position_ids(input_ids, mask)
+        if self.config.attention_window is not None:
+            kwargs["key_position_ids"] = kwargs["position_ids"]
         return super().prepare_inputs_for_generation(
             input_ids, next_sequence_length=next_sequence_length, attention_mask=attention_mask, **kwargs
         )
