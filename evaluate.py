@@ -10,10 +10,13 @@
     python3 evaluate.py --exhaustive                   every ordered pair of the range; exit code 7 unless all are right
     torchrun --nproc-per-node 2 evaluate.py --exhaustive        shared by two processes; torchrun's exit code is 0 or 1
     python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
+    python3 evaluate.py --all-lengths                  every context that a sum of any length has; exit code 7 unless
+                                                       all are right; for models of one block with an attention window
+    python3 evaluate.py --lengths 8,64,1024            problems of these many digits, in the model's base
 
 Reads   a model folder that trainer.py wrote; nothing else
 Writes  evaluation.json and evaluation.png into it; with --exhaustive certificate.json and, while it counts,
-        proof/shard-*.json
+        proof/shard-*.json; with --all-lengths certificate.json; with --lengths lengths.json
 
 Problems are drawn from the test side of the split, uniformly over values, each ordered pair once. Uniform problems
 are nearly all long and carry little, so a table shows each operand length and each carry chain by itself, with
@@ -28,11 +31,17 @@ if __name__ == "__main__":
     options = command_line.model_options(
         __doc__,
         lambda parser: (
-            parser.add_argument("--samples", type=command_line.positive_integer, default=10_000, metavar="N"),
+            parser.add_argument(
+                "--samples", type=command_line.positive_integer, metavar="N", help="default: 10000; 100 of each length"
+            ),
             parser.add_argument("--seed", type=command_line.whole_number, default=0, metavar="S"),
             parser.add_argument("--range", type=command_line.integer_range, metavar="MIN:MAX"),
             parser.add_argument("--runs", type=command_line.positive_integer, default=1, metavar="N"),
             parser.add_argument("--exhaustive", action="store_true", help="check all pairs, write a certificate"),
+            parser.add_argument("--all-lengths", action="store_true", help="prove every sum of any length"),
+            parser.add_argument(
+                "--lengths", type=command_line.positive_integers, metavar="N,N,...", help="digits of both operands"
+            ),
             parser.add_argument("--yes", action="store_true", help="start an --exhaustive check that takes hours"),
             parser.add_argument(
                 "--check-certificate",
@@ -46,29 +55,35 @@ if __name__ == "__main__":
         ),
     )
 
-import contextlib
-import os
+import itertools
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import as_completed, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from simple_llm.batches import Vocabulary
+from simple_llm.all_lengths import argument, num_contexts, prove_all_lengths, rounding_at_lengths
 from simple_llm.decoding import Decoder
 from simple_llm.device import resolve_device
+from simple_llm.engine import Engine
 from simple_llm.errors import GateError, Interrupted, UsageError
-from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out_sample, held_out_strata, STRATA
+from simple_llm.evaluation import (
+    decoded_right,
+    evaluate_sample,
+    Evaluation,
+    held_out_sample,
+    held_out_strata,
+    make_report,
+    STRATA,
+)
 from simple_llm.hub import fetch_model
+from simple_llm.length_evaluation import evaluate_length, longest_known
 from simple_llm.manifest import versions
 from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of, write_report
-from simple_llm.pair_tree import row_margins
 from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import from_integers, to_integers
 from simple_llm.proof import (
@@ -76,19 +91,13 @@ from simple_llm.proof import (
     PROOF_FORMAT,
     Prover,
     read_certificate,
-    read_shard,
     rounding,
-    Shard,
-    shard_bounds,
-    shard_path,
     total,
-    write_shard,
 )
+from simple_llm.proving import count_shards, refuse_hours
 from simple_llm.sampling import Sampler
 
 MAX_FAILURES_SHOWN = 20
-PAIRS_WITHOUT_ASKING = 10**6
-HOURS_WITHOUT_ASKING = 1.0
 CHECKED_AT_A_TIME = 2**16
 
 
@@ -97,16 +106,20 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     loaded = load_model(folder)
     loaded.model.to(resolve_device("auto"))
     sampler = chosen_sampler(loaded, arguments.range)
-    if arguments.exhaustive and arguments.check_certificate:
-        raise UsageError("give --exhaustive or --check-certificate, one at a time")
-    if arguments.exhaustive:
-        prove(loaded, folder, sampler, arguments)
-        return
-    if arguments.check_certificate:
-        check_certificate(loaded, folder, arguments)
+    other_work = {
+        "--exhaustive": (arguments.exhaustive, lambda: prove(loaded, folder, sampler, arguments)),
+        "--check-certificate": (arguments.check_certificate, lambda: check_certificate(loaded, folder, arguments)),
+        "--all-lengths": (arguments.all_lengths, lambda: prove_every_length(loaded, folder, arguments)),
+        "--lengths": (arguments.lengths, lambda: evaluate_lengths(loaded, folder, arguments)),
+    }
+    asked = [name for name, (is_asked, _) in other_work.items() if is_asked]
+    if len(asked) > 1:
+        raise UsageError(f"give one at a time of {', '.join(asked)}")
+    if asked:
+        other_work[asked[0]][1]()
         return
     evaluations = [
-        run_evaluation(loaded, sampler, arguments.samples, seed)
+        run_evaluation(loaded, sampler, arguments.samples or 10_000, seed)
         for seed in range(arguments.seed, arguments.seed + arguments.runs)
     ]
     report = make_report(loaded, sampler, evaluations)
@@ -152,34 +165,6 @@ def run_evaluation(loaded: LoadedModel, sampler: Sampler, num_samples: int, seed
                 raise Interrupted("interrupted; nothing was written", stop.signal_number)
 
         return evaluate_sample(loaded, problems, added, num_samples, seed, on_batch)
-
-
-def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluation]) -> dict[str, object]:
-    """What evaluation.json holds; totals are sums over the runs."""
-    correct = sum(one.score.num_correct for one in evaluations)
-    return {
-        "correct": correct,
-        "total": sum(one.score.num_total for one in evaluations),
-        # Runs may repeat a problem, so the bound is that of the worst run, not of the sum.
-        "error_rate_upper_95": max(one.score.error_rate_upper_95 for one in evaluations),
-        "min_logit_margin": min(one.min_logit_margin for one in evaluations),
-        "model_sha256": loaded.sha256,
-        "side": "test",
-        "range": [sampler.minimum, sampler.maximum],
-        "base": sampler.base,
-        "tokens_per_step": loaded.model.config.tokens_per_step,
-        "device": loaded.model.device.type,
-        "dtype": evaluations[0].dtype,
-        "commutes": {
-            "agree": sum(one.num_commuting for one in evaluations),
-            "total": sum(one.score.num_total for one in evaluations),
-        },
-        "runs": [one.summary() for one in evaluations],
-        **evaluations[0].tables,
-        "grids": evaluations[0].grids,
-        "failures": [failure for one in evaluations for failure in one.failures],
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
 
 
 def print_report(report: dict, evaluations: list[Evaluation]) -> None:
@@ -238,6 +223,7 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
     pairs = [(x, y) for _, x, y in counted["least_sure"]]
     least_sure = from_integers(pairs, sampler.base, sampler.width)
     certificate = {
+        "kind": "all pairs",
         **counted,
         **subject,
         "base": sampler.base,
@@ -261,85 +247,6 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
         print(json.dumps(certificate))
     if certificate["wrong"]:
         raise GateError(f"{certificate['wrong']:,} of {certificate['expected']:,} pairs are wrong")
-
-
-def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
-    """Count the shards that are not there yet, one on each core; under torchrun each process its share.
-
-    Returns:
-        all shards in the first process, None in the others.
-    """
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    bounds = shard_bounds(prover.minimum, prover.maximum)
-
-    def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [one for one in bounds if read_shard(shard_path(folder, *one), subject) is None]
-
-    def count(first: int, last: int) -> int:
-        write_shard(folder, prover.count(first, last), subject)
-        return num_pairs([(first, last)])
-
-    def num_pairs(bounds: list[tuple[int, int]]) -> int:
-        return sum(last - first + 1 for first, last in bounds) * (prover.maximum - prover.minimum + 1)
-
-    mine = bounds[rank::num_processes]
-    to_count = missing(mine)
-    done = num_pairs(mine) - num_pairs(to_count)
-    with (
-        command_line.stop_on_signals() as stop,
-        one_worker_a_core() as pool,
-        tqdm(
-            total=num_pairs(mine), initial=done, unit="pair", unit_scale=True, desc="proving", disable=rank > 0
-        ) as bar,
-    ):
-        for counted in as_completed([pool.submit(count, *one) for one in to_count]):
-            bar.update(counted.result())
-            if stop:
-                raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
-        if rank:
-            return None
-        while num_processes > 1 and missing(bounds):  # the other processes are at them
-            if stop:
-                raise Interrupted("stopped; started again, it goes on", stop.signal_number)
-            time.sleep(0.5)
-    shards = [read_shard(shard_path(folder, *one), subject) for one in bounds]
-    return [shard for shard in shards if shard is not None]
-
-
-@contextlib.contextmanager
-def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
-    """Work on whole shards side by side: the matrices are too small for several threads to share one."""
-    num_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(1 if torch.cuda.is_available() else num_threads)
-    torch.set_num_threads(1)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(num_threads)
-
-
-def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:
-    """Estimate from some pairs how long all of them take, and refuse without --yes what takes hours.
-
-    Raises:
-        UsageError: with the estimate.
-    """
-    num_pairs = (sampler.maximum - sampler.minimum + 1) ** 2
-    if num_pairs <= PAIRS_WITHOUT_ASKING:
-        return
-    seconds = []
-    for seed in range(2):  # the first time is slower
-        sample = sampler.uniform(np.random.default_rng(seed), 4096)
-        started = time.monotonic()
-        row_margins(decoder.readers[0], sample, vocabulary)
-        seconds.append(time.monotonic() - started)
-    hours = num_pairs * min(seconds) / len(sample) / 3600
-    if hours > HOURS_WITHOUT_ASKING:
-        raise UsageError(
-            f"{num_pairs:,} pairs take up to about {hours:,.0f} hours on this machine; "
-            "choose a smaller --range, or give --yes"
-        )
 
 
 def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
@@ -381,6 +288,103 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
     spread = (expected_share * (1 - expected_share) / num_pairs) ** 0.5
     if abs(share - expected_share) > 6 * spread:
         raise GateError(f"{share:.2e} of the pairs are wrong here, {expected_share:.2e} in the certificate")
+
+
+# ---- Every length ---------------------------------------------------------------------------------
+
+
+def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
+    """Run every context that a token of an answer can depend on, and write the certificate."""
+    vocabulary, config = vocabulary_of(loaded.tokenizer), loaded.model.config
+    with (
+        command_line.stop_on_signals() as stop,
+        tqdm(total=num_contexts(config), unit="context", unit_scale=True, desc="proving") as bar,
+    ):
+
+        def on_contexts(num_contexts: int) -> None:
+            bar.update(num_contexts)
+            if stop:
+                raise Interrupted("interrupted; nothing was written", stop.signal_number)
+
+        counted = prove_all_lengths(Engine(loaded.model, torch.float32), vocabulary, on_contexts)
+    if counted["checked"] != counted["expected"]:
+        raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
+    rounding = rounding_at_lengths(loaded.model, vocabulary)
+    certificate = {
+        "kind": "all lengths",
+        **counted,
+        "model_sha256": loaded.sha256,
+        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
+        "base": loaded.data.numbers.base,
+        "attention_window": config.attention_window,
+        "position_period": config.position_period,
+        "rounding": {f"float32, {num_digits} digits": value for num_digits, value in rounding.items()},
+        "argument": argument(config, counted, rounding).splitlines(),
+        "dtype": "float32",
+        "device": loaded.model.device.type,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "command": shlex.join(["python3", *sys.argv]),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    path = write_report(folder, CERTIFICATE, (json.dumps(certificate, indent=1) + "\n").encode())
+    print(f"{counted['checked'] - counted['wrong']:,} of {counted['expected']:,} contexts right, which is every sum")
+    least = counted["min_logit_margin_at"]
+    print(
+        f"smallest margin {counted['min_logit_margin']:.3f} logits, at digit {least['digit']} of "
+        f"{least['x']}+{least['y']}; rounding moves a logit by up to {max(rounding.values()):.2g}"
+    )
+    for failure in counted["failures"][:MAX_FAILURES_SHOWN]:
+        print("  wrong: digit {digit} of {x}+{y} is {right}, said {said}".format(**failure))
+    say(f"wrote {path}; its argument says why these contexts are enough")
+    if arguments.json:
+        print(json.dumps(certificate))
+    if counted["wrong"]:
+        raise GateError(f"{counted['wrong']:,} of {counted['expected']:,} contexts are wrong")
+
+
+def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
+    """Decode problems of each length asked for, with uniform digits and with long carries, and print a table."""
+    longest = longest_known(loaded.train.model, loaded.data)
+    too_long = [num_digits for num_digits in arguments.lengths if longest is not None and num_digits > longest]
+    if too_long:
+        raise UsageError(f"--lengths: this model has positions for {longest:,} digits, not for {too_long[0]:,}")
+    decoder, scores, num_problems = Decoder.of(loaded.model), [], arguments.samples or 100
+    kinds = ("uniform", "carries")
+    print(f"{'digits':>9}  {'drawn':>8}  {'exact':>17}  {'error rate at most':>18}  {'seconds':>8}")
+    with (
+        command_line.stop_on_signals() as stop,
+        tqdm(total=len(arguments.lengths) * len(kinds) * num_problems, unit="problem", desc="decoding") as bar,
+    ):
+
+        def on_batch(done: int) -> None:
+            bar.update(done)
+            if stop:
+                raise Interrupted("interrupted; nothing was written", stop.signal_number)
+
+        for num_digits, kind in itertools.product(arguments.lengths, kinds):
+            score = evaluate_length(loaded, decoder, num_digits, kind, num_problems, arguments.seed, on_batch)
+            scores.append(score)
+            bar.clear()
+            print(
+                f"{num_digits:>9,}  {kind:>8}  {score.correct:>7,} / {score.total:>7,}  "
+                f"{score.error_rate_upper_95:>18.2e}  {score.seconds:>8.1f}"
+            )
+    report = {
+        "lengths": [score.as_dict() for score in scores],
+        "model_sha256": loaded.sha256,
+        "base": loaded.data.numbers.base,
+        "trained_digits": loaded.data.operand_digits,
+        "seed": arguments.seed,
+        "dtype": decoder.dtype_names,
+        "device": loaded.model.device.type,
+    }
+    say(f"wrote {write_report(folder, 'lengths.json', (json.dumps(report, indent=1) + chr(10)).encode())}")
+    if arguments.json:
+        print(json.dumps(report))
+    lowest = min(score.correct / score.total for score in scores)
+    if arguments.min_accuracy is not None and lowest < arguments.min_accuracy:
+        raise GateError(f"accuracy {lowest:.6f} is below --min-accuracy {arguments.min_accuracy:g}")
 
 
 def say(line: str) -> None:

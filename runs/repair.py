@@ -21,7 +21,6 @@ import numpy as np
 from tqdm import tqdm
 
 import trainer
-from evaluate import one_worker_a_core
 from simple_llm import command_line
 from simple_llm.atomic import replace_file
 from simple_llm.batches import make_examples
@@ -34,6 +33,7 @@ from simple_llm.manifest import sha256_of
 from simple_llm.model_folder import CARD, load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
 from simple_llm.problems import concatenate, from_integers, Problems, split_sides, to_integers, TRAIN
 from simple_llm.proof import Prover, read_certificate
+from simple_llm.proving import one_worker_a_core
 from simple_llm.sampling import problems_on_sides, Sampler
 
 REPAIRS = "repairs.jsonl"

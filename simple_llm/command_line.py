@@ -117,6 +117,11 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+def positive_integers(text: str) -> list[int]:
+    """Read N,N,..., for argparse."""
+    return [positive_integer(part) for part in text.split(",")]
+
+
 def integer_range(text: str) -> tuple[int, int]:
     """Read MIN:MAX, for argparse."""
     low, _, high = text.partition(":")

@@ -43,12 +43,14 @@ class Answers:
     logits: Tensor | None
 
     @classmethod
-    def empty(cls, num_prompts: int, num_tokens: int, config: SimpleLLMConfig, keep_logits: bool) -> "Answers":
+    def empty(
+        cls, num_prompts: int, num_tokens: int, config: SimpleLLMConfig, keep_logits: bool, dtype: torch.dtype
+    ) -> "Answers":
         return cls(
             torch.full((num_prompts, num_tokens), config.pad_token_id),
             torch.zeros(num_prompts, dtype=torch.bool),
-            torch.zeros(num_prompts),
-            torch.zeros(num_prompts, num_tokens, config.vocab_size) if keep_logits else None,
+            torch.zeros(num_prompts, dtype=dtype),
+            torch.zeros(num_prompts, num_tokens, config.vocab_size, dtype=dtype) if keep_logits else None,
         )
 
     def keep(self, index: Tensor, said: "_Said") -> None:
@@ -121,7 +123,8 @@ class Decoder:
             memory_budget: bytes that a batch may take; it decides how many prompts are answered at a time.
             on_batch: called with the number of prompts just answered; what it raises ends the work.
         """
-        answers = Answers.empty(len(prompts), max_answer_tokens, self.config, keep_logits)
+        dtype = torch.promote_types(self.readers[-1].dtype, torch.float32)
+        answers = Answers.empty(len(prompts), max_answer_tokens, self.config, keep_logits, dtype)
         unsure = sorted_by_shape(prompts, self.config)
         readers = self.readers if len(prompts) > FEW else self.readers[-1:]
         for reader in readers:

@@ -149,6 +149,34 @@ def evaluate_sample(
     )
 
 
+def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluation]) -> dict[str, object]:
+    """What evaluation.json holds; totals are sums over runs with other seeds."""
+    correct = sum(one.score.num_correct for one in evaluations)
+    return {
+        "correct": correct,
+        "total": sum(one.score.num_total for one in evaluations),
+        # Runs may repeat a problem, so the bound is that of the worst run, not of the sum.
+        "error_rate_upper_95": max(one.score.error_rate_upper_95 for one in evaluations),
+        "min_logit_margin": min(one.min_logit_margin for one in evaluations),
+        "model_sha256": loaded.sha256,
+        "side": "test",
+        "range": [sampler.minimum, sampler.maximum],
+        "base": sampler.base,
+        "tokens_per_step": loaded.model.config.tokens_per_step,
+        "device": loaded.model.device.type,
+        "dtype": evaluations[0].dtype,
+        "commutes": {
+            "agree": sum(one.num_commuting for one in evaluations),
+            "total": sum(one.score.num_total for one in evaluations),
+        },
+        "runs": [one.summary() for one in evaluations],
+        **evaluations[0].tables,
+        "grids": evaluations[0].grids,
+        "failures": [failure for one in evaluations for failure in one.failures],
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
 def decoded_right(
     decoder: Decoder,
     problems: Problems,

@@ -102,7 +102,9 @@ class PlaceReader:
 
         What is neither digit nor delimiter ends an answer too: there is no place for it.
         """
-        digit_ids = torch.tensor(self.engine.config.digit_token_ids, device=self.engine.device)
+        config = self.engine.config
+        is_digit = torch.zeros(config.vocab_size, dtype=torch.bool, device=self.engine.device)
+        is_digit[config.digit_token_ids] = True
         self._read_delimiter()
         self._read_operand(X, 1 + 2 * self.right)
         self._read_delimiter()
@@ -112,7 +114,7 @@ class PlaceReader:
         for place in range(1, num_tokens + 1):
             token = logits.argmax(-1)  # (B,)
             yield token, logits
-            is_going = is_going & torch.isin(token, digit_ids)
+            is_going = is_going & is_digit[token]
             if place == num_tokens or not is_going.any():
                 return
             if (place - 1) % CHUNK == 0:

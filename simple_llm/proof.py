@@ -229,6 +229,8 @@ def read_certificate(folder: Path, model_sha256: str) -> Certificate:
     """
     try:
         document = json.loads((folder / CERTIFICATE).read_bytes())
+        if document.get("kind", "all pairs") != "all pairs":
+            raise ArtefactError(f"{folder / CERTIFICATE} is of {document['kind']}, not of pairs")
         minimum, maximum = document["range"]
         counts = (int(document[key]) for key in ("expected", "checked", "wrong"))
         certificate = Certificate(int(minimum), int(maximum), *counts, [(x, y) for x, y in document["failures"]])

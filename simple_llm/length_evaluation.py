@@ -1,0 +1,100 @@
+"""How a model does on numbers of given lengths, however long: exact match by length and by longest carry chain.
+
+Shape letters in this file: W digits of both operands, N problems.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from simple_llm.batches import answer_tokens, prompt_tokens
+from simple_llm.config import DataConfig, Model
+from simple_llm.decoding import Decoder
+from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.problems import longest_carry_chain, Problems, TEST
+from simple_llm.sampling import problems_on_sides
+from simple_llm.scoring import clopper_pearson_upper
+
+CHAIN_SHARE = 0.9  # of the places of a problem of the second kind add up to base - 1, where a carry runs on
+_CANDIDATES = 30  # drawn for each problem of the test side
+CHAINS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # the lower ends of the bins of a table
+
+
+@dataclass(frozen=True)
+class LengthScore:
+    """Exact matches among problems of one length and one kind.
+
+    Attributes:
+        num_digits: of both operands.
+        kind: "uniform" digits, or "carries": long chains of them.
+        by_longest_carry_chain: (shortest chain of the bin, correct, total) for each bin that holds some.
+        seconds: of decoding.
+    """
+
+    num_digits: int
+    kind: str
+    correct: int
+    total: int
+    by_longest_carry_chain: list[tuple[int, int, int]]
+    seconds: float
+
+    @property
+    def error_rate_upper_95(self) -> float:
+        return clopper_pearson_upper(self.total - self.correct, self.total)
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "error_rate_upper_95": self.error_rate_upper_95}
+
+
+def longest_known(model: Model, data: DataConfig) -> int | None:
+    """Digits of the longest operands that a model has positions for; None if any will do."""
+    if model.knows_every_length or model.position_embedding == "none":
+        return None
+    if model.position_embedding.startswith("block"):
+        return model.n_positions - 2  # position 0 is no place, and the sum has a digit more
+    return (model.n_positions - 5) // 3  # +x+y+z+
+
+
+def problems_of_length(rng: np.random.Generator, base: int, num_digits: int, num_problems: int, kind: str) -> Problems:
+    """Draw operands of W digits each, (W, N): "uniform" ones, or "carries", in which most places pass a carry on."""
+    x, y = rng.integers(base, size=(2, num_digits, num_problems), dtype=np.uint8)
+    if kind == "carries":
+        y = np.where(rng.random(x.shape) < CHAIN_SHARE, base - 1 - x, y).astype(np.uint8)
+    if num_digits > 1:  # the highest digit is not 0
+        tops = rng.integers(1, base, size=(2, num_problems), dtype=np.uint8)
+        x[-1], y[-1] = np.where(x[-1], x[-1], tops[0]), np.where(y[-1], y[-1], tops[1])
+    return Problems(x, y, base)
+
+
+def evaluate_length(
+    loaded: LoadedModel,
+    decoder: Decoder,
+    num_digits: int,
+    kind: str,
+    num_problems: int,
+    seed: int,
+    on_batch: Callable[[int], object],
+) -> LengthScore:
+    """Draw problems of one length and decode them: longer ones than in training, or from the test side.
+
+    Short problems may come more than once.
+    """
+    rng = np.random.default_rng((seed, num_digits, kind == "carries"))
+    data = loaded.data
+    is_new = num_digits > data.operand_digits
+    problems = problems_of_length(
+        rng, data.numbers.base, num_digits, num_problems if is_new else _CANDIDATES * num_problems, kind
+    )
+    if not is_new:
+        problems = problems_on_sides(problems, data.split, (TEST,))[:num_problems]
+    vocabulary, num_tokens = vocabulary_of(loaded.tokenizer), num_digits + 2
+    started = time.monotonic()
+    answers = decoder.decode(prompt_tokens(problems, vocabulary), num_tokens, on_batch=on_batch)
+    seconds = time.monotonic() - started
+    right = answer_tokens(problems, vocabulary)  # (N, A)
+    is_right = (answers.tokens[:, : right.shape[1]] == right).all(1).numpy()
+    bins = np.searchsorted(CHAINS, longest_carry_chain(problems), side="right") - 1
+    by_chain = [(CHAINS[one], int(is_right[bins == one].sum()), int((bins == one).sum())) for one in np.unique(bins)]
+    return LengthScore(num_digits, kind, int(is_right.sum()), len(problems), by_chain, round(seconds, 3))

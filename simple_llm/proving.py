@@ -1,0 +1,102 @@
+"""Shards counted side by side: on every core, by several processes, and on from where an earlier start was stopped."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import as_completed, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from simple_llm import command_line
+from simple_llm.batches import Vocabulary
+from simple_llm.decoding import Decoder
+from simple_llm.errors import Interrupted, UsageError
+from simple_llm.pair_tree import row_margins
+from simple_llm.proof import Prover, read_shard, Shard, shard_bounds, shard_path, write_shard
+from simple_llm.sampling import Sampler
+
+PAIRS_WITHOUT_ASKING = 10**6
+HOURS_WITHOUT_ASKING = 1.0
+
+
+def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
+    """Count the shards that are not there yet, one on each core; under torchrun each process its share.
+
+    Returns:
+        all shards in the first process, None in the others.
+    """
+    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    bounds = shard_bounds(prover.minimum, prover.maximum)
+
+    def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [one for one in bounds if read_shard(shard_path(folder, *one), subject) is None]
+
+    def count(first: int, last: int) -> int:
+        write_shard(folder, prover.count(first, last), subject)
+        return num_pairs([(first, last)])
+
+    def num_pairs(bounds: list[tuple[int, int]]) -> int:
+        return sum(last - first + 1 for first, last in bounds) * (prover.maximum - prover.minimum + 1)
+
+    mine = bounds[rank::num_processes]
+    to_count = missing(mine)
+    done = num_pairs(mine) - num_pairs(to_count)
+    with (
+        command_line.stop_on_signals() as stop,
+        one_worker_a_core() as pool,
+        tqdm(
+            total=num_pairs(mine), initial=done, unit="pair", unit_scale=True, desc="proving", disable=rank > 0
+        ) as bar,
+    ):
+        for counted in as_completed([pool.submit(count, *one) for one in to_count]):
+            bar.update(counted.result())
+            if stop:
+                raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
+        if rank:
+            return None
+        while num_processes > 1 and missing(bounds):  # the other processes are at them
+            if stop:
+                raise Interrupted("stopped; started again, it goes on", stop.signal_number)
+            time.sleep(0.5)
+    shards = [read_shard(shard_path(folder, *one), subject) for one in bounds]
+    return [shard for shard in shards if shard is not None]
+
+
+@contextlib.contextmanager
+def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
+    """Work on whole shards side by side: the matrices are too small for several threads to share one."""
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(1 if torch.cuda.is_available() else num_threads)
+    torch.set_num_threads(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)
+
+
+def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:
+    """Estimate from some pairs how long all of them take, and refuse without --yes what takes hours.
+
+    Raises:
+        UsageError: with the estimate.
+    """
+    num_pairs = (sampler.maximum - sampler.minimum + 1) ** 2
+    if num_pairs <= PAIRS_WITHOUT_ASKING:
+        return
+    seconds = []
+    for seed in range(2):  # the first time is slower
+        sample = sampler.uniform(np.random.default_rng(seed), 4096)
+        started = time.monotonic()
+        row_margins(decoder.readers[0], sample, vocabulary)
+        seconds.append(time.monotonic() - started)
+    hours = num_pairs * min(seconds) / len(sample) / 3600
+    if hours > HOURS_WITHOUT_ASKING:
+        raise UsageError(
+            f"{num_pairs:,} pairs take up to about {hours:,.0f} hours on this machine; "
+            "choose a smaller --range, or give --yes"
+        )
