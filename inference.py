@@ -42,9 +42,10 @@ from simple_llm.device import resolve_device
 from simple_llm.errors import UsageError
 from simple_llm.hub import fetch_model
 from simple_llm.model_folder import load_model
-from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, PromptError
+from simple_llm.prompts import MAX_CHARACTERS, PromptError
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
+CHARACTERS_AT_A_TIME = 2**21
 BAR_AFTER = 2.0  # seconds: a few sums need no progress bar
 
 HELP = """a sum such as 1342+879 is answered
@@ -98,14 +99,14 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
     num_seen = num_bad = 0
     replies = []
     numbered = enumerate(lines, 1)
-    while block := list(itertools.islice(numbered, LINES_AT_A_TIME)):
+    while block := next_block(numbered):
         prompts = []
         for number, line in block:
             if not line.strip():
                 continue
             num_seen += 1
             try:
-                prompts.append(parse_prompt(line, adder.loaded.data.numbers))
+                prompts.append(adder.parse(line))
             except PromptError as error:
                 num_bad += 1
                 where = "" if arguments.prompts else f"line {number}: "
@@ -124,6 +125,17 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
     return num_bad
 
 
+def next_block(numbered: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Take the lines that are answered together: so many, or fewer long ones."""
+    block, num_characters = [], 0
+    for number, line in itertools.islice(numbered, LINES_AT_A_TIME):
+        block.append((number, line))
+        num_characters += len(line)
+        if num_characters >= CHARACTERS_AT_A_TIME:
+            break
+    return block
+
+
 def tell(line: str, bar: tqdm) -> None:
     """Say something on stderr, in place of the progress bar if that is there; it comes back by itself."""
     if bar.format_dict["elapsed"] > BAR_AFTER:
@@ -136,7 +148,8 @@ def converse(adder: Adder, trace: bool) -> None:
     import readline  # noqa: F401 - line editing and history for input()
 
     numbers = adder.loaded.data.numbers
-    print(f"adds numbers from {numbers.min} to {numbers.max}; :help tells more", file=sys.stderr)
+    known = "of any length" if adder.knows_every_length else f"from {numbers.min} to {numbers.max}"
+    print(f"adds numbers {known}; :help tells more", file=sys.stderr)
     while True:
         try:
             line = input("> ").strip()
@@ -154,7 +167,7 @@ def converse(adder: Adder, trace: bool) -> None:
             print(f"no command {line}; :help lists them", file=sys.stderr)
         elif line:
             try:
-                prompt = parse_prompt(line, numbers)
+                prompt = adder.parse(line)
             except PromptError as error:
                 print(error, file=sys.stderr)
                 continue

@@ -1,14 +1,18 @@
 """A loaded model as something that adds: prompts in, decimal answers out."""
 
 import torch
+from torch import Tensor
 
 from simple_llm.batches import prompt_tokens, read_answers
+from simple_llm.config import digit_count
 from simple_llm.decoding import Decoder
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.problems import from_integers, Problems
-from simple_llm.prompts import Prompt
+from simple_llm.problems import from_digits, from_integers, Problems
+from simple_llm.prompts import parse_prompt, Prompt
+from simple_llm.tokenization_simple_llm import DELIMITER
 
 NO_ANSWER = "no answer"
+_SMALL = 18  # decimal digits that fit in 64 bits
 
 
 class Adder:
@@ -19,12 +23,18 @@ class Adder:
         self.model = loaded.model.to(device)
         self.decoder = Decoder.of(self.model)
         self.vocabulary = vocabulary_of(loaded.tokenizer)
+        self.knows_every_length = loaded.train.model.knows_every_length
+
+    def parse(self, text: str) -> Prompt:
+        """Read a prompt that this model can be asked; raises PromptError."""
+        return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length)
 
     def answer(self, prompts: list[Prompt]) -> list[str]:
         """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number."""
-        tokens = prompt_tokens(self._problems(prompts), self.vocabulary)  # (N, T)
-        answers = self.decoder.decode(tokens, self.loaded.data.answer_digits + 1)
-        values = read_answers(answers.tokens, self.vocabulary)
+        problems = self._problems(prompts)
+        tokens = prompt_tokens(problems, self.vocabulary)  # (N, T)
+        answers = self.decoder.decode(tokens, self._max_answer_tokens(problems))
+        values = self._values(answers.tokens)
         return [
             NO_ANSWER if value is None or not is_finished else str(value)
             for value, is_finished in zip(values, answers.is_finished.tolist(), strict=True)
@@ -42,8 +52,9 @@ class Adder:
         positions  0 1 2 3 0 1 2 3 0
         step 1     . . . . . D A 8 +
         """
-        [prompt_row] = prompt_tokens(self._problems([prompt]), self.vocabulary)
-        [said_row] = self.decoder.decode(prompt_row[None], self.loaded.data.answer_digits + 1).tokens
+        problem = self._problems([prompt])
+        [prompt_row] = prompt_tokens(problem, self.vocabulary)
+        [said_row] = self.decoder.decode(prompt_row[None], self._max_answer_tokens(problem)).tokens
         said = said_row[said_row != self.vocabulary.pad_id]
         k = self.model.config.tokens_per_step
         row = prompt_row if k == "all" else torch.cat([prompt_row, said])
@@ -61,6 +72,29 @@ class Adder:
         return "\n".join(f"{name:9}  " + " ".join(cell.rjust(width) for cell in cells) for name, cells in lines)
 
     def _problems(self, prompts: list[Prompt]) -> Problems:
-        data = self.loaded.data
-        pairs = [(int(prompt.x), int(prompt.y)) for prompt in prompts]
-        return from_integers(pairs, data.numbers.base, data.operand_digits)
+        data, base = self.loaded.data, self.loaded.data.numbers.base
+        if max(len(operand) for prompt in prompts for operand in (prompt.x, prompt.y)) <= _SMALL:
+            pairs = [(int(prompt.x), int(prompt.y)) for prompt in prompts]
+            largest = max(map(max, pairs)) if self.knows_every_length else data.numbers.max
+            return from_integers(pairs, base, digit_count(largest, base))
+        write = self.loaded.tokenizer.write_number  # any number of digits, in a moment
+        written = [[write(operand) for operand in (prompt.x, prompt.y)] for prompt in prompts]
+        if not self.vocabulary.reversed:
+            written = [[operand[::-1] for operand in pair] for pair in written]
+        return from_digits(written, base)
+
+    def _max_answer_tokens(self, problems: Problems) -> int:
+        """The longest sum of these lengths, and what ends it."""
+        if not self.knows_every_length:
+            return self.loaded.data.answer_digits + 1
+        return problems.x.shape[0] + 2
+
+    def _values(self, tokens: Tensor) -> list[int | str | None]:
+        """Answers as decimal numbers, None where they are none: (N, A) -> N."""
+        return read_answers(tokens, self.vocabulary) if tokens.size(1) <= _SMALL else [*map(self._value, tokens)]
+
+    def _value(self, tokens: Tensor) -> str | None:
+        """The same of one answer, (A,), of any length."""
+        said = tokens[tokens != self.vocabulary.pad_id].tolist()
+        number, _, _ = "".join(self.loaded.tokenizer.convert_ids_to_tokens(said)).partition(DELIMITER)
+        return self.loaded.tokenizer.read_number(number) if number.isalnum() else None

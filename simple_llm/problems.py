@@ -161,6 +161,18 @@ def from_integers(pairs: Iterable[tuple[int, int]], base: int, width: int) -> Pr
     return Problems(digits[0], digits[1], base)
 
 
+def from_digits(pairs: list[list[str]], base: int) -> Problems:
+    """Read pairs of numbers written least significant digit first, in digits 0-9A-Z: numbers of any length.
+
+    from_digits([["E35", "F63"]], 16) is 1342 + 879.
+    """
+    width = max(len(number) for pair in pairs for number in pair)
+    text = "".join(number.ljust(width, "0") for pair in pairs for number in pair)
+    characters = np.frombuffer(text.encode(), np.uint8).reshape(len(pairs), 2, width)
+    digits = np.searchsorted(_ALPHABET, characters).astype(np.uint8).transpose(1, 2, 0)  # (2, W, N)
+    return Problems(np.ascontiguousarray(digits[0]), np.ascontiguousarray(digits[1]), base)
+
+
 def to_integers(digits: Digits, base: int) -> list[int]:
     """Read digit arrays as Python integers, for printing and for tests. (W, N) -> N integers."""
     values = [0] * digits.shape[1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from simple_llm.config import Numbers
 from simple_llm.errors import UsageError
 
-MAX_CHARACTERS = 30_000
+MAX_CHARACTERS = 1_000_000
 
 _PROMPT = re.compile(r"[ \t]*([0-9]+)[ \t]*\+[ \t]*([0-9]+)[ \t]*=?[ \t]*")
 
@@ -31,11 +31,12 @@ class Prompt:
         return f"{self.x}+{self.y}"
 
 
-def parse_prompt(text: str, numbers: Numbers) -> Prompt:
+def parse_prompt(text: str, numbers: Numbers, any_length: bool = False) -> Prompt:
     """Read a prompt.
 
     Args:
         numbers: the operands the model was trained for.
+        any_length: it takes larger ones too.
 
     Raises:
         PromptError: naming what is wrong and where.
@@ -47,7 +48,7 @@ def parse_prompt(text: str, numbers: Numbers) -> Prompt:
         raise PromptError(f"{_shown(text)}: {_what_is_wrong(text)}; write a sum such as 1342+879")
     x, y = (operand.lstrip("0") or "0" for operand in found.groups())
     for operand in (x, y):
-        if _is_above(operand, numbers.max):
+        if not any_length and _is_above(operand, numbers.max):
             raise PromptError(f"{_shown(text)}: {_shown(operand)} is above {numbers.max}, the largest this model knows")
         if numbers.min and not _is_above(operand, numbers.min - 1):
             raise PromptError(f"{_shown(text)}: {operand} is below {numbers.min}, the smallest this model knows")

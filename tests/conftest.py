@@ -108,6 +108,14 @@ def trained(trained_for):
 
 
 @pytest.fixture(scope="session")
+def any_length(made_once):
+    """A model that adds ternary numbers of every length, and one that was stopped early."""
+    from tests.trained_model import load_any_length_model, train_any_length_model
+
+    return load_any_length_model(made_once("any-length", train_any_length_model))
+
+
+@pytest.fixture(scope="session")
 def finished_run(made_once, tmp_path_factory):
     """The whole pipeline, each script in its own process, on a tiny config: the folder it ran in, only to be read."""
     from tests.finished_run import run_pipeline

@@ -4,18 +4,22 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import trainer
 from simple_llm.batches import Vocabulary
-from simple_llm.config import DataConfig, Model, Numbers, Split, TrainConfig, Training
+from simple_llm.config import AttentionWindow, DataConfig, Model, Numbers, Split, TrainConfig, Training
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.problems import concatenate
 from simple_llm.resuming import Run
+from simple_llm.sampling import Sampler
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from tests.tiny_models import all_pairs, make_tokenizer
 
 DATA = DataConfig(numbers=Numbers(max=99, base=10), split=Split(train=0.9, validation=0.05))
+ANY_LENGTH_DATA = DataConfig(numbers=Numbers(max=3**5 - 1, base=3), split=Split(train=0.9, validation=0.05))
 LAYERS = {1: 1, 2: 2, "all": 2}  # by tokens a step: what is said before its neighbours are known takes a second look
 STEPS = {1: 500, 2: 350, "all": 250}  # of training
 
@@ -87,3 +91,44 @@ def _train(tokens_per_step: int | str, max_steps: int) -> tuple[SimpleLLMForCaus
     with tempfile.TemporaryDirectory() as folder:
         result = trainer.train_model(model, data, train.training, Run(Path(folder), {}))
     return model, result
+
+
+def train_any_length_model() -> dict[str, object]:
+    """Train one block with an attention window on ternary sums of up to five digits: exact for every length."""
+    data, tokenizer = ANY_LENGTH_DATA, make_tokenizer(ANY_LENGTH_DATA)
+    sampler, rng = Sampler.of(data.numbers), np.random.default_rng(0)
+    problems = concatenate([sampler.strata["lengths"](rng, 12_000), sampler.strata["carries"](rng, 6_000)])
+    made = {}
+    for name, max_steps in (("model", 350), ("half", 100)):
+        train = _any_length_config(max_steps)
+        torch.manual_seed(0)
+        model = build_model(data, train, tokenizer)
+        prepared = trainer.prepare_data(problems, data, train, vocabulary_of(tokenizer))
+        with tempfile.TemporaryDirectory() as folder:
+            made["result"] = trainer.train_model(model, prepared, train.training, Run(Path(folder), {}))
+        made[name] = model.state_dict()
+    return made
+
+
+def load_any_length_model(trained: dict[str, object]) -> TrainedModel:
+    """Build what `train_any_length_model` trained."""
+    tokenizer = make_tokenizer(ANY_LENGTH_DATA)
+    model, half = (build_model(ANY_LENGTH_DATA, _any_length_config(1), tokenizer) for _ in range(2))
+    model.load_state_dict(trained["model"])
+    half.load_state_dict(trained["half"])
+    vocabulary = vocabulary_of(tokenizer)
+    return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary, ANY_LENGTH_DATA, trained["result"])
+
+
+def _any_length_config(max_steps: int) -> TrainConfig:
+    model = Model(
+        n_layer=1,
+        n_head=2,
+        n_embd=32,
+        n_positions=3,
+        tokens_per_step=1,
+        attention_window=AttentionWindow(left=0, right=1),
+        position_period=2,
+    )
+    training = config_for(1, max_steps).training.model_copy(update={"batch_size": 64})
+    return TrainConfig(model=model, training=training)
