@@ -1,6 +1,6 @@
 """What it costs to say more at once: one small model, trained to say 1 token, 2 tokens, or the whole answer a step.
 
-    python3 runs/tokens_per_step.py [section.key=value ...] [--seeds 0 1 2] [--folder DIR]
+    python3 -m runs.tokens_per_step [section.key=value ...] [--seeds 0 1 2] [--folder DIR]
 
 For each number of tokens a step and each seed: data, tokenizer, training with an evaluation on 10,000 validation
 problems every 50 steps, and 10,000 held-out problems at the end. Prints a row a run, then the held-out problems by
@@ -9,11 +9,10 @@ longest carry chain, and ends in one JSON line. A finished run is used again.
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parent.parent
+from runs.pipeline import REPOSITORY, script
+
 NUM_EVALUATED = 10_000
 
 
@@ -77,13 +76,6 @@ def run(tokens_per_step: str, seed: int, folder: Path, overrides: list[str]) -> 
         "first_exact_step": min(exact, default=None),
         **{key: evaluated[key] for key in kept},
     }
-
-
-def script(name: str, *arguments: str) -> dict[str, object]:
-    """Run one of the repository's scripts; return the JSON it ends in."""
-    command = [sys.executable, name, *arguments, "--json"]
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

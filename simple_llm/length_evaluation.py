@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 
-from simple_llm.batches import answer_tokens, prompt_tokens
+from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.config import DataConfig, Model
-from simple_llm.decoding import Decoder
+from simple_llm.decoding import Decoder, Reader
 from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.pair_tree import row_margins
 from simple_llm.problems import longest_carry_chain, Problems, TEST
 from simple_llm.sampling import problems_on_sides
 from simple_llm.scoring import clopper_pearson_upper
 
 CHAIN_SHARE = 0.9  # of the places of a problem of the second kind add up to base - 1, where a carry runs on
+_SEEN_AT_A_TIME = 2**24  # pairs of tokens
 _CANDIDATES = 30  # drawn for each problem of the test side
 CHAINS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # the lower ends of the bins of a table
 
@@ -89,12 +92,28 @@ def evaluate_length(
     )
     if not is_new:
         problems = problems_on_sides(problems, data.split, (TEST,))[:num_problems]
-    vocabulary, num_tokens = vocabulary_of(loaded.tokenizer), num_digits + 2
+    vocabulary = vocabulary_of(loaded.tokenizer)
     started = time.monotonic()
-    answers = decoder.decode(prompt_tokens(problems, vocabulary), num_tokens, on_batch=on_batch)
+    if decoder.config.attention_window:
+        answers = decoder.decode(prompt_tokens(problems, vocabulary), num_digits + 2, on_batch=on_batch)
+        right = answer_tokens(problems, vocabulary)  # (N, A)
+        is_right = (answers.tokens[:, : right.shape[1]] == right).all(1).numpy()
+    else:  # to decode is as good, and takes many times as long where every token sees all
+        is_right = (_margins(decoder.readers[-1], problems, vocabulary, on_batch) > 0).numpy()
     seconds = time.monotonic() - started
-    right = answer_tokens(problems, vocabulary)  # (N, A)
-    is_right = (answers.tokens[:, : right.shape[1]] == right).all(1).numpy()
     bins = np.searchsorted(CHAINS, longest_carry_chain(problems), side="right") - 1
     by_chain = [(CHAINS[one], int(is_right[bins == one].sum()), int((bins == one).sum())) for one in np.unique(bins)]
     return LengthScore(num_digits, kind, int(is_right.sum()), len(problems), by_chain, round(seconds, 3))
+
+
+def _margins(
+    reader: Reader, problems: Problems, vocabulary: Vocabulary, on_batch: Callable[[int], object]
+) -> torch.Tensor:
+    """Check problems one row each, as many at a time as their attention to each other leaves memory for: (N,)."""
+    batch_size = max(1, _SEEN_AT_A_TIME // (3 * problems.x.shape[0]) ** 2)
+    margins = []
+    for first in range(0, len(problems), batch_size):
+        some = problems[first : first + batch_size]
+        margins.append(row_margins(reader, some, vocabulary))
+        on_batch(len(some))
+    return torch.cat(margins)
