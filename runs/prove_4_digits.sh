@@ -3,9 +3,8 @@
 #
 #     bash runs/prove_4_digits.sh [SEED [FOLDER [ROUNDS]]]        default: 0 ../simple-llm-data/proved 5
 #
-# Data, tokenizer, training; a look at the pairs of 300 first operands, and training on with problems like those that are
-# wrong, until none is; then all pairs. Where pairs are still wrong the model is trained on again, and all pairs are
-# checked again, until none is wrong or the rounds are used up (exit code 7). Stopped and started again, it goes on.
+# Data, tokenizer, training; then all pairs. Where pairs are wrong the model is trained on with problems like them, and all
+# pairs are checked again, until none is wrong or the rounds are used up (exit code 7). Stopped and started again, it goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seed=${1:-0}
@@ -16,12 +15,11 @@ settings=(--data-config runs/prove_4_digits_data.yaml --train-config runs/prove_
     "seed=$seed" "training.seed=$seed" "storage.path=$model/sequences.txt" "paths.model=$model")
 TIMEFORMAT="    %R seconds of wall time, %U of CPU time"
 
-echo "data, tokenizer, training, repair of what a look at some pairs finds"
+echo "data, tokenizer, training"
 time {
     $python data_generator.py "${settings[@]}"
     $python tokenizer.py "${settings[@]}" > /dev/null
     $python trainer.py "${settings[@]}"
-    [ -e "$model/certificate.json" ] || $python -m runs.repair --model "$model" --find 300 --seed "$seed"
 }
 for ((round = 1; ; round++)); do
     echo "all pairs, round $round"

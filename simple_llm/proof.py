@@ -22,13 +22,14 @@ from torch import Tensor
 from simple_llm.atomic import replace_file
 from simple_llm.batches import Vocabulary
 from simple_llm.config import digit_count
-from simple_llm.decoding import MEMORY_BUDGET, Reader, SURE
+from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
 from simple_llm.problems import from_integers, Problems
 
+MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
 _SHARD_PAIRS = 2 * 10**6
 PROOF_FORMAT = 1  # raised when shards are counted in another way
