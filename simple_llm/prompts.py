@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from simple_llm.config import Numbers
 from simple_llm.errors import UsageError
 
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 500_000
 
 _PROMPT = re.compile(r"[ \t]*([0-9]+)[ \t]*\+[ \t]*([0-9]+)[ \t]*=?[ \t]*")
 

@@ -61,6 +61,7 @@ class PerfectAdder:
             vocab_size=max(vocabulary.digit_ids) + 1,
             tokens_per_step=tokens_per_step,
             position_embedding="block",
+            attention_window=None,
         )
 
     def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:

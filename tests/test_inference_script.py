@@ -10,7 +10,7 @@ import torch
 
 import inference
 from simple_llm.model_folder import LoadedModel, save_model, save_tokenizer, vocabulary_of
-from simple_llm.prompts import MAX_CHARACTERS
+from simple_llm.prompts import MAX_CHARACTERS, parse_prompt
 from tests.oracle import PerfectAdder
 from tests.pipeline import REPOSITORY, run_python, write_configs
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model
@@ -159,7 +159,7 @@ def test_stdin_without_a_line_is_a_mistake(infer, content):
 
 
 def test_huge_operands_and_huge_lines_are_refused_in_a_short_line_and_what_follows_is_answered(infer):
-    lines = [b"9" * 10_000 + b"+1", b"1+" + b"0" * 10_000 + b"1", b"1" * 5_000_000, b"\xff" * 100_000, b"2+2"]
+    lines = [b"9" * 10_000 + b"+1", b"1+" + b"0" * 10_000 + b"1", b"1" * 5_000_000, b"\xff" * 200_000, b"2+2"]
     done = infer(stdin=b"\n".join(lines))
     assert (done.exit_code, done.stdout) == (2, "1+1=2\n2+2=4\n")
     for line, where, what in zip(
@@ -240,6 +240,9 @@ def test_lines_are_answered_block_by_block(monkeypatch, capsys):
     class Adder:
         loaded = SimpleNamespace(data=DATA, sha256="")
 
+        def parse(self, text):
+            return parse_prompt(text, DATA.numbers)
+
         def answer(self, prompts):
             asked.append(len(prompts))
             assert len(taken) == min(10, 3 * len(asked))  # nothing is read ahead
@@ -251,6 +254,13 @@ def test_lines_are_answered_block_by_block(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out.split() == [f"{number}+1=?" for number in range(10) if number != 4]
     assert err.startswith("line 5: ")
+
+
+def test_long_lines_are_answered_fewer_at_a_time(monkeypatch):
+    monkeypatch.setattr(inference, "CHARACTERS_AT_A_TIME", 8)
+    numbered = enumerate(["1+2", "123456+1", "1+1", "2+2", "3+3", "4+4"])
+    blocks = iter(lambda: inference.next_block(numbered), [])
+    assert [[number for number, _ in block] for block in blocks] == [[0, 1], [2, 3, 4], [5]]
 
 
 # ---- On a terminal --------------------------------------------------------------------------------
