@@ -151,7 +151,7 @@ def _validate(model: type[BaseModel], tree: Tree) -> tuple[BaseModel, list[tuple
         errors = []
         for error in failure.errors():
             location = [str(part) for part in error["loc"]]
-            errors.append((".".join(location[:2]), _describe(error, model, location)))
+            errors.append((".".join(location), _describe(error, model, location)))
             section = tree.get(location[0])
             if len(location) > 1 and isinstance(section, dict):
                 tree[location[0]] = {key: value for key, value in section.items() if key != location[1]}
@@ -175,10 +175,18 @@ def _find_field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseM
         field = model.model_fields.get(name)
         if field is None:
             return model, None
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        section = _section(field.annotation)
+        if section is None:
             return model, field
-        model = field.annotation
+        model = section
     return model, None
+
+
+def _section(annotation: object) -> type[BaseModel] | None:
+    """The group of settings that a field is, where it is one: also one that may be null."""
+    choices = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    sections = [one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)]
+    return sections[0] if sections else None
 
 
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}

@@ -25,7 +25,7 @@ from simple_llm.problems import longest_carry_chain
 from simple_llm.prompts import Prompt
 from simple_llm.scoring import lead
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, tiny_model
-from tests.trained_model import _any_length_config
+from tests.trained_model import any_length_config
 
 SHAPES = [
     (2, 0, 1, 2),
@@ -206,7 +206,7 @@ def test_what_cannot_be_listed_is_refused_with_the_reason(any_length):
 
 @pytest.fixture(scope="module")
 def add(any_length):
-    loaded = LoadedModel(any_length.model, any_length.tokenizer, any_length.data, _any_length_config(1), "0" * 64, {})
+    loaded = LoadedModel(any_length.model, any_length.tokenizer, any_length.data, any_length_config(1), "0" * 64, {})
     adder = Adder(loaded, torch.device("cpu"))
     return lambda *pairs: adder.answer([Prompt(str(x), str(y)) for x, y in pairs])
 
@@ -254,7 +254,7 @@ def test_problems_have_the_length_asked_for(num_digits):
 
 
 def test_a_model_says_how_long_numbers_may_be(any_length):
-    config = _any_length_config(1)
+    config = any_length_config(1)
     assert longest_known(config.model, any_length.data) is None
     bounded = config.model.model_copy(update={"attention_window": None, "position_period": None, "n_positions": 20})
     assert longest_known(bounded, any_length.data) == 18

@@ -10,6 +10,7 @@ from simple_llm.config import Split
 from simple_llm.problems import (
     concatenate,
     DIGIT_ALPHABET,
+    from_digits,
     from_integers,
     longest_carry_chain,
     ordered_keys,
@@ -371,3 +372,19 @@ def test_a_damaged_file_is_read_as_by_hand_or_refused_at_the_row_found_by_hand(l
 def test_the_alphabet_is_that_of_python():
     assert [int(character, 36) for character in DIGIT_ALPHABET] == list(range(36))
     assert DIGIT_ALPHABET.upper() == DIGIT_ALPHABET
+
+
+@pytest.mark.parametrize("base", [2, 10, 36])
+def test_digits_are_read_from_text_of_any_length(base):
+    pairs = [(0, 0), (1342, 879), (base**70 + 5, 3), (7, base**70 - 1)]
+    written = [[to_text(value, base) for value in pair] for pair in pairs]
+    problems = from_digits(written, base)
+    assert list(zip(to_integers(problems.x, base), to_integers(problems.y, base), strict=True)) == pairs
+
+
+def to_text(value, base):
+    """Least significant digit first."""
+    text = DIGIT_ALPHABET[value % base]
+    while value := value // base:
+        text += DIGIT_ALPHABET[value % base]
+    return text

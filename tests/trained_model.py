@@ -100,7 +100,7 @@ def train_any_length_model() -> dict[str, object]:
     problems = concatenate([sampler.strata["lengths"](rng, 12_000), sampler.strata["carries"](rng, 6_000)])
     made = {}
     for name, max_steps in (("model", 350), ("half", 100)):
-        train = _any_length_config(max_steps)
+        train = any_length_config(max_steps)
         torch.manual_seed(0)
         model = build_model(data, train, tokenizer)
         prepared = trainer.prepare_data(problems, data, train, vocabulary_of(tokenizer))
@@ -113,14 +113,14 @@ def train_any_length_model() -> dict[str, object]:
 def load_any_length_model(trained: dict[str, object]) -> TrainedModel:
     """Build what `train_any_length_model` trained."""
     tokenizer = make_tokenizer(ANY_LENGTH_DATA)
-    model, half = (build_model(ANY_LENGTH_DATA, _any_length_config(1), tokenizer) for _ in range(2))
+    model, half = (build_model(ANY_LENGTH_DATA, any_length_config(1), tokenizer) for _ in range(2))
     model.load_state_dict(trained["model"])
     half.load_state_dict(trained["half"])
     vocabulary = vocabulary_of(tokenizer)
     return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary, ANY_LENGTH_DATA, trained["result"])
 
 
-def _any_length_config(max_steps: int) -> TrainConfig:
+def any_length_config(max_steps: int) -> TrainConfig:
     model = Model(
         n_layer=1,
         n_head=2,
