@@ -124,11 +124,6 @@ def sinusoidal_table(num_positions: int, width: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
 
 
-def _cache_length(cache, new_ids: Tensor) -> int:
-    """Tokens that attention will see with new ones, (B, T): more than there are where the cache is static."""
-    return cache.get_mask_sizes(new_ids.size(1), 0)[0]
-
-
 class FixedPositions(torch.nn.Module):
     """A position table that is not trained: sinusoids, or zeros for no positions at all."""
 
@@ -205,14 +200,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
                 raise ValueError("positions depend on the cached tokens too: pass position_ids, or use generate()")
             position_ids = self.position_ids(input_ids, attention_mask)
         if self.config.attention_window is not None:
-            if key_position_ids is None:
-                if has_past:
-                    raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
-                key_position_ids = position_ids
-            num_keys = input_ids.size(1) if past_key_values is None else _cache_length(past_key_values, input_ids)
-            if num_keys != key_position_ids.size(1):
-                raise NotImplementedError("an attention window needs a cache that grows, not a static one")
-            attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask)
+            attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask, past_key_values)
         position_ids = table_rows(position_ids, self.config.position_period)
         if not torch.compiler.is_compiling() and position_ids.max() >= self.config.n_positions:
             raise ValueError(
@@ -235,11 +223,20 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             **kwargs,
         )
 
-    def _window_mask(self, query_position_ids: Tensor, key_position_ids: Tensor, is_token: Tensor | None) -> Tensor:
+    def _window_mask(
+        self, query_position_ids: Tensor, key_position_ids: Tensor | None, is_token: Tensor | None, cache
+    ) -> Tensor:
         """Mask what is not in the window, what comes later, and padding: (B, 1, T, S), in the form attention takes.
 
         Padding sees itself: a row of the softmax must have something to add up to 1.
         """
+        if key_position_ids is None:
+            if cache is not None and cache.get_seq_length() > 0:
+                raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
+            key_position_ids = query_position_ids
+        num_new = query_position_ids.size(1)
+        if key_position_ids.size(1) != (num_new if cache is None else cache.get_mask_sizes(num_new, 0)[0]):
+            raise NotImplementedError("an attention window needs a cache that grows, not a static one")
         if is_token is not None and is_token.ndim != 2:
             raise NotImplementedError("an attention window needs a mask (B, S)")
         num_queries, num_keys = query_position_ids.size(1), key_position_ids.size(1)

@@ -41,6 +41,35 @@ def vocabulary():
 
 
 @pytest.fixture
+def load(tmp_path):
+    """Write both files as given and load them."""
+
+    def write_and_load(*overrides, data="seed: 0\n", train="hub: {push: false}\n"):
+        paths = tmp_path / "data.yaml", tmp_path / "train.yaml"
+        for path, content in zip(paths, (data, train), strict=True):
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        from simple_llm.config_loading import load_configs
+
+        return load_configs(*paths, list(overrides))
+
+    return write_and_load
+
+
+@pytest.fixture
+def errors(load):
+    """Load settings that are wrong; return the lines of the message."""
+
+    def lines_of(*overrides, **files):
+        from simple_llm.errors import ConfigError
+
+        with pytest.raises(ConfigError) as caught:
+            load(*overrides, **files)
+        return str(caught.value).splitlines()
+
+    return lines_of
+
+
+@pytest.fixture
 def oracle_engine(monkeypatch):
     """Let the oracle stand where an engine would read its weights."""
     from simple_llm import decoding

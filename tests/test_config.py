@@ -13,31 +13,6 @@ from simple_llm.strict_yaml import parse_yaml
 from tests.pipeline import REPOSITORY
 
 
-@pytest.fixture
-def load(tmp_path):
-    """Write both files as given and load them."""
-
-    def write_and_load(*overrides, data="seed: 0\n", train="hub: {push: false}\n"):
-        paths = tmp_path / "data.yaml", tmp_path / "train.yaml"
-        for path, content in zip(paths, (data, train), strict=True):
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_configs(*paths, list(overrides))
-
-    return write_and_load
-
-
-@pytest.fixture
-def errors(load):
-    """Load settings that are wrong; return the lines of the message."""
-
-    def lines_of(*overrides, **files):
-        with pytest.raises(ConfigError) as caught:
-            load(*overrides, **files)
-        return str(caught.value).splitlines()
-
-    return lines_of
-
-
 def digits_by_hand(value, base):
     digits = []
     while True:
@@ -416,34 +391,3 @@ def test_a_gigabyte_is_refused_without_reading_it(load, tmp_path, errors):
     os.truncate(huge, 2**30)  # sparse: takes no disk
     with pytest.raises(ConfigError, match="larger than"):
         load_configs(huge, REPOSITORY / "train_config.yaml", [])
-
-
-# ---- Attention windows ----------------------------------------------------------------------------
-
-WINDOW = ("model.attention_window={left: 0, right: 1}", "model.tokens_per_step=1")
-
-
-def test_a_window_and_a_period_make_a_model_that_knows_every_length(load):
-    _, train = load(*WINDOW, "model.position_period=3", "model.n_positions=4")
-    assert train.model.knows_every_length
-    assert (train.model.attention_window.left, train.model.attention_window.right) == (0, 1)
-    assert not load(*WINDOW)[1].model.knows_every_length
-
-
-@pytest.mark.parametrize(
-    ("settings", "part"),
-    [
-        (("model.attention_window={left: 0, right: 1}",), "set model.tokens_per_step=1"),
-        ((*WINDOW, "model.position_embedding=learned", "model.n_positions=99"), "set model.position_embedding=block"),
-        ((*WINDOW, "numbers.reversed=false"), "no carry is in view"),
-        (("model.position_period=3",), "would look the same; set model.attention_window"),
-        ((*WINDOW, "model.position_period=1"), "set at least 2"),
-        ((*WINDOW, "model.position_period=4"), "never go past 4 places"),
-        ((*WINDOW, "model.position_period=3", "model.n_positions=3"), "set at least 4"),
-        (("model.attention_window={left: -1, right: 1}", "model.tokens_per_step=1"), "model.attention_window.left"),
-        (("model.attention_window={lft: 1, right: 1}", "model.tokens_per_step=1"), "did you mean left"),
-    ],
-)
-def test_windows_that_cannot_work_are_refused_with_the_reason(errors, settings, part):
-    lines = errors(*settings)
-    assert any(part in line for line in lines), lines
