@@ -55,11 +55,13 @@ if __name__ == "__main__":
         ),
     )
 
+import contextlib
 import itertools
 import shlex
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,17 +156,22 @@ def run_evaluation(loaded: LoadedModel, sampler: Sampler, num_samples: int, seed
     if not len(problems):
         raise UsageError("there is no held-out problem in this range; choose a wider one")
     added = held_out_strata(sampler, loaded.data.split, problems, seed)
-    with (
-        command_line.stop_on_signals() as stop,
-        tqdm(total=2 * len(problems) + len(added), unit="problem", unit_scale=True, desc=f"seed {seed}") as bar,
-    ):
+    bar = tqdm(total=2 * len(problems) + len(added), unit="problem", unit_scale=True, desc=f"seed {seed}")
+    with advancing(bar) as on_batch:
+        return evaluate_sample(loaded, problems, added, num_samples, seed, on_batch)
 
-        def on_batch(num_problems: int) -> None:
-            bar.update(num_problems)
+
+@contextlib.contextmanager
+def advancing(bar: tqdm) -> Iterator[Callable[[int], None]]:
+    """Give what to call with the number of items just done: it moves the bar, and ends the work after a signal."""
+    with command_line.stop_on_signals() as stop, bar:
+
+        def on_batch(num_items: int) -> None:
+            bar.update(num_items)
             if stop:
                 raise Interrupted("interrupted; nothing was written", stop.signal_number)
 
-        return evaluate_sample(loaded, problems, added, num_samples, seed, on_batch)
+        yield on_batch
 
 
 def print_report(report: dict, evaluations: list[Evaluation]) -> None:
@@ -296,16 +303,8 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
 def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Run every context that a token of an answer can depend on, and write the certificate."""
     vocabulary, config = vocabulary_of(loaded.tokenizer), loaded.model.config
-    with (
-        command_line.stop_on_signals() as stop,
-        tqdm(total=num_contexts(config), unit="context", unit_scale=True, desc="proving") as bar,
-    ):
-
-        def on_contexts(num_contexts: int) -> None:
-            bar.update(num_contexts)
-            if stop:
-                raise Interrupted("interrupted; nothing was written", stop.signal_number)
-
+    bar = tqdm(total=num_contexts(config), unit="context", unit_scale=True, desc="proving")
+    with advancing(bar) as on_contexts:
         counted = prove_all_lengths(Engine(loaded.model, torch.float32), vocabulary, on_contexts)
     if counted["checked"] != counted["expected"]:
         raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
@@ -352,16 +351,8 @@ def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.
     decoder, scores, num_problems = Decoder.of(loaded.model), [], arguments.samples or 100
     kinds = ("uniform", "carries")
     print(f"{'digits':>9}  {'drawn':>8}  {'exact':>17}  {'error rate at most':>18}  {'seconds':>8}")
-    with (
-        command_line.stop_on_signals() as stop,
-        tqdm(total=len(arguments.lengths) * len(kinds) * num_problems, unit="problem", desc="decoding") as bar,
-    ):
-
-        def on_batch(done: int) -> None:
-            bar.update(done)
-            if stop:
-                raise Interrupted("interrupted; nothing was written", stop.signal_number)
-
+    bar = tqdm(total=len(arguments.lengths) * len(kinds) * num_problems, unit="problem", desc="decoding")
+    with advancing(bar) as on_batch:
         for num_digits, kind in itertools.product(arguments.lengths, kinds):
             score = evaluate_length(loaded, decoder, num_digits, kind, num_problems, arguments.seed, on_batch)
             scores.append(score)

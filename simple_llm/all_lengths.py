@@ -227,9 +227,7 @@ def _contexts(sight: Sight, base: int, x: Strings, y: Strings, carry_in: int) ->
     here = sight.place - sight.lowest  # index of the token's own place; -1 for the last delimiter
     into_next = carries[here + 1]
     right = np.where((sight.top > sight.place) | (into_next == 1), sums[here + 1], -1)
-    is_possible = np.ones(len(x), bool)
-    if sight.place > 0 and sight.top < sight.place:
-        is_possible = (carries[here] == 1) & (sight.top + 1 == sight.place)
+    is_possible = np.array([sight.is_possible(carry) for carry in (0, 1)])[carries[max(here, 0)]]
     z = np.stack(sums[: here + 1], axis=1) if here >= 0 else np.zeros((len(x), 0), np.int64)
     kept = np.flatnonzero(is_possible)
     return Contexts(sight, base, x[kept], y[kept], np.full(len(kept), carry_in), z[kept], right[kept])
