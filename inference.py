@@ -34,6 +34,7 @@ if __name__ == "__main__":
 
 import itertools
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -42,7 +43,7 @@ from simple_llm.device import resolve_device
 from simple_llm.errors import UsageError
 from simple_llm.hub import fetch_model
 from simple_llm.model_folder import load_model
-from simple_llm.prompts import MAX_CHARACTERS, PromptError
+from simple_llm.prompts import MAX_CHARACTERS, Prompt, PromptError
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
 CHARACTERS_AT_A_TIME = 2**21
@@ -95,34 +96,55 @@ def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
 
 
 def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.argparse.Namespace, bar: tqdm) -> int:
-    """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those."""
+    """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those.
+
+    While the model answers one block of lines, the next is read and the one before is printed.
+    """
     num_seen = num_bad = 0
     replies = []
     numbered = enumerate(lines, 1)
-    while block := next_block(numbered):
-        prompts = []
-        for number, line in block:
-            if not line.strip():
-                continue
-            num_seen += 1
-            try:
-                prompts.append(adder.parse(line))
-            except PromptError as error:
-                num_bad += 1
-                where = "" if arguments.prompts else f"line {number}: "
-                tell(f"{where}{error}", bar)
-        for prompt, answer in zip(prompts, adder.answer(prompts) if prompts else (), strict=True):
-            print(f"{prompt}={answer}")
-            if arguments.trace:
-                print(adder.trace(prompt))
-            if arguments.json:
-                replies.append({"prompt": str(prompt), "answer": answer})
-        bar.update(len(block))
+    answering = None
+    with ThreadPoolExecutor(max_workers=1) as model_thread:
+        while (block := next_block(numbered)) or answering:
+            prompts, num_bad_here = parse_block(adder, block, bar, names_lines=not arguments.prompts)
+            num_seen, num_bad = num_seen + len(prompts) + num_bad_here, num_bad + num_bad_here
+            before = answering
+            answering = (block, prompts, model_thread.submit(adder.answer, prompts)) if block else None
+            if before:
+                replies += print_answers(adder, before[1], before[2].result(), arguments)
+                bar.update(len(before[0]))
     if not num_seen:
         raise UsageError("no problem to answer; give sums such as 1342+879, one a line")
     if arguments.json:
         print(json.dumps({"model_sha256": adder.loaded.sha256, "replies": replies}))
     return num_bad
+
+
+def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, names_lines: bool) -> tuple[list[Prompt], int]:
+    """Read the sums of some numbered lines, and count the lines that are none."""
+    prompts, num_bad = [], 0
+    for number, line in block:
+        if not line.strip():
+            continue
+        try:
+            prompts.append(adder.parse(line))
+        except PromptError as error:
+            num_bad += 1
+            tell(f"line {number}: {error}" if names_lines else str(error), bar)
+    return prompts, num_bad
+
+
+def print_answers(
+    adder: Adder, prompts: list[Prompt], answers: list[str], arguments: command_line.argparse.Namespace
+) -> list[dict[str, str]]:
+    """Print sums with their answers; return them for --json, else nothing."""
+    for prompt, answer in zip(prompts, answers, strict=True):
+        print(f"{prompt}={answer}")
+        if arguments.trace:
+            print(adder.trace(prompt))
+    if not arguments.json:
+        return []
+    return [{"prompt": str(prompt), "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def next_block(numbered: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:

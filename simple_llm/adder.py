@@ -31,6 +31,8 @@ class Adder:
 
     def answer(self, prompts: list[Prompt]) -> list[str]:
         """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number."""
+        if not prompts:
+            return []
         problems = self._problems(prompts)
         tokens = prompt_tokens(problems, self.vocabulary)  # (N, T)
         answers = self.decoder.decode(tokens, self._max_answer_tokens(problems))

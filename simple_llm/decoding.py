@@ -23,6 +23,7 @@ MEMORY_BUDGET = 128 * 2**20  # bytes a batch may take: larger ones are no quicke
 SURE = 1.0  # logits; of two tokens nearer than this, bfloat16 does not decide
 FEW = 8  # prompts: so few are read in float32 at once, which does not take longer
 _WORTH_A_PASS = 1 / 10  # of the tokens of a batch: sharing has to save more than that
+_FIRST_ROWS = 16  # sizes a batch of first tokens may have: kernels are made, and kept, for every size
 _WORTH_DROPPING = 1 / 4  # of the answers: fewer that have ended are not worth copying the others' keys and values
 
 
@@ -133,8 +134,7 @@ class Decoder:
                 bytes_of_one = bytes_per_problem(reader, num_tokens)
             else:
                 bytes_of_one = reader.bytes_per_token() * num_tokens
-            batch_size = max(1, memory_budget // bytes_of_one)
-            for index in unsure.split(batch_size) if len(unsure) else ():
+            for index in _batches(unsure, memory_budget // bytes_of_one):
                 said = _answer(reader, prompts[index].to(reader.device), max_answer_tokens)
                 answers.keep(index, said)
                 if reader is readers[0]:
@@ -173,6 +173,12 @@ def _lengths(prompts: Tensor, config: SimpleLLMConfig) -> tuple[Tensor, Tensor]:
     """Count the tokens of `+x+y+` and of its prefix `+x+`: (N, T) -> (N,), (N,)."""
     is_second_delimiter = (prompts == config.eos_token_id).cumsum(1) == 2
     return (prompts != config.pad_token_id).sum(1), is_second_delimiter.int().argmax(1) + 1
+
+
+def _batches(index: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Split indices into the fewest batches of at most so many, all of one size but for the last."""
+    num_batches = -(-len(index) // max(1, most))
+    return index.split(-(-len(index) // num_batches)) if num_batches else ()
 
 
 def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
@@ -238,8 +244,8 @@ def _worth_sharing(prompts: Tensor, most: int) -> tuple[Tensor, int]:
         most: tokens that may be shared.
 
     Returns:
-        (B,) the rows that differ from the one above within those tokens, and how many tokens these are; all rows and 0
-        where sharing does not pay.
+        (B,) the rows that differ from the one above within those tokens, filled up with others to a multiple of
+        B / 16, and how many tokens these are; all rows and 0 where sharing does not pay.
     """
     num_rows, num_columns = prompts.shape
     differs = (prompts[1:, :most] != prompts[:-1, :most]).int().cummax(1).values  # (B - 1, most)
@@ -248,7 +254,9 @@ def _worth_sharing(prompts: Tensor, most: int) -> tuple[Tensor, int]:
     best = int(num_saved.argmax())
     if num_saved[best] <= _WORTH_A_PASS * num_rows * num_columns:
         return torch.ones(num_rows, dtype=torch.bool, device=prompts.device), 0
-    return functional.pad(differs[:, best].bool(), (1, 0), value=True), best + 1
+    is_first = functional.pad(differs[:, best].bool(), (1, 0), value=True)
+    num_more = -int(is_first.sum()) % max(1, num_rows // _FIRST_ROWS)
+    return is_first | ((~is_first).cumsum(0) <= num_more), best + 1
 
 
 def _read(reader: Reader, tokens: Tensor, positions: Tensor, num_tokens: Tensor, cache: Cache, num_last: int) -> Tensor:
