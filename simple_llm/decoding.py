@@ -23,7 +23,7 @@ MEMORY_BUDGET = 128 * 2**20  # bytes a batch may take: larger ones are no quicke
 SURE = 1.0  # logits; of two tokens nearer than this, bfloat16 does not decide
 FEW = 8  # prompts: so few are read in float32 at once, which does not take longer
 _WORTH_A_PASS = 1 / 10  # of the tokens of a batch: sharing has to save more than that
-_FIRST_ROWS = 16  # sizes a batch of first tokens may have: kernels are made, and kept, for every size
+_FIRST_ROWS = 32  # sizes a batch of first tokens may have: kernels are made, and kept, for every size
 _WORTH_DROPPING = 1 / 4  # of the answers: fewer that have ended are not worth copying the others' keys and values
 
 
@@ -245,7 +245,7 @@ def _worth_sharing(prompts: Tensor, most: int) -> tuple[Tensor, int]:
 
     Returns:
         (B,) the rows that differ from the one above within those tokens, filled up with others to a multiple of
-        B / 16, and how many tokens these are; all rows and 0 where sharing does not pay.
+        B / 32, and how many tokens these are; all rows and 0 where sharing does not pay.
     """
     num_rows, num_columns = prompts.shape
     differs = (prompts[1:, :most] != prompts[:-1, :most]).int().cummax(1).values  # (B - 1, most)
