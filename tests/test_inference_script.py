@@ -245,7 +245,7 @@ def test_lines_are_answered_block_by_block(monkeypatch, capsys):
 
         def answer(self, prompts):
             asked.append(len(prompts))
-            assert len(taken) == min(10, 3 * len(asked))  # nothing is read ahead
+            assert len(taken) <= min(10, 3 * (len(asked) + 1))  # one block is read ahead, no more
             return ["?"] * len(prompts)
 
     arguments = SimpleNamespace(prompts=[], trace=False, json=False)
