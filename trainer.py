@@ -59,6 +59,7 @@ from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAI
 from simple_llm.resuming import prepare_run, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
+from simple_llm.tracking import require_tracker, tracking
 
 LOG_EVERY = 10
 
@@ -82,6 +83,7 @@ def main(options: command_line.PipelineOptions) -> None:
     data, train = options.data, options.train
     if train.hub.push:
         require_token()
+    require_tracker(train.training.report_to)
     folder = train.paths.model
     device = resolve_device(train.training.device)
     with exclusive(folder):
@@ -193,12 +195,13 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
     """
     learner = make_learner(model, config)
     state = run.restore(model, learner.optimizers)
-    log = RunLog(run.folder / METRICS, state.step)
     started = time.monotonic() - state.seconds
     with (
+        tracking(config.report_to, run.folder, run.settings) as track,
         command_line.stop_on_signals() as stop,
         tqdm(total=config.max_steps, initial=state.step, unit="step", desc="training", smoothing=0.05) as bar,
     ):
+        log = RunLog(run.folder / METRICS, state.step, track)
         for step in range(state.step, config.max_steps + 1):
             is_last = step == config.max_steps
             was_saved_here = step == run.start_step  # then it was also evaluated
@@ -232,7 +235,7 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
                 speed = config.batch_size * (step + 1) / (time.monotonic() - started)
                 bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
                 log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
-    log.close()
+        log.close()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
 

@@ -26,7 +26,7 @@ def draw_layer(maps: AttentionMaps, layer: int, title: str, path: Path) -> None:
     heads = maps.weights[layer]  # (H, T, T)
     num_columns = min(4, len(heads))
     side = max(2.6, _INCHES_A_TOKEN * len(maps.tokens))
-    figure, grid = _panels(-(-len(heads) // num_columns), num_columns, (side, side), gap=(0.9, 0.7), left=0.9)
+    figure, grid = _panels(-(-len(heads) // num_columns), num_columns, (side, side), (0.9, 0.7), (0.9, 0.9, 0.4, 0.7))
     for head, axes in enumerate(grid.ravel()):
         if head >= len(heads):
             axes.set_visible(False)
@@ -42,7 +42,7 @@ def draw_layer(maps: AttentionMaps, layer: int, title: str, path: Path) -> None:
 def draw_overview(maps: AttentionMaps, title: str, path: Path) -> None:
     """Draw every head of every layer small: a row a layer, a column a head."""
     num_layers, num_heads, *_ = maps.weights.shape
-    figure, grid = _panels(num_layers, num_heads, (1.6, 1.6), gap=(0.12, 0.12), left=0.4, bottom=0.2)
+    figure, grid = _panels(num_layers, num_heads, (1.6, 1.6), (0.12, 0.12), (0.4, 0.9, 0.2, 0.7))
     first_said = next(index for index, token in enumerate(maps.said) if token is not None)
     for layer, head in np.ndindex(num_layers, num_heads):
         axes = grid[layer, head]
@@ -65,7 +65,7 @@ def draw_by_place(by_place: AttentionByPlace, title: str, path: Path) -> None:
     """
     num_layers, num_heads = by_place.shares.shape[:2]
     num_places = 1 + int(by_place.counts.any(0).nonzero()[0].max(initial=0))  # that were said
-    figure, grid = _panels(num_layers, num_heads, (2.2, 1.3), gap=(0.2, 0.45), left=0.6, bottom=0.9, top=0.95)
+    figure, grid = _panels(num_layers, num_heads, (2.2, 1.3), (0.2, 0.45), (0.6, 0.2, 0.9, 0.95))
     for layer, head in np.ndindex(num_layers, num_heads):
         axes = grid[layer, head]
         _draw_bars(axes, by_place.shares[layer, head, :, :num_places])
@@ -86,15 +86,15 @@ def _panels(
     num_columns: int,
     size: tuple[float, float],
     gap: tuple[float, float],
-    left: float,
-    bottom: float = 0.4,
-    top: float = 0.7,
-    right: float = 0.9,
+    margins: tuple[float, float, float, float],
 ) -> tuple[Figure, NDArray]:
-    """Make a grid of axes of one size, width and height in inches, and the margins around them.
+    """Make a grid of axes of one size. The layout engines of matplotlib take as long to place them as to draw them.
 
-    The layout engines of matplotlib take longer to place so many axes than it takes to draw them.
+    Args:
+        size, gap: width and height in inches, of each and between them.
+        margins: around them all, in inches: left, right, bottom, top.
     """
+    left, right, bottom, top = margins
     width = num_columns * (size[0] + gap[0]) - gap[0] + left + right
     height = num_rows * (size[1] + gap[1]) - gap[1] + bottom + top
     figure = Figure(figsize=(width, height))
