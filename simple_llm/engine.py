@@ -219,7 +219,8 @@ def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None)
             scores += mask
         if query.dtype == torch.bfloat16:  # the largest score is slow to find; what is too large for exp gives NaN
             weights = scores.exp_()
-            return (weights @ values) / weights.sum(-1, keepdim=True)
+            seen = weights @ values
+            return seen / weights.sum(-1, keepdim=True).expand_as(seen).contiguous()  # to divide by a column is slow
         return scores.softmax(-1) @ values
     return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
 
