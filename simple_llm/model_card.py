@@ -1,6 +1,7 @@
 """The model card, README.md of a model folder: written from what was configured and measured, and from nothing else."""
 
 import json
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def _metadata(facts: CardFacts, repo_id: str | None) -> str:
         pipeline_tag="text-generation",
         tags=["arithmetic", "addition", "gpt2", "simple-llm"],
         model_name=(repo_id or facts.train.paths.model.name).split("/")[-1],
-        eval_results=_eval_results(facts),
+        eval_results=_eval_results(facts) or None,
     )
     return f"---\n{card_data.to_yaml()}\n---"
 
@@ -149,17 +150,19 @@ def _introduction(facts: CardFacts, branch: str) -> str:
     order = "least significant digit first" if data.numbers.reversed else "most significant digit first"
     steps = {1: "one token a step", 2: "two tokens a step", "all": "the whole answer in one pass"}
     x, y = _example(data)
-    checkpoint = f"""
-
-**This is a checkpoint**, uploaded while training went on: step {training["step"]:,} of at most
-{facts.train.training.max_steps:,}. The finished model is on the branch `main`."""
-    return f"""# A GPT-2 that adds
-
-Given `{x}+{y}=`, it goes on with the sum. It was trained from scratch on sums of whole numbers from
-{_span(data.numbers.min, data.numbers.max)}, and has {training["num_parameters"]:,} parameters: {model.n_layer} layers,
-{model.n_head} heads, width {model.n_embd}. It writes numbers in base
-{data.numbers.base}, {order}, has `{model.position_embedding}` positions and says
-{steps[model.tokens_per_step]}; its tokenizer reads and writes decimal.{checkpoint if branch != "main" else ""}"""
+    paragraphs = [
+        f"""Given `{x}+{y}=`, it goes on with the sum. It was trained from scratch on sums of whole numbers from
+        {_span(data.numbers.min, data.numbers.max)}, and has {training["num_parameters"]:,} parameters: {model.n_layer}
+        layers, {model.n_head} heads, width {model.n_embd}. It writes numbers in base {data.numbers.base}, {order}, has
+        `{model.position_embedding}` positions and says {steps[model.tokens_per_step]}; its tokenizer reads and writes
+        decimal."""
+    ]
+    if branch != "main":
+        paragraphs.append(
+            f"""**This is a checkpoint**, uploaded while training went on: step {training["step"]:,} of at most
+            {facts.train.training.max_steps:,}. The finished model is on the branch `main`."""
+        )
+    return "\n\n".join(["# A GPT-2 that adds", *map(_filled, paragraphs)])
 
 
 def _usage(data: DataConfig, repo_id: str | None, branch: str) -> str:
@@ -181,61 +184,65 @@ A list of problems gets a list of answers. The code that comes with the model is
 
 
 def _measurements(facts: CardFacts) -> str:
-    lines = ["## What was measured", ""]
+    paragraphs = ["## What was measured"]
     if report := facts.reports.get(EVALUATION):
-        score = Score(report["correct"], report["total"])
-        lines.append(
-            f"- **{score} held-out problems exact**, operands from {_span(*report['range'])}, drawn uniformly from the "
-            f"side of the split that was never trained on. Error rate at most {report['error_rate_upper_95']:.2e} "
-            f"(95%, one-sided, exact binomial, n = {min(run['total'] for run in report['runs']):,}); smallest margin "
-            f"{report['min_logit_margin']:.2f} logits; a+b and b+a agree on "
-            f"{Score(report['commutes']['agree'], report['commutes']['total'])}."
+        agree = Score(report["commutes"]["agree"], report["commutes"]["total"])
+        paragraphs.append(
+            f"""**{Score(report["correct"], report["total"])} held-out problems exact**, operands from
+            {_span(*report["range"])}, drawn uniformly from the side of the split that was never trained on. Error rate
+            at most {report["error_rate_upper_95"]:.2e} (95%, one-sided, exact binomial,
+            n = {min(run["total"] for run in report["runs"]):,}); smallest margin {report["min_logit_margin"]:.2f}
+            logits; a+b and b+a agree on {agree}."""
         )
     if certificate := _certificate(facts):
-        lines.append(_certificate_line(certificate))
+        paragraphs.append(_certificate_text(certificate))
+    if not paragraphs[1:] and LENGTHS not in facts.reports:
+        paragraphs.append("Nothing yet on problems that were never trained on: `python3 evaluate.py` counts them.")
+    paragraphs = [*map(_filled, paragraphs), *_shown(facts, ACCURACY)]
     if report := facts.reports.get(LENGTHS):
-        lines += ["", "| digits of both operands | drawn | exact | error rate at most (95%) |", "|---|---|---|---|"]
-        lines += [
-            f"| {row['num_digits']:,} | {row['kind']} | {Score(row['correct'], row['total'])} "
-            f"| {row['error_rate_upper_95']:.2e} |"
-            for row in report["lengths"]
-        ]
-        lines.append(
-            f"\nThe longest operands in training had {report['trained_digits']:,} digits (base {report['base']})."
-        )
-    if not facts.reports:
-        lines.append("Nothing yet on problems that were never trained on: `python3 evaluate.py` counts them.")
-    lines += _shown(facts, ACCURACY, ATTENTION_OVERVIEW)
+        paragraphs.append(_lengths_table(report))
+    return "\n\n".join([*paragraphs, *_shown(facts, ATTENTION_OVERVIEW)])
+
+
+def _lengths_table(report: dict) -> str:
+    lines = [
+        f"Digits of the longest operands in training: {report['trained_digits']:,}, in base {report['base']}.",
+        "",
+        "| digits of both operands | drawn | exact | error rate at most (95%) |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['num_digits']:,} | {row['kind']} | {Score(row['correct'], row['total'])} "
+        f"| {row['error_rate_upper_95']:.2e} |"
+        for row in report["lengths"]
+    ]
     return "\n".join(lines)
 
 
-def _certificate_line(certificate: dict) -> str:
+def _certificate_text(certificate: dict) -> str:
     right, checked = certificate["checked"] - certificate["wrong"], certificate["checked"]
     follows = "no sample, all of them"
     if certificate["kind"] == "all lengths":
         follows = "so every sum of two numbers, however long, is" if right == checked else "so some sums are not"
-    return (
-        f"- **{right:,} of {checked:,} {_what_is_checked(certificate)} right**: {follows}. Smallest margin "
-        f"{certificate['min_logit_margin']:.2f} logits in {certificate['dtype']}; `{CERTIFICATE}` has the whole record."
-    )
+    return f"""**{right:,} of {checked:,} {_what_is_checked(certificate)} right**: {follows}. Smallest margin
+        {certificate["min_logit_margin"]:.2f} logits in {certificate["dtype"]}; `{CERTIFICATE}` has the whole record."""
 
 
 def _training(facts: CardFacts) -> str:
     data, train = facts.data, facts.train.training
     shares = ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share)
     test = 1 - data.split.train - data.split.validation
-    text = f"""## How it was trained
-
-{data.storage.num_sequences:,} problems were drawn: {shares}. *Uniform* is over values, *lengths* over
-numbers of digits first, *carries* has carries that travel over several places. A hash of the unordered pair puts
-{data.split.train:.0%} of all pairs on the training side, {data.split.validation:.0%} on the validation side and \
-{test:.0%} on the test side, which is never written.
-
-{facts.training["step"]:,} steps of {train.batch_size:,} problems; Muon (learning rate {train.muon_learning_rate:g}) for
-the matrices inside the blocks, AdamW ({train.learning_rate:g}) for the rest; seed {train.seed}. {_outcome(facts)}
-
-All settings are in `data_config.yaml` and `train_config.yaml`, all hashes in `manifest.json`."""
-    return "\n".join([text, *_shown(facts, CURVE)])
+    paragraphs = (
+        f"""{data.storage.num_sequences:,} problems were drawn: {shares}. *Uniform* is over values, *lengths* over
+        numbers of digits first, *carries* has carries that travel over several places. A hash of the unordered pair
+        puts {data.split.train:.0%} of all pairs on the training side, {data.split.validation:.0%} on the validation
+        side and {test:.0%} on the test side, which is never written.""",
+        f"""{facts.training["step"]:,} steps of {train.batch_size:,} problems; Muon (learning rate
+        {train.muon_learning_rate:g}) for the matrices inside the blocks, AdamW ({train.learning_rate:g}) for the rest;
+        seed {train.seed}. {_outcome(facts)}""",
+        "All settings are in `data_config.yaml` and `train_config.yaml`, all hashes in `manifest.json`.",
+    )
+    return "\n\n".join(["## How it was trained", *map(_filled, paragraphs), *_shown(facts, CURVE)])
 
 
 def _outcome(facts: CardFacts) -> str:
@@ -260,8 +267,13 @@ def _limits(facts: CardFacts) -> str:
 
 
 def _shown(facts: CardFacts, *names: str) -> list[str]:
-    """Pictures that there are, as lines of Markdown."""
-    return [line for name in names if name in facts.pictures for line in ("", f"![{_PICTURES[name]}]({name})")]
+    """Pictures that there are, a paragraph each."""
+    return [f"![{_PICTURES[name]}]({name})" for name in names if name in facts.pictures]
+
+
+def _filled(paragraph: str) -> str:
+    """Break a paragraph into lines anew."""
+    return textwrap.fill(" ".join(paragraph.split()), 110, break_long_words=False, break_on_hyphens=False)
 
 
 def _certificate(facts: CardFacts) -> dict | None:
