@@ -155,8 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = serve
 
     def cut_off(self) -> None:
-        """Reset the connection while the client is still sending."""
-        self.rfile.read(1)
+        """Reset the connection, and if the request has a body while the client is still sending it."""
+        self.rfile.read(min(1, int(self.headers.get("Content-Length") or 0)))
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.rfile.close()

@@ -268,7 +268,7 @@ def test_nobody_waits_an_hour_for_a_busy_hub(model, hub, waits):
 
 def test_what_is_forbidden_is_not_asked_again(model, hub, waits):
     hub.refuse("POST /api/repos/create", 403)
-    with pytest.raises(HubError, match="the upload to me/adder failed: .*403"):
+    with pytest.raises(HubError, match=r"the upload to me/adder failed: .*403"):
         push_folder(model, "me/adder", True)
     assert waits == []
     assert uploads(hub.requests) == []
