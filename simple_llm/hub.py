@@ -117,7 +117,10 @@ def push_checkpoint(
 
 
 def _commit(api: HfApi, folder: Path, repo_id: str, branch: str, message: str) -> huggingface_hub.CommitInfo:
-    """Make a branch hold what the folder holds; the client library sends only what differs."""
+    """Make a branch hold what the folder holds; the client library sends only what differs.
+
+    What is there is asked each time: a commit may have been taken although its answer was lost.
+    """
     names = uploaded_names(folder)
     there = [file.rfilename for file in api.model_info(repo_id, revision=branch).siblings or ()]
     return api.create_commit(
@@ -200,7 +203,7 @@ def _allowed(names: Iterable[str]) -> list[str]:
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _reason(error: Exception) -> str:

@@ -160,7 +160,7 @@ def _introduction(facts: CardFacts, branch: str) -> str:
     if branch != "main":
         paragraphs.append(
             f"""**This is a checkpoint**, uploaded while training went on: step {training["step"]:,} of at most
-            {facts.train.training.max_steps:,}. The finished model is on the branch `main`."""
+            {facts.train.training.max_steps:,}. The finished model goes to the branch `main`."""
         )
     return "\n\n".join(["# A GPT-2 that adds", *map(_filled, paragraphs)])
 

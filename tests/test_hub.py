@@ -22,6 +22,7 @@ UPLOADED = {
     *("data_config.yaml", "train_config.yaml", "manifest.json", "README.md"),
     *("metrics.jsonl", "training_curve.png", "evaluation.json", "evaluation.png"),
 }
+pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of the client library itself
 PUSH = ("hub.push=true", "hub.repo_id=me/adder")
 PUSH_ONLY = ("--push-only", "hub.repo_id=me/adder")
 
@@ -159,10 +160,11 @@ def test_a_later_report_is_uploaded_and_shown_and_one_about_other_weights_is_nei
 
 def test_what_others_put_into_the_repository_stays(model, hub):
     push_folder(model, "me/adder", True)
-    hub.add_commit("me/adder", "main", "by hand", {**hub.files("me/adder"), "NOTES.md": b"notes"})
+    theirs = {"NOTES.md": b"notes", "attention_by_hand/drawing.png": b"a drawing"}
+    hub.add_commit("me/adder", "main", "by hand", {**hub.files("me/adder"), **theirs})
     (model / "evaluation.json").unlink()
     push_folder(model, "me/adder", True)
-    assert hub.files("me/adder")["NOTES.md"] == b"notes"
+    assert theirs.items() <= hub.files("me/adder").items()
     assert "evaluation.json" not in hub.files("me/adder")
 
 
@@ -189,6 +191,8 @@ def test_checkpoints_are_uploaded_to_branches_and_change_nothing_of_the_training
     called = call_script("trainer.py", *PUSH, "hub.every=4", "--fresh", cwd=run_folder)
     assert called.exit_code == 0, called.stderr
     assert {branch for _, branch in hub.branches} == {"main", "step-4", "step-8"}
+    assert files_with(TOKEN, run_folder) == []
+    assert TOKEN not in called.stdout + called.stderr
     weights = (finished_run.folder / "model" / "model.safetensors").read_bytes()
     assert hub.files("me/adder")["model.safetensors"] == weights
 
