@@ -65,6 +65,8 @@ from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAI
 from simple_llm.resuming import finished_result, prepare_run, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.tracking import require_tracker, tracking
 
 LOG_EVERY = 10
 
@@ -92,6 +94,7 @@ def main(options: command_line.PipelineOptions) -> None:
     result = finished_result(load_model(folder).manifest) if is_push_only else {}
     if is_push_only or train.hub.push:
         require_upload(train.hub.repo_id)
+    require_tracker(train.training.report_to)
     with exclusive(folder):
         result = result or train_if_needed(data, train, options.arguments)
         if is_push_only or train.hub.push:
@@ -115,23 +118,30 @@ def train_if_needed(
     problems, tokenizer = read_problems(data), load_tokenizer(folder)
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer).to(device)
-
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-
-    def on_step(state: TrainingState) -> None:
-        if train.hub.every and state.step and state.step % train.hub.every == 0:
-            facts = {**dataclasses.asdict(state), "num_parameters": num_parameters, "settings": run.settings}
-            try:
-                address = push_checkpoint(model, tokenizer, data, train, facts)
-            except (HubError, OSError) as error:
-                tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
-            else:
-                tqdm.write(f"step {state.step:,} is at {address or train.hub.repo_id}", file=sys.stderr)
-
     prepared = prepare_data(problems, data, train, vocabulary_of(tokenizer))
-    result = train_model(model, prepared, train.training, run, on_step)
+    result = train_model(model, prepared, train.training, run, uploader(model, tokenizer, data, train, run))
     finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
     return result
+
+
+def uploader(
+    model: SimpleLLMForCausalLM, tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig, run: Run
+) -> Callable[[TrainingState], None]:
+    """Make what uploads the model after every hub.every steps; a failure is told, and training goes on."""
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def upload(state: TrainingState) -> None:
+        if not train.hub.every or not state.step or state.step % train.hub.every:
+            return
+        facts = {**dataclasses.asdict(state), "num_parameters": num_parameters, "settings": run.settings}
+        try:
+            address = push_checkpoint(model, tokenizer, data, train, facts)
+        except (HubError, OSError) as error:
+            tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
+        else:
+            tqdm.write(f"step {state.step:,} is at {address or train.hub.repo_id}", file=sys.stderr)
+
+    return upload
 
 
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
@@ -229,12 +239,13 @@ def train_model(
     """
     learner = make_learner(model, config)
     state = run.restore(model, learner.optimizers)
-    log = RunLog(run.folder / METRICS, state.step)
     started = time.monotonic() - state.seconds
     with (
+        tracking(config.report_to, run.folder, run.settings) as track,
         command_line.stop_on_signals() as stop,
         tqdm(total=config.max_steps, initial=state.step, unit="step", desc="training", smoothing=0.05) as bar,
     ):
+        log = RunLog(run.folder / METRICS, state.step, track)
         for step in range(state.step, config.max_steps + 1):
             is_last = step == config.max_steps
             was_saved_here = step == run.start_step  # then it was also evaluated
@@ -269,7 +280,7 @@ def train_model(
                 speed = config.batch_size * (step + 1) / (time.monotonic() - started)
                 bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
                 log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
-    log.close()
+        log.close()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
 

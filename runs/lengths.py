@@ -1,10 +1,10 @@
 """How far each kind of positions goes beyond the numbers it was trained on.
 
-    python3 -m runs.lengths [--schemes window learned ...] [--seeds 0 1 2] [--digits 8] [--lengths 8,16,32] [--plot PNG]
+    python3 -m runs.lengths [--schemes window ...] [--seeds 0 1 ...] [--digits 8] [--lengths 8,16,32] [--plot PNG]
 
 Every scheme is trained on the same rows, sums of numbers of up to 8 digits (20 with --digits 20), and evaluated on
 operands of more: uniform digits, and long carry chains. Prints a table and ends in one JSON line. A finished run is
-used again. The schemes:
+used again, and so is its evaluation. The schemes:
 
     window          runs/any_length.yaml: one block, attention to near places and delimiters, positions that come again
     random_offset   learned positions by place, all of a row shifted by a random number (Abacus)
@@ -31,14 +31,18 @@ LENGTHS = "8,16,32,64,128,256,1024"
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES))
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made.add_argument("--seeds", type=int, nargs="+", help="default: 0 to 4 for window, 0 to 2 for the others")
     made.add_argument("--digits", type=int, choices=DATA, default=8, help="of the longest numbers in training")
     made.add_argument("--lengths", default=LENGTHS, help="digits of both operands, to evaluate")
     made.add_argument("--samples", type=int, default=100, help="problems of each length and kind")
     made.add_argument("--folder", type=Path, default=REPOSITORY / "../simple-llm-data/length")
     made.add_argument("--plot", type=Path, metavar="PNG")
     arguments = made.parse_args()
-    runs = [run(scheme, seed, arguments) for scheme in arguments.schemes for seed in arguments.seeds]
+    runs = [
+        run(scheme, seed, arguments)
+        for scheme in arguments.schemes
+        for seed in arguments.seeds or range(5 if scheme == "window" else 3)
+    ]
     print_table(runs)
     if arguments.plot:
         draw(runs, arguments.plot)
@@ -51,11 +55,10 @@ def run(scheme: str, seed: int, arguments: argparse.Namespace) -> dict[str, obje
     data = ["--data-config", DATA[digits], f"seed={seed}", f"storage.path={folder / f'sequences-{digits}-{seed}.txt'}"]
     model = folder / f"{scheme}-{digits}-{seed}"
     train = ["--train-config", SCHEMES[scheme], f"paths.model={model}", f"training.seed={seed}"]
-    script("data_generator.py", *data)
-    script("tokenizer.py", *data, *train)
+    for name in ("data_generator.py", "tokenizer.py"):
+        script(name, *data, *train)
     trained = script("trainer.py", *data, *train)
-    asked = ("--lengths", arguments.lengths, "--samples", str(arguments.samples), "--seed", str(seed))
-    evaluated = script("evaluate.py", "--model", str(model), *asked)
+    evaluated = evaluate(model, seed, arguments)
     return {
         "scheme": scheme,
         "seed": seed,
@@ -64,6 +67,21 @@ def run(scheme: str, seed: int, arguments: argparse.Namespace) -> dict[str, obje
         "num_parameters": trained["num_parameters"],
         "lengths": evaluated["lengths"],
     }
+
+
+def evaluate(model: Path, seed: int, arguments: argparse.Namespace) -> dict[str, object]:
+    """Evaluate a model, unless the report that lies beside it is about these weights and answers what is asked."""
+    report = model / "lengths.json"
+    if report.exists():
+        known = json.loads(report.read_text())
+        sha256 = json.loads((model / "manifest.json").read_text())["files"]["model.safetensors"]["sha256"]
+        lengths = ",".join(dict.fromkeys(str(score["num_digits"]) for score in known["lengths"]))
+        totals = {score["total"] for score in known["lengths"]}
+        answers = known["model_sha256"], known["seed"], lengths, totals
+        if answers == (sha256, seed, arguments.lengths, {arguments.samples}):
+            return known
+    asked = ("--lengths", arguments.lengths, "--samples", str(arguments.samples), "--seed", str(seed))
+    return script("evaluate.py", "--model", str(model), *asked)
 
 
 def print_table(runs: list[dict]) -> None:

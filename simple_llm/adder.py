@@ -1,5 +1,7 @@
 """A loaded model as something that adds: prompts in, decimal answers out."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,21 @@ from simple_llm.tokenization_simple_llm import DELIMITER
 
 NO_ANSWER = "no answer"
 _SMALL = 18  # decimal digits that fit in 64 bits
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What a model read and said to one prompt.
+
+    Attributes:
+        read: tokens it read: the prompt, and of the answer all but the last k tokens.
+        said: tokens of the answer.
+        says_at: for each of those, the index in `read` of the token at which it was said.
+    """
+
+    read: list[int]
+    said: list[int]
+    says_at: list[int]
 
 
 class Adder:
@@ -54,24 +71,36 @@ class Adder:
         positions  0 1 2 3 0 1 2 3 0
         step 1     . . . . . D A 8 +
         """
-        problem = self._problems([prompt])
-        [prompt_row] = prompt_tokens(problem, self.vocabulary)
-        [said_row] = self.decoder.decode(prompt_row[None], self._max_answer_tokens(problem)).tokens
-        said = said_row[said_row != self.vocabulary.pad_id]
+        transcript = self.transcript(prompt)
         k = self.model.config.tokens_per_step
-        row = prompt_row if k == "all" else torch.cat([prompt_row, said])
+        unread = [] if k == "all" else transcript.said[-k:]
+        row = transcript.read + unread
         write = self.loaded.tokenizer.convert_ids_to_tokens
-        tokens, said_tokens = write(row.tolist()), write(said.tolist())
-        positions = self.model.position_ids(row[None].to(self.model.device))[0].tolist()
+        tokens, said_tokens = write(row), write(transcript.said)
+        positions = self.model.position_ids(torch.tensor([row], device=self.model.device))[0].tolist()
         lines = [("tokens", tokens), ("positions", [str(position) for position in positions])]
         if k == "all":
-            [[start]] = (prompt_row == self.vocabulary.delimiter_id).nonzero()[1:2].tolist()
-            lines.append(("step 1", ["."] * (start + 1) + said_tokens))
+            lines.append(("step 1", ["."] * transcript.says_at[0] + said_tokens))
         else:
-            for number, first in enumerate(range(0, len(said), k), 1):
-                lines.append((f"step {number}", ["."] * (len(prompt_row) + first) + said_tokens[first : first + k]))
+            num_prompt = len(row) - len(said_tokens)
+            for number, first in enumerate(range(0, len(said_tokens), k), 1):
+                lines.append((f"step {number}", ["."] * (num_prompt + first) + said_tokens[first : first + k]))
         width = max(len(cell) for _, cells in lines for cell in cells)
         return "\n".join(f"{name:9}  " + " ".join(cell.rjust(width) for cell in cells) for name, cells in lines)
+
+    def transcript(self, prompt: Prompt) -> Transcript:
+        """Answer one prompt, and tell what was said where."""
+        problem = self._problems([prompt])
+        prompt_row = prompt_tokens(problem, self.vocabulary)  # (1, T)
+        [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens(problem)).tokens
+        said = said_row[said_row != self.vocabulary.pad_id].tolist()
+        read, k = prompt_row[0].tolist(), self.model.config.tokens_per_step
+        if k == "all":
+            start = len(read) - int(self.model.num_answer_tokens(prompt_row.to(self.model.device))[0])
+        else:
+            start = len(read) - k
+            read = read + said[:-k]
+        return Transcript(read, said, list(range(start, start + len(said))))
 
     def _problems(self, prompts: list[Prompt]) -> Problems:
         data, base = self.loaded.data, self.loaded.data.numbers.base

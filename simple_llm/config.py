@@ -153,6 +153,7 @@ class Training(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = "none"
     seed: int = Field(0, ge=0, lt=2**63)
 
 
@@ -337,7 +338,10 @@ def to_yaml(config: Section) -> str:
 
 
 # What a run may change and still be the same run.
-_NO_EFFECT_ON_WEIGHTS = ("paths", "hub", "storage", "training.save_every", "training.keep_checkpoints")
+_NO_EFFECT_ON_WEIGHTS = (
+    *("paths", "hub", "storage"),
+    *("training.save_every", "training.keep_checkpoints", "training.report_to"),
+)
 
 
 def weight_settings(data: DataConfig, train: TrainConfig) -> dict[str, object]:

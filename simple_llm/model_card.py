@@ -11,15 +11,16 @@ from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.config_loading import load_configs
 from simple_llm.manifest import MANIFEST, sha256_of
 from simple_llm.model_folder import CARD, CONFIG_FILES, WEIGHTS, write_report
-from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS, read_reports
+from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS, read_reports, report_files
 from simple_llm.run_log import CURVE
 from simple_llm.scoring import Score
 
-ATTENTION_OVERVIEW = "attention_overview.png"
+ATTENTION_OVERVIEW, ATTENTION_BY_PLACE = "attention_overview.png", "attention_by_place.png"
 _PICTURES = {
     ACCURACY: "Exact match on held-out problems, by the lengths of both operands and by length and carry chain",
     CURVE: "Loss, and exact match by longest carry chain, over the steps of training",
-    ATTENTION_OVERVIEW: "What each head of each layer looks at",
+    ATTENTION_BY_PLACE: "How much each head looks at the place being said, at the place below and elsewhere",
+    ATTENTION_OVERVIEW: "What each head of each layer looks at in one problem",
 }
 
 
@@ -43,9 +44,11 @@ class CardFacts:
 def read_card_facts(folder: Path) -> CardFacts:
     """Gather what a model folder says about its model; the folder is one that `load_model` accepts."""
     data, train = load_configs(*(folder / name for name in CONFIG_FILES), [])
-    reports = read_reports(folder, sha256_of(folder / WEIGHTS))
-    pictures = [name for name in _PICTURES if (folder / name).exists() and (name != ACCURACY or EVALUATION in reports)]
-    return CardFacts(data, train, json.loads((folder / MANIFEST).read_bytes()), reports, tuple(pictures))
+    sha256 = sha256_of(folder / WEIGHTS)
+    present = [name for name in (CURVE,) if (folder / name).exists()] + report_files(folder, sha256)
+    pictures = tuple(name for name in _PICTURES if name in present)
+    training = json.loads((folder / MANIFEST).read_bytes())
+    return CardFacts(data, train, training, read_reports(folder, sha256), pictures)
 
 
 def write_card(folder: Path, repo_id: str | None = None, branch: str = "main") -> None:
@@ -201,7 +204,7 @@ def _measurements(facts: CardFacts) -> str:
     paragraphs = [*map(_filled, paragraphs), *_shown(facts, ACCURACY)]
     if report := facts.reports.get(LENGTHS):
         paragraphs.append(_lengths_table(report))
-    return "\n\n".join([*paragraphs, *_shown(facts, ATTENTION_OVERVIEW)])
+    return "\n\n".join([*paragraphs, *_shown(facts, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW)])
 
 
 def _lengths_table(report: dict) -> str:

@@ -39,7 +39,7 @@ def draw_curve(metrics: list[dict], path: Path) -> None:
         chain_axes.legend(title="longest carry chain", loc="lower right")
     chain_axes.set(xlabel="optimizer step", ylabel="exact match on validation problems", ylim=(-0.02, 1.02))
     chain_axes.set_title("By longest carry chain")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_accuracy(grids: dict[str, list[dict[str, int]]], path: Path) -> None:
@@ -47,7 +47,7 @@ def draw_accuracy(grids: dict[str, list[dict[str, int]]], path: Path) -> None:
     figure = Figure(figsize=(5.5 * len(grids), 4.8), layout="constrained")
     for axes, cells in zip(np.ravel(figure.subplots(1, len(grids), squeeze=False)), grids.values(), strict=True):
         _heatmap(axes, cells)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _heatmap(axes: Axes, cells: list[dict[str, int]]) -> None:
@@ -96,9 +96,10 @@ def draw_margins(margins: NDArray[np.float32], first: int, base: int, title: str
         axes.axvline(power - 0.5, color="black", linewidth=0.3)
     axes.set(xlabel="x", ylabel="y", title=title)
     figure.colorbar(image, ax=axes, label="smallest lead of a right token, logits; red: wrong", shrink=0.8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
     with replace_file(path) as file:
         figure.savefig(file, format="png", dpi=100)

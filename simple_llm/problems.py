@@ -128,16 +128,22 @@ def _modulo_2_64(digits: Digits, base: int) -> NDArray[np.uint64]:
     return value
 
 
+def carries_in(problems: Problems) -> NDArray[np.bool_]:
+    """Whether a carry comes into each place of the sum: (W + 1, N), units first, which nothing comes into."""
+    carry = np.zeros((len(problems.x) + 1, len(problems)), bool)
+    for place, (x, y) in enumerate(zip(problems.x, problems.y, strict=True)):
+        carry[place + 1] = x + y + carry[place] >= problems.base
+    return carry
+
+
 def longest_carry_chain(problems: Problems) -> NDArray[np.int64]:
     """Count the most places in a row that pass on a carry. Returns (N,).
 
     25 + 31 has 0; 5 + 5 has 1; 999 + 1 and 999 + 999 have 3.
     """
-    carry = np.zeros(len(problems), np.uint8)
     chain = np.zeros(len(problems), np.int64)
     longest = np.zeros(len(problems), np.int64)
-    for x, y in zip(problems.x, problems.y, strict=True):
-        carry = (x + y + carry >= problems.base).view(np.uint8)
+    for carry in carries_in(problems):
         chain = (chain + 1) * carry
         np.maximum(longest, chain, out=longest)
     return longest

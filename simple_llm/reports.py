@@ -4,7 +4,6 @@ They are not in the manifest. Each names the weights it is about by `model_sha25
 shown, and not uploaded.
 """
 
-import fnmatch
 import json
 from pathlib import Path
 
@@ -12,15 +11,15 @@ EVALUATION = "evaluation.json"
 ACCURACY = "evaluation.png"
 CERTIFICATE = "certificate.json"
 LENGTHS = "lengths.json"
-ATTENTION = "attention_*.png"
-REPORTS = (EVALUATION, ACCURACY, CERTIFICATE, LENGTHS, ATTENTION)  # names, and one pattern of names
-_DRAWN_FROM = {ACCURACY: EVALUATION}
+ATTENTION = "attention.json"
+ATTENTION_PICTURES = "attention_*.png"
+REPORTS = (EVALUATION, ACCURACY, CERTIFICATE, LENGTHS, ATTENTION, ATTENTION_PICTURES)  # names, and a pattern of names
 
 
 def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
     """Read the JSON reports that are about these weights: {"evaluation.json": {...}}; what is damaged is left out."""
     found = {}
-    for name in (EVALUATION, CERTIFICATE, LENGTHS):
+    for name in (EVALUATION, CERTIFICATE, LENGTHS, ATTENTION):
         try:
             report = json.loads((folder / name).read_bytes())
             if report["model_sha256"] == model_sha256:
@@ -33,6 +32,6 @@ def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
 def report_files(folder: Path, model_sha256: str) -> list[str]:
     """Names of the reports in a folder that are about these weights, and of the pictures drawn from them."""
     current = read_reports(folder, model_sha256)
-    names = sorted(path.name for pattern in REPORTS for path in folder.glob(pattern))
-    about = {name: _DRAWN_FROM.get(name, name) for name in names}
-    return [name for name in names if about[name] in current or fnmatch.fnmatch(name, ATTENTION)]
+    drawn_from = {EVALUATION: (ACCURACY,), ATTENTION: (ATTENTION_PICTURES,)}
+    patterns = [pattern for name in current for pattern in (name, *drawn_from.get(name, ()))]
+    return sorted(path.name for pattern in patterns for path in folder.glob(pattern))

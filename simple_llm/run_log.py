@@ -1,6 +1,7 @@
 """The record of a training run: metrics.jsonl, one JSON document a line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from simple_llm.atomic import replace_file
@@ -14,9 +15,13 @@ class RunLog:
 
     Args:
         start_step: of a checkpoint, which was evaluated before it was saved; its training step comes after.
+        track: is told every number too.
     """
 
-    def __init__(self, path: Path, start_step: int) -> None:
+    def __init__(
+        self, path: Path, start_step: int, track: Callable[[int, dict[str, float]], None] = lambda step, numbers: None
+    ) -> None:
+        self._track = track
         kept = [
             line
             for line in read_metrics(path)
@@ -29,6 +34,7 @@ class RunLog:
     def write(self, step: int, **values: object) -> None:
         """Add a line."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._track(step, {name: value for name, value in values.items() if isinstance(value, int | float)})
 
     def close(self) -> None:
         self._file.close()

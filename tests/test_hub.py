@@ -140,15 +140,15 @@ def test_push_only_uploads_and_a_second_time_has_nothing_to_upload(finished_run,
 
 def test_a_later_report_is_uploaded_and_shown_and_one_about_other_weights_is_neither(model, hub):
     push_folder(model, "me/adder", False)
-    for name, sha256 in (("evaluation.json", "of other weights"), ("lengths.json", load_model(model).sha256)):
+    here = load_model(model).sha256
+    for name, sha256 in {"evaluation.json": "of other weights", "lengths.json": here, "attention.json": here}.items():
         report = {"model_sha256": sha256, "lengths": [], "trained_digits": 2, "base": 16}
         (model / name).write_text(json.dumps(report))
     (model / "attention_overview.png").write_bytes(b"a picture")
     hub.requests.clear()
     push_folder(model, "me/adder", False)
     assert set(hub.files("me/adder")) == UPLOADED - {"evaluation.json", "evaluation.png"} | {
-        "lengths.json",
-        "attention_overview.png",
+        *("lengths.json", "attention.json", "attention_overview.png"),
     }
     card = hub.files("me/adder")["README.md"].decode()
     assert "attention_overview.png" in card

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from simple_llm.config import Split
 from simple_llm.problems import (
+    carries_in,
     concatenate,
     DIGIT_ALPHABET,
     from_digits,
@@ -388,3 +389,11 @@ def to_text(value, base):
     while value := value // base:
         text += DIGIT_ALPHABET[value % base]
     return text
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_carry_comes_into_a_place_where_what_is_below_adds_up_to_more_than_fits(base):
+    carries = carries_in(small_problems(base))
+    for place, row in enumerate(carries):
+        below = base**place
+        assert row.tolist() == [x % below + y % below >= below for x, y in ALL_SMALL_PAIRS]

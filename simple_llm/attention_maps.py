@@ -1,0 +1,168 @@
+"""Where a model looks: attention weights of one problem, and their shares by place over many. Arrays; nothing is drawn.
+
+Shape letters in this file: L blocks, H heads, N problems, B rows in a batch, T tokens in a row, P places of the
+longest answer, C = 4 of CATEGORIES.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simple_llm.adder import Adder
+from simple_llm.batches import Examples, make_examples, Vocabulary
+from simple_llm.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
+from simple_llm.problems import carries_in, Problems
+from simple_llm.prompts import Prompt
+
+CATEGORIES = ("own place", "place below", "delimiters", "other digits")
+_ROWS_AT_A_TIME = 256
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """One problem's attention, while it is answered.
+
+    Attributes:
+        weights: (L, H, T, T), rows look at columns.
+        tokens: T as text.
+        positions: (T,) position IDs.
+        said: T, the token said at each of them; None where nothing is.
+    """
+
+    weights: NDArray[np.float32]
+    tokens: list[str]
+    positions: list[int]
+    said: list[str | None]
+
+
+def attention_maps(adder: Adder, prompt: Prompt) -> AttentionMaps:
+    """Answer one prompt, and look at it.
+
+    With k tokens a step the row holds all of the answer but its last k tokens, which are said and not read:
+
+        tokens   + 5 6 + A E 3 + F 4      k = 2: 101 + 1002 = 1103 in base 16
+        said     . . . . . . F 4 4 +
+    """
+    transcript = adder.transcript(prompt)
+    write = adder.loaded.tokenizer.convert_ids_to_tokens
+    said = [None] * len(transcript.read)
+    for index, token in zip(transcript.says_at, write(transcript.said), strict=True):
+        said[index] = token
+    row = torch.tensor([transcript.read], device=adder.model.device)
+    return AttentionMaps(
+        attention_weights(adder.model, row)[:, 0].cpu().numpy(),
+        write(transcript.read),
+        adder.model.position_ids(row)[0].tolist(),
+        said,
+    )
+
+
+@torch.inference_mode()
+def attention_weights(model: SimpleLLMForCausalLM, input_ids: Tensor) -> Tensor:
+    """Run whole rows, (B, T), padded on the right if at all, and return the weights (L, B, H, T, T)."""
+    implementation = model.config._attn_implementation
+    model.set_attn_implementation("eager")  # the others return no weights, and say nothing about it
+    try:
+        outputs = model(input_ids=input_ids, output_attentions=True, use_cache=False)
+    finally:
+        model.set_attn_implementation(implementation)
+    return torch.stack(outputs.attentions)
+
+
+@dataclass(frozen=True)
+class AttentionByPlace:
+    """How much of its attention each head spends on what, while the answer's digits are said.
+
+    Attributes:
+        shares: (L, H, 2, P, C) mean weight on each of CATEGORIES at each place of the answer, without a carry into
+            that place and with one; they add up to 1. NaN where no digit was counted.
+        counts: (2, P) digits counted.
+    """
+
+    shares: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    def mean_shares(self) -> NDArray[np.float64]:
+        """Over all digits: (L, H, C)."""
+        weighted = np.nan_to_num(self.shares) * self.counts[..., None]
+        return weighted.sum((2, 3)) / self.counts.sum()
+
+    def carry_effect(self) -> NDArray[np.float64]:
+        """What a carry adds to the share, averaged over the places that occur with one and without: (L, H, C)."""
+        both = (self.counts > 0).all(0)  # (P,)
+        if not both.any():
+            return np.zeros((*self.shares.shape[:2], len(CATEGORIES)))
+        return (self.shares[:, :, 1, both] - self.shares[:, :, 0, both]).mean(2)
+
+
+def attention_by_place(
+    model: SimpleLLMForCausalLM,
+    problems: Problems,
+    vocabulary: Vocabulary,
+    on_batch: Callable[[int], object] = lambda num_problems: None,
+) -> AttentionByPlace:
+    """Average the attention at the tokens that say digits, by what it falls on; right answers are given to read.
+
+    Counted are the places at which both operands have a digit.
+
+    Args:
+        on_batch: called with the number of problems just read.
+    """
+    examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
+    carry = torch.from_numpy(carries_in(problems)).T  # (N, P)
+    config = model.config
+    num_places = carry.size(1)
+    sums = torch.zeros(config.n_layer, config.n_head, 2 * num_places, len(CATEGORIES), dtype=torch.float64)
+    counts = torch.zeros(2 * num_places, dtype=torch.long)
+    for index in torch.arange(len(problems)).split(_ROWS_AT_A_TIME):
+        batch = examples[index]
+        place = said_places(batch.targets, vocabulary)  # (B, T)
+        place = torch.where(place <= _shorter(problems[index.numpy()])[:, None], place, 0)
+        row, column = place.nonzero(as_tuple=True)  # (D,) each: the D digits counted
+        cell = carry[index][row, place[row, column] - 1].long() * num_places + place[row, column] - 1  # (D,)
+        weights = attention_weights(model, batch.inputs.to(model.device)).cpu()[:, row, :, column]  # (D, L, H, T)
+        kinds = _kinds_of_keys(batch, place, vocabulary)[row, column]  # (D, C, T)
+        shares = torch.einsum("dlht,dct->lhdc", weights.double(), kinds.double())
+        sums.index_add_(2, cell, shares)
+        counts += cell.bincount(minlength=2 * num_places)
+        on_batch(len(index))
+    means = (sums / counts[:, None]).unflatten(2, (2, num_places))  # 0 / 0 where none was counted
+    return AttentionByPlace(means.numpy(), counts.view(2, num_places).numpy())
+
+
+def _shorter(problems: Problems) -> Tensor:
+    return torch.from_numpy(np.minimum(problems.x_length, problems.y_length))
+
+
+def said_places(targets: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """The place, 1 for units, of the answer's digit that is said at each token; 0 where none is: (B, T) -> (B, T).
+
+    targets    . . . . . F 4 4 +      reversed
+    places     . . . . . 1 2 3 .
+    """
+    is_digit = torch.isin(targets, torch.tensor(vocabulary.digit_ids))
+    count = is_digit.cumsum(1)
+    place = count if vocabulary.reversed else count[:, -1:] + 1 - count
+    return torch.where(is_digit, place, 0)
+
+
+def places_of(input_ids: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """The place, 1 for units, of each digit in its whole number; 0 elsewhere: (B, T) -> (B, T)."""
+    digit_ids = torch.tensor(vocabulary.digit_ids)
+    if vocabulary.reversed:
+        return block_position_ids(input_ids, digit_ids)
+    return block_position_ids(input_ids.flip(1), digit_ids).flip(1)
+
+
+def _kinds_of_keys(batch: Examples, place: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Which of CATEGORIES each key is to each token that says a digit: (B, T, C, T)."""
+    key = places_of(batch.inputs, vocabulary)[:, None, :]  # (B, 1, T)
+    is_digit = key > 0
+    said = place[:, :, None]  # (B, T, 1)
+    is_own, is_below = is_digit & (key == said), is_digit & (key == said - 1)
+    is_delimiter = (batch.inputs == vocabulary.delimiter_id)[:, None, :].expand_as(is_own)
+    return torch.stack([is_own, is_below, is_delimiter, is_digit & ~is_own & ~is_below], dim=2)

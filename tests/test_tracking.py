@@ -1,0 +1,64 @@
+import json
+import os
+import sqlite3
+import sys
+
+import pytest
+
+from simple_llm.errors import UsageError
+from simple_llm.tracking import require_tracker, tracking
+from tests.pipeline import run_script
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
+
+
+def test_a_run_is_tracked_offline_and_its_result_stays_the_last_line(run_folder, tmp_path):
+    environment = {**OFFLINE, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    asked = ("--fresh", "--json", "training.report_to=trackio")
+    done = run_script("trainer.py", *asked, cwd=run_folder, **environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["path"] == "model"
+    assert len(done.stdout.splitlines()) == 2
+    with sqlite3.connect(tmp_path / "trackio" / "simple-llm.db") as database:
+        rows = database.execute("SELECT step, metrics FROM metrics ORDER BY id").fetchall()
+    tracked = [(step, json.loads(numbers)) for step, numbers in rows]
+    lines = [json.loads(line) for line in (run_folder / "model" / "metrics.jsonl").read_text().splitlines()]
+    written = [
+        (line.pop("step"), {key: one for key, one in line.items() if not isinstance(one, dict)}) for line in lines
+    ]
+    assert tracked == written
+    assert {"loss", "num_correct"} <= {key for _, numbers in tracked for key in numbers}
+
+
+def test_who_tracks_does_not_change_the_run(run_folder, call_script):
+    called = call_script("trainer.py", "training.report_to=wandb", cwd=run_folder)
+    if importable("wandb"):
+        assert called.exit_code == 0
+    else:
+        assert called.exit_code == 2
+        assert "`pip install wandb`, or set training.report_to=none" in called.stderr
+
+
+def importable(name: str) -> bool:
+    try:
+        require_tracker(name)
+    except UsageError:
+        return False
+    return True
+
+
+def test_a_tracker_that_is_not_installed_is_named_before_training(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    with pytest.raises(UsageError, match="report_to is trackio and that package is not installed"):
+        require_tracker("trackio")
+    require_tracker("none")
+
+
+def test_nothing_is_imported_unless_it_was_chosen(finished_run, tmp_path):
+    loaded = run_script("trainer.py", cwd=finished_run.folder, PYTHONPROFILEIMPORTTIME="1")
+    assert loaded.returncode == 0
+    assert not [line for line in loaded.stderr.splitlines() if line.endswith(("trackio", "wandb", "tensorboard"))]
+    with tracking("none", tmp_path, {}) as track:
+        track(1, {"loss": 2.0})
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,125 @@
+"""Draw where a trained model looks while it adds.
+
+    python3 visualize.py [--model DIR] [--output DIR] [--samples N] [--seed S] "101+1002"
+
+    python3 visualize.py "101+1002"
+    python3 visualize.py --model ../simple-llm-data/any-length --output pictures "999+1"
+    python3 visualize.py --model me/my-adder --output pictures "101+1002"       a model from the Hugging Face Hub
+
+Reads   a model folder that trainer.py wrote; nothing else
+Writes  into the model folder, or --output:
+        attention_layer_1.png, ...      one problem: all heads of a layer, tokens along both sides
+        attention_overview.png          the same, all layers
+        attention_by_place.png          many problems: how much falls on digits of the place being said, on digits of
+                                        the place below, where a carry comes from, on delimiters and on the rest
+        attention.json                  the numbers of that picture
+
+The many problems are drawn from the test side of the split, uniformly over values; the right answers are given to
+read.
+"""
+
+import json
+
+from simple_llm import command_line
+
+if __name__ == "__main__":
+    options = command_line.model_options(
+        __doc__,
+        lambda parser: (
+            parser.add_argument("prompt", nargs="?", default="101+1002", metavar="SUM", help="default: 101+1002"),
+            parser.add_argument("--output", type=command_line.Path, metavar="DIR", help="default: the model folder"),
+            parser.add_argument(
+                "--samples", type=command_line.positive_integer, default=500, metavar="N", help="default: 500"
+            ),
+            parser.add_argument("--seed", type=command_line.whole_number, default=0, metavar="S"),
+        ),
+    )
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from simple_llm.adder import Adder, NO_ANSWER
+from simple_llm.attention_maps import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
+from simple_llm.attention_pictures import draw_by_place, draw_layer, draw_overview
+from simple_llm.device import resolve_device
+from simple_llm.errors import UsageError
+from simple_llm.evaluation import held_out_sample
+from simple_llm.hub import fetch_model
+from simple_llm.model_folder import load_model, write_report
+from simple_llm.sampling import Sampler
+
+REPORT = "attention.json"
+MAX_TOKENS = 64  # along the side of a picture
+
+
+def main(arguments: command_line.argparse.Namespace) -> None:
+    folder = fetch_model(arguments.model)
+    output = arguments.output or folder
+    if arguments.output is None and folder != Path(arguments.model):
+        raise UsageError(f"{arguments.model} is on the Hub; name a folder for the pictures with --output")
+    adder = Adder(load_model(folder), resolve_device("auto"))
+    prompt = adder.parse(arguments.prompt)
+    maps = attention_maps(adder, prompt)
+    if len(maps.tokens) > MAX_TOKENS:
+        raise UsageError(f"{len(maps.tokens)} tokens are too many for a picture, which holds {MAX_TOKENS}")
+    output.mkdir(parents=True, exist_ok=True)
+    [answer] = adder.answer([prompt])
+    title = f"{prompt}={answer}" if answer != NO_ANSWER else f"{prompt}, no answer"
+    written = []
+    for layer in range(len(maps.weights)):
+        written.append(output / f"attention_layer_{layer + 1}.png")
+        draw_layer(maps, layer, title, written[-1])
+    written.append(output / "attention_overview.png")
+    draw_overview(maps, title, written[-1])
+
+    by_place, num_problems = average(adder, arguments.samples, arguments.seed)
+    written.append(output / "attention_by_place.png")
+    draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", written[-1])
+    report = make_report(adder, by_place, num_problems, arguments.seed)
+    written.append(write_report(output, REPORT, (json.dumps(report, indent=2) + "\n").encode()))
+    print_heads(by_place)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps({"written": [str(path) for path in written], **report}))
+
+
+def average(adder: Adder, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
+    """Average over held-out problems; return that and how many there were."""
+    sampler = Sampler.of(adder.loaded.data.numbers)
+    problems = held_out_sample(sampler, adder.loaded.data.split, num_samples, seed)
+    with tqdm(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
+        return attention_by_place(adder.model, problems, adder.vocabulary, bar.update), len(problems)
+
+
+def make_report(adder: Adder, by_place: AttentionByPlace, num_problems: int, seed: int) -> dict[str, object]:
+    """What attention.json holds; its shares are [layer][head][without, with carry][place][category]."""
+    shares = np.where(np.isnan(by_place.shares), None, by_place.shares.round(4).astype(object))
+    return {
+        "model_sha256": adder.loaded.sha256,
+        "problems": num_problems,
+        "seed": seed,
+        "side": "test",
+        "categories": list(CATEGORIES),
+        "digits": by_place.counts.tolist(),
+        "shares": shares.tolist(),
+        "mean_shares": by_place.mean_shares().round(4).tolist(),
+        "carry_effect": by_place.carry_effect().round(4).tolist(),
+    }
+
+
+def print_heads(by_place: AttentionByPlace) -> None:
+    """A line a head: its mean shares in percent, and the share that a carry moves most."""
+    mean, effect = 100 * by_place.mean_shares(), 100 * by_place.carry_effect()  # (L, H, C) each
+    print("layer  head  " + "  ".join(f"{name:>12}" for name in CATEGORIES) + "   with a carry")
+    for layer, head in np.ndindex(mean.shape[:2]):
+        moved = int(np.abs(effect[layer, head]).argmax())
+        cells = "  ".join(f"{share:11.1f}%" for share in mean[layer, head])
+        print(f"{layer + 1:5}  {head + 1:4}  {cells}   {CATEGORIES[moved]} {effect[layer, head, moved]:+.0f} points")
+
+
+if __name__ == "__main__":
+    command_line.run(main, options, debug=options.debug)
