@@ -16,7 +16,8 @@
 
 Reads   a model folder that trainer.py wrote; nothing else
 Writes  evaluation.json and evaluation.png into it; with --exhaustive certificate.json and, while it counts,
-        proof/shard-*.json; with --all-lengths certificate.json; with --lengths lengths.json
+        proof/shard-*.json; with --all-lengths certificate.json; with --lengths lengths.json; then README.md, the
+        model card, anew
 
 Problems are drawn from the test side of the split, uniformly over values, each ordered pair once. Uniform problems
 are nearly all long and carry little, so a table shows each operand length and each carry chain by itself, with
@@ -85,11 +86,11 @@ from simple_llm.evaluation import (
 from simple_llm.hub import fetch_model
 from simple_llm.length_evaluation import evaluate_length, longest_known
 from simple_llm.manifest import versions
-from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of, write_report
+from simple_llm.model_card import record
+from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of
 from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import from_integers, to_integers
 from simple_llm.proof import (
-    CERTIFICATE,
     PROOF_FORMAT,
     Prover,
     read_certificate,
@@ -97,6 +98,7 @@ from simple_llm.proof import (
     total,
 )
 from simple_llm.proving import count_shards, refuse_hours
+from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.sampling import Sampler
 
 MAX_FAILURES_SHOWN = 20
@@ -125,11 +127,10 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         for seed in range(arguments.seed, arguments.seed + arguments.runs)
     ]
     report = make_report(loaded, sampler, evaluations)
-    path = write_report(folder, "evaluation.json", (json.dumps(report, indent=2) + "\n").encode())
-    picture = folder / "evaluation.png"
-    draw_accuracy(report["grids"], picture)
+    draw_accuracy(report["grids"], folder / ACCURACY)
+    path = record(folder, EVALUATION, report)
     print_report(report, evaluations)
-    say(f"\nwrote {path} and {picture.name}")
+    say(f"\nwrote {path} and {ACCURACY}")
     if arguments.json:
         print(json.dumps(report))
     lowest = min(one.score.num_correct / one.score.num_total for one in evaluations)
@@ -240,7 +241,7 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
         "command": shlex.join(["python3", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    path = write_report(folder, CERTIFICATE, (json.dumps(certificate, indent=1) + "\n").encode())
+    path = record(folder, CERTIFICATE, certificate)
     right = certificate["checked"] - certificate["wrong"]
     print(f"{right:,} of {certificate['expected']:,} ordered pairs right, {certificate['prompts']:,} prompts run")
     x, y = certificate["min_logit_margin_at"]
@@ -326,7 +327,7 @@ def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_lin
         "command": shlex.join(["python3", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    path = write_report(folder, CERTIFICATE, (json.dumps(certificate, indent=1) + "\n").encode())
+    path = record(folder, CERTIFICATE, certificate)
     print(f"{counted['checked'] - counted['wrong']:,} of {counted['expected']:,} contexts right, which is every sum")
     least = counted["min_logit_margin_at"]
     print(
@@ -370,7 +371,7 @@ def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.
         "dtype": decoder.dtype_names,
         "device": loaded.model.device.type,
     }
-    say(f"wrote {write_report(folder, 'lengths.json', (json.dumps(report, indent=1) + chr(10)).encode())}")
+    say(f"wrote {record(folder, LENGTHS, report)}")
     if arguments.json:
         print(json.dumps(report))
     shares = [score.correct / score.total for score in scores if score.total]  # short sums may all be in training

@@ -1,11 +1,12 @@
 """Train the model, evaluating and saving on the way, and write the finished model folder.
 
-    python3 trainer.py [--resume PATH | --fresh] [section.key=value ...]
+    python3 trainer.py [--resume PATH | --fresh | --push-only] [section.key=value ...]
 
     python3 trainer.py                                          the 6.3-million-parameter default
     python3 trainer.py training.seed=1 paths.model=../seed-1    another seed, another folder (with its tokenizer)
     python3 trainer.py model.n_layer=1 model.n_embd=64 model.tokens_per_step=1
     python3 trainer.py --resume ../simple-llm-data/simple-llm-gpt2/checkpoints/step-400
+    python3 trainer.py --push-only hub.repo_id=me/adder         upload the finished model, see docs/HUB.md
 
 Reads   data_config.yaml, train_config.yaml, the sequences file, and the tokenizer in the model folder
 Writes  into the model folder (paths.model):
@@ -29,12 +30,16 @@ if __name__ == "__main__":
             "--resume", type=command_line.Path, metavar="PATH", help="go on with this checkpoint or fail"
         )
         choice.add_argument("--fresh", action="store_true", help="start over, deleting the run that is there")
+        choice.add_argument("--push-only", action="store_true", help="upload the finished model, without training")
 
     options = command_line.pipeline_options(__doc__, add_arguments)
 
 import dataclasses
+import shlex
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,22 +48,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from simple_llm.batches import BatchOrder, Examples, make_examples, position_offsets, Vocabulary
-from simple_llm.checkpoint import save_checkpoint
-from simple_llm.config import DataConfig, TrainConfig, Training
+from simple_llm.checkpoint import save_checkpoint, TrainingState
+from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device, resolve_precision
-from simple_llm.errors import DivergedError, Interrupted
-from simple_llm.hub import model_card, push_folder, require_token
+from simple_llm.errors import DivergedError, HubError, Interrupted, UsageError
+from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.locking import exclusive
 from simple_llm.losses import training_loss
-from simple_llm.model_folder import build_model, load_tokenizer, save_model, vocabulary_of
+from simple_llm.model_card import CardFacts, model_card
+from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
 from simple_llm.pictures import draw_curve
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
-from simple_llm.resuming import prepare_run, Run
+from simple_llm.resuming import finished_result, prepare_run, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.tracking import require_tracker, tracking
 
 LOG_EVERY = 10
@@ -81,32 +88,60 @@ class TrainingData:
 
 def main(options: command_line.PipelineOptions) -> None:
     data, train = options.data, options.train
-    if train.hub.push:
-        require_token()
+    folder, is_push_only = train.paths.model, options.arguments.push_only
+    if is_push_only and train.hub.repo_id is None:
+        raise UsageError("--push-only: name the repository, for example hub.repo_id=me/adder")
+    result = finished_result(load_model(folder).manifest) if is_push_only else {}
+    if is_push_only or train.hub.push:
+        require_upload(train.hub.repo_id)
     require_tracker(train.training.report_to)
-    folder = train.paths.model
-    device = resolve_device(train.training.device)
     with exclusive(folder):
-        manifest = read_manifest(data)
-        run = prepare_run(data, train, manifest, options.arguments.resume, options.arguments.fresh)
-        for line in run.messages:
-            say(line)
-        if run.is_finished:
-            result = run.result
-        else:
-            problems, tokenizer = read_problems(data), load_tokenizer(folder)
-            torch.manual_seed(train.training.seed)
-            model = build_model(data, train, tokenizer).to(device)
-            result = train_model(
-                model, prepare_data(problems, data, train, vocabulary_of(tokenizer)), train.training, run
-            )
-            finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
-    if train.hub.push:
-        message = f"step {result['step']}: {result['num_correct']} of {result['num_total']} validation problems exact"
-        say(f"pushed to {push_folder(folder, train.hub.repo_id, train.hub.private, message)}")
+        result = result or train_if_needed(data, train, options.arguments)
+        if is_push_only or train.hub.push:
+            push(folder, train.hub)
     print(f"{folder}: step {result['step']:,}, validation {Score(result['num_correct'], result['num_total'])} exact")
     if options.arguments.json:
         print(json.dumps({"path": str(folder), **result}))
+
+
+def train_if_needed(
+    data: DataConfig, train: TrainConfig, arguments: command_line.argparse.Namespace
+) -> dict[str, object]:
+    """Bring the run in the model folder to its end; return its result."""
+    folder, device = train.paths.model, resolve_device(train.training.device)
+    manifest = read_manifest(data)
+    run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh)
+    for line in run.messages:
+        say(line)
+    if run.is_finished:
+        return run.result
+    problems, tokenizer = read_problems(data), load_tokenizer(folder)
+    torch.manual_seed(train.training.seed)
+    model = build_model(data, train, tokenizer).to(device)
+    prepared = prepare_data(problems, data, train, vocabulary_of(tokenizer))
+    result = train_model(model, prepared, train.training, run, uploader(model, tokenizer, data, train, run))
+    finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
+    return result
+
+
+def uploader(
+    model: SimpleLLMForCausalLM, tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig, run: Run
+) -> Callable[[TrainingState], None]:
+    """Make what uploads the model after every hub.every steps; a failure is told, and training goes on."""
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def upload(state: TrainingState) -> None:
+        if not train.hub.every or not state.step or state.step % train.hub.every:
+            return
+        facts = {**dataclasses.asdict(state), "num_parameters": num_parameters, "settings": run.settings}
+        try:
+            address = push_checkpoint(model, tokenizer, data, train, facts)
+        except (HubError, OSError) as error:
+            tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
+        else:
+            tqdm.write(f"step {state.step:,} is at {address or train.hub.repo_id}", file=sys.stderr)
+
+    return upload
 
 
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
@@ -183,8 +218,17 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training) -> Learner:
     return Learner(model.train(), build_optimizers(model, config, dtype), config, dtype)
 
 
-def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Training, run: Run) -> dict[str, object]:
+def train_model(
+    model: SimpleLLMForCausalLM,
+    data: TrainingData,
+    config: Training,
+    run: Run,
+    on_step: Callable[[TrainingState], object] = lambda state: None,
+) -> dict[str, object]:
     """Train to the last step: evaluate, save, stop, step, log.
+
+    Args:
+        on_step: called before every step but after its evaluation and checkpoint.
 
     Returns:
         step, num_correct and num_total of the last evaluation, num_parameters, seconds.
@@ -224,6 +268,7 @@ def train_model(model: SimpleLLMForCausalLM, data: TrainingData, config: Trainin
                 raise Interrupted(f"stopped at step {step}; started again, it goes on there", stop.signal_number)
             if is_last:
                 break
+            on_step(state)
 
             try:
                 loss = learner.step(data.training, step)
@@ -253,7 +298,23 @@ def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, fa
     """Draw the curve and write the finished model."""
     folder = train.paths.model
     draw_curve(read_metrics(folder / METRICS), folder / CURVE)
-    save_model(folder, model, data, train, model_card(data, train, facts), facts)
+    card = model_card(CardFacts(data, train, facts, pictures=(CURVE,)))
+    save_model(folder, model, data, train, card, facts)
+
+
+def push(folder: Path, hub: Hub) -> None:
+    """Upload the finished model and say where it is.
+
+    Raises:
+        HubError: naming the folder that is intact and the command that tries again.
+    """
+    try:
+        address = push_folder(folder, hub.repo_id, hub.private)
+    except HubError as error:
+        overrides = [f"paths.model={folder}", f"hub.repo_id={hub.repo_id}", f"hub.private={str(hub.private).lower()}"]
+        command = shlex.join(["python3", "trainer.py", "--push-only", *overrides])
+        raise HubError(f"{error}; the model in {folder} is intact, `{command}` tries again") from None
+    say(f"pushed to {address}" if address else f"nothing to push: {hub.repo_id} holds all of it already")
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -30,7 +30,8 @@ from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.locking import exclusive
 from simple_llm.manifest import sha256_of
-from simple_llm.model_folder import CARD, load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
+from simple_llm.model_card import CardFacts, model_card
+from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
 from simple_llm.problems import concatenate, from_integers, Problems, split_sides, to_integers, TRAIN
 from simple_llm.proof import Prover, read_certificate
 from simple_llm.proving import one_worker_a_core
@@ -80,7 +81,7 @@ def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int
         "model_sha256": loaded.sha256,
     }
     facts["repairs"] = [*facts.get("repairs", []), done]
-    card = (folder / CARD).read_text()
+    card = model_card(CardFacts(loaded.data, loaded.train, facts))
     save_model(folder, loaded.model, loaded.data, loaded.train, card, facts)
     with replace_file(folder / REPAIRS) as file:
         file.write("".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())

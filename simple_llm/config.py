@@ -158,9 +158,10 @@ class Training(Section):
 
 
 class Hub(Section):
-    """Whether and where the finished model is uploaded; the token comes from the environment alone."""
+    """Whether and where the model is uploaded; the token comes from the environment alone."""
 
     push: bool = False
+    every: int | None = Field(None, ge=1, le=10**9)
     repo_id: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
     private: bool = True
 
@@ -194,8 +195,22 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
         )
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
         yield Conflict(("tokenizer.unk_token", "tokenizer.pad_token"), "must differ from tokenizer.pad_token")
-    if train.hub.push and train.hub.repo_id is None:
+    yield from _hub_conflicts(train.hub, training)
+
+
+def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
+    if hub.push and hub.repo_id is None:
         yield Conflict(("hub.repo_id", "hub.push"), "hub.push is true: name the repository, for example me/adder")
+    if hub.every is None:
+        return
+    if not hub.push:
+        yield Conflict(("hub.every", "hub.push"), "hub.push is false: set hub.push=true, or hub.every=null")
+    if hub.every % training.eval_every:
+        yield Conflict(
+            ("hub.every", "training.eval_every"),
+            f"{hub.every} is not a multiple of training.eval_every = {training.eval_every}; a checkpoint is uploaded "
+            "with its score",
+        )
 
 
 def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:

@@ -1,67 +1,60 @@
-"""The model card, and the upload of a model folder by an allow-list of files."""
+"""The Hugging Face Hub: upload a model folder by an allow-list of files, and find models by their names there."""
 
+import fnmatch
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import HFValidationError, parse_ratelimit_headers, validate_repo_id
 
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError, HubError, UsageError
-from simple_llm.manifest import MANIFEST
-from simple_llm.model_folder import CARD, MANIFEST_FILES
+from simple_llm.manifest import MANIFEST, sha256_of
+from simple_llm.model_card import headline, read_card_facts, write_card
+from simple_llm.model_folder import CARD, MANIFEST_FILES, save_model, save_tokenizer, WEIGHTS
+from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.reports import report_files, REPORTS
 from simple_llm.run_log import CURVE, METRICS
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 
-_REPORTS = ("evaluation.json", "evaluation.png", "certificate.json")
-UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *_REPORTS)
+UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *REPORTS)  # names, and patterns of names
+MAIN = "main"
+PATIENCE = 60.0  # seconds that a call may have taken, waits included, when it is made again
+LESS_PATIENCE = 15.0  # while training waits
+_WAITS = (1, 2, 4, 8, 8)  # seconds before it is, where the Hub does not say
+_BUSY = (408, 429, 500, 502, 503, 504)
 
-
-def model_card(data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> str:
-    """Write README.md of a model folder from what was configured and measured.
-
-    Args:
-        facts: step, num_parameters, and the last validation score as num_correct and num_total.
-    """
-    order = "least significant digit first" if data.numbers.reversed else "most significant digit first"
-    steps = {1: "one token a step", 2: "two tokens a step", "all": "the whole answer in one pass"}
-    return f"""---
-license: mit
-library_name: transformers
-pipeline_tag: text-generation
-tags: [arithmetic, addition, gpt2, simple-llm]
----
-
-# A GPT-2 that adds
-
-It adds two whole numbers from {data.numbers.min} to {data.numbers.max}. It has {facts["num_parameters"]:,} parameters,
-{train.model.n_layer} layers of width {train.model.n_embd}, writes numbers in base {data.numbers.base}, {order}, uses
-`{train.model.position_embedding}` positions and says {steps[train.model.tokens_per_step]}.
-
-```python
-from transformers import pipeline
-add = pipeline("text-generation", model="{train.hub.repo_id or "path/to/this/folder"}", trust_remote_code=True)
-print(add("1342+879=")[0]["generated_text"])
-```
-
-Trained for {facts["step"]:,} steps of {train.training.batch_size} problems. After the last of them it answered
-{facts["num_correct"]:,} of {facts["num_total"]:,} validation problems exactly; problems it never saw on any side of
-training are counted by `evaluate.py` in `evaluation.json`.
-
-Limits: other operations, negative numbers and operands outside the range above are not what it was trained for.
-"""
+Answer = TypeVar("Answer")
+_log = logging.getLogger(__name__)
 
 
-def require_token() -> None:
-    """Check, before any training, that an upload can be authorised.
+def require_upload(repo_id: str) -> None:
+    """Check, before any training, that the Hub will take an upload.
 
     Raises:
-        UsageError: there is no token, or the Hub does not know it.
+        UsageError: no repository can have this name; there is no token, the Hub does not know it, or it may only read.
         HubError: the Hub cannot be asked.
     """
     try:
-        huggingface_hub.HfApi().whoami()
+        validate_repo_id(repo_id)
+        account = _patiently(HfApi().whoami)
+    except HFValidationError as error:
+        raise UsageError(f"hub.repo_id: {_reason(error)}") from None
     except LocalTokenNotFoundError:
         raise UsageError(
-            "hub.push is true and there is no token; set HF_TOKEN, run `hf auth login`, or set hub.push=false"
+            "an upload is asked for and there is no token; set HF_TOKEN, run `hf auth login`, or set hub.push=false"
         ) from None
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code == 401:
@@ -69,44 +62,148 @@ def require_token() -> None:
         raise HubError(f"the Hub cannot be asked about the token: {_reason(error)}") from None
     except (HTTPError, OSError) as error:
         raise HubError(f"the Hub cannot be reached: {_reason(error)}") from None
+    if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise UsageError("the token may only read; make one that may write, then set HF_TOKEN or run `hf auth login`")
 
 
-def push_folder(folder: Path, repo_id: str, private: bool, message: str) -> str:
-    """Upload a model folder's allow-listed files in one commit; return the commit's address.
+def push_folder(
+    folder: Path, repo_id: str, private: bool, branch: str = MAIN, patience: float = PATIENCE
+) -> str | None:
+    """Upload a model folder in one commit, its card written anew for the repository.
+
+    The repository is made if it is not there. Afterwards the branch holds the folder's allow-listed files, without
+    reports about other weights; what else somebody put there stays.
+
+    Args:
+        private: of a repository that is made.
+
+    Returns:
+        the commit's address; None where the branch holds all of it already.
 
     Raises:
-        HubError: naming the folder that is intact and the command that tries again.
+        HubError: with the reason; the folder is as it was, but for its card.
     """
+    api = HfApi()
     try:
-        repository = huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
-        commit = huggingface_hub.upload_folder(
-            folder_path=folder,
-            repo_id=repository.repo_id,
-            allow_patterns=list(UPLOADED_FILES),
-            commit_message=message,
-        )
+        name = _patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True).repo_id, patience)
+        if branch != MAIN:
+            _patiently(lambda: api.create_branch(name, branch=branch, exist_ok=True), patience)
+        write_card(folder, name, branch)
+        message = headline(read_card_facts(folder))
+        before = _patiently(lambda: api.model_info(name, revision=branch).sha, patience)
+        commit = _patiently(lambda: _commit(api, folder, name, branch, message), patience)
     except (HTTPError, OSError) as error:
-        raise HubError(
-            f"the upload to {repo_id} failed: {_reason(error)}; the model in {folder} is intact, "
-            f"`hf upload {repo_id} {folder} --exclude 'checkpoints/*'` tries again"
-        ) from None
-    return commit.commit_url
+        raise HubError(f"the upload to {repo_id} failed: {_reason(error)}") from None
+    return commit.commit_url if commit.oid != before else None
+
+
+def push_checkpoint(
+    model: SimpleLLMForCausalLM,
+    tokenizer: SimpleLLMTokenizer,
+    data: DataConfig,
+    train: TrainConfig,
+    facts: dict[str, object],
+) -> str | None:
+    """Upload a model that is still learning, as a whole model folder on the branch `step-N`; see `push_folder`.
+
+    Args:
+        facts: of its manifest; the step, the last score and the number of parameters among them.
+    """
+    with tempfile.TemporaryDirectory() as stage:
+        folder = Path(stage)
+        save_tokenizer(tokenizer, folder)
+        save_model(folder, model, data, train, "", facts)  # the card comes with the upload
+        return push_folder(folder, train.hub.repo_id, train.hub.private, f"step-{facts['step']}", LESS_PATIENCE)
+
+
+def _commit(api: HfApi, folder: Path, repo_id: str, branch: str, message: str) -> huggingface_hub.CommitInfo:
+    """Make a branch hold what the folder holds; the client library sends only what differs.
+
+    What is there is asked each time: a commit may have been taken although its answer was lost.
+    """
+    names = uploaded_names(folder)
+    there = [file.rfilename for file in api.model_info(repo_id, revision=branch).siblings or ()]
+    return api.create_commit(
+        repo_id,
+        [
+            *(CommitOperationAdd(name, folder / name) for name in names),
+            *(CommitOperationDelete(name) for name in _allowed(there) if name not in names),
+        ],
+        commit_message=message,
+        revision=branch,
+    )
+
+
+def uploaded_names(folder: Path) -> list[str]:
+    """Names of a folder's files that are uploaded: those of the allow-list, without reports about other weights."""
+    reports = report_files(folder, sha256_of(folder / WEIGHTS))
+    here = _allowed(path.name for path in folder.iterdir() if path.is_file())
+    return sorted(name for name in here if name in reports or not _matches(name, REPORTS))
 
 
 def fetch_model(name: str) -> Path:
     """Find a model: a folder on this machine, or a repository of the Hub, of which known files are downloaded.
+
+        fetch_model("me/adder")            the finished one
+        fetch_model("me/adder@step-400")   a branch, tag or commit
 
     Raises:
         ArtefactError: neither is there.
     """
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         return Path(name)
+    repo_id, _, revision = name.partition("@")
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(UPLOADED_FILES)))
-    except RepositoryNotFoundError:
+        return Path(
+            huggingface_hub.snapshot_download(repo_id, revision=revision or None, allow_patterns=list(UPLOADED_FILES))
+        )
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise ArtefactError(f"{name} is neither a folder nor a repository of the Hub") from None
     except (HTTPError, OSError) as error:
         raise HubError(f"{name} is no folder here, and the Hub cannot be asked for it: {_reason(error)}") from None
+
+
+def _patiently(call: Callable[[], Answer], patience: float = PATIENCE) -> Answer:
+    """Make a call, and make it again while the Hub is busy or the connection breaks.
+
+    The client library does so itself for the parts of an upload, and not for the account, the repository and the
+    commit. What it has already tried in vain takes its time off the patience.
+    """
+    started = time.monotonic()
+    for usual_wait in _WAITS:
+        try:
+            return call()
+        except HTTPError as error:
+            wait = _asked_wait(error, usual_wait)
+            if not _may_pass(error) or time.monotonic() + wait - started > patience:
+                raise
+            _log.warning("the Hub: %s; trying again in %d s", _reason(error), wait)
+            time.sleep(wait)
+    return call()
+
+
+def _may_pass(error: HTTPError) -> bool:
+    response = getattr(error, "response", None)
+    return response is None or response.status_code in _BUSY
+
+
+def _asked_wait(error: HTTPError, usual_wait: float) -> float:
+    """Seconds that the Hub asks to wait, by either of its two headers."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return usual_wait
+    limit, seconds = parse_ratelimit_headers(response.headers), response.headers.get("Retry-After", "")
+    if limit is not None and limit.remaining == 0:
+        return limit.reset_in_seconds
+    return int(seconds) if seconds.isdigit() else usual_wait
+
+
+def _allowed(names: Iterable[str]) -> list[str]:
+    return [name for name in names if _matches(name, UPLOADED_FILES)]
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _reason(error: Exception) -> str:

@@ -28,12 +28,12 @@ from simple_llm.errors import ArtefactError
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
 from simple_llm.problems import from_integers, Problems
+from simple_llm.reports import CERTIFICATE
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
 _SHARD_PAIRS = 2 * 10**6
 PROOF_FORMAT = 1  # raised when shards are counted in another way
-CERTIFICATE = "certificate.json"
 MAX_FAILURES = 1000  # written down; all are counted
 NUM_LEAST_SURE = 10  # a shard writes down
 

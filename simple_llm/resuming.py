@@ -17,6 +17,7 @@ from simple_llm.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.reports import REPORTS
 from simple_llm.run_log import CURVE, METRICS
 
 
@@ -84,13 +85,22 @@ def prepare_run(
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
         _refuse_other_settings(manifest, settings, folder)
-        result = {key: manifest[key] for key in ("step", "num_correct", "num_total", "num_parameters", "seconds")}
-        return Run(folder, settings, result=result, messages=(f"{folder} holds the finished model of this config",))
+        return Run(
+            folder,
+            settings,
+            result=finished_result(manifest),
+            messages=(f"{folder} holds the finished model of this config",),
+        )
     checkpoint, manifest, rejected = newest_checkpoint(run.checkpoints)
     if checkpoint is None:
         return run
     _refuse_other_settings(manifest, settings, checkpoint)
     return Run(folder, settings, checkpoint, manifest["step"], messages=(*rejected, f"going on from {checkpoint}"))
+
+
+def finished_result(manifest: dict) -> dict[str, object]:
+    """What a finished model's manifest says of its training."""
+    return {key: manifest[key] for key in ("step", "num_correct", "num_total", "num_parameters", "seconds")}
 
 
 def _inputs(data: DataConfig, train: TrainConfig, dataset: DatasetManifest, folder: Path) -> dict[str, object]:
@@ -125,9 +135,7 @@ def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Pa
 
 def _remove_run(folder: Path) -> None:
     """Delete a run's own files; the tokenizer and anything else in the folder stays."""
-    reports = ("evaluation.json", "evaluation.png", "certificate.json", "repairs.jsonl")
-    for name in (MANIFEST, *MODEL_FILES, METRICS, CURVE, *reports):
-        (folder / name).unlink(missing_ok=True)
-    for path in (folder / "proof").glob("shard-*.json"):
-        path.unlink()
+    for pattern in (MANIFEST, *MODEL_FILES, METRICS, CURVE, *REPORTS, "repairs.jsonl", "proof/shard-*.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
     remove_checkpoints(folder / "checkpoints")

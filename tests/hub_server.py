@@ -2,7 +2,10 @@
 
     with HubServer() as hub:
         run_script("trainer.py", "hub.push=true", cwd=folder, **hub.environment(tmp_path))
-    assert "model.safetensors" in hub.repositories["me/adder"]
+    assert "model.safetensors" in hub.files("me/adder")
+
+    hub.refuse("POST .*/commit/", 429, times=2, Retry_After="1")        busy, then not
+    hub.refuse("PUT /large/", RESET, times=1)                           the connection breaks in mid-upload
 
 huggingface_hub reads HF_ENDPOINT when it is imported, so its client runs in another process.
 """
@@ -10,33 +13,56 @@ huggingface_hub reads HF_ENDPOINT when it is imported, so its client runs in ano
 import base64
 import hashlib
 import json
+import math
 import re
+import socket
+import struct
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_not_a_real_token_but_looked_for_everywhere"
-COMMIT = "c0ffee" + 34 * "0"
+RESET = 0  # in place of a status: the connection is cut after the first bytes of the request's body
+
+
+class Commit(NamedTuple):
+    """A state of a branch."""
+
+    sha: str
+    message: str
+    files: dict[str, bytes]
+
+
+@dataclass
+class Refusal:
+    """Requests that are not served, `times` more times."""
+
+    request: str
+    status: int
+    times: float
+    headers: dict[str, str]
 
 
 class HubServer:
     """Keeps what is uploaded in memory.
 
     Attributes:
-        repositories: {"me/adder": {path: content}}.
+        branches: {("me/adder", "main"): its commits, oldest first}.
         requests: "METHOD path" of each, in order.
         created: what each repository was asked to be.
-        refusals: {path prefix: status} answered with that status.
+        role: of the token: "write" or "read".
     """
 
     def __init__(self) -> None:
-        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.branches: dict[tuple[str, str], list[Commit]] = {}
         self.requests: list[str] = []
         self.created: list[dict] = []
-        self.refusals: dict[str, int] = {}
+        self.role = "write"
+        self.refusals: list[Refusal] = []
         self.large_files: dict[str, bytes] = {}  # by sha256
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.hub = self
@@ -64,6 +90,29 @@ class HubServer:
             **proxies,
         }
 
+    def refuse(self, request: str, status: int, times: float = math.inf, **headers: str) -> None:
+        """Answer requests "METHOD path" that begin like a pattern with a status instead."""
+        self.refusals.append(Refusal(request, status, times, headers))
+
+    def commits(self, name: str, branch: str = "main") -> list[Commit]:
+        return self.branches[name, branch]
+
+    def files(self, name: str, branch: str = "main") -> dict[str, bytes]:
+        return self.commits(name, branch)[-1].files
+
+    def at(self, name: str, revision: str) -> Commit | None:
+        """The newest commit of a branch, or the commit of this sha."""
+        if (name, revision) in self.branches:
+            return self.commits(name, revision)[-1]
+        everything = [commit for (owner, _), commits in self.branches.items() if owner == name for commit in commits]
+        return next((commit for commit in everything if commit.sha == revision), None)
+
+    def add_commit(self, name: str, branch: str, message: str, files: dict[str, bytes]) -> str:
+        commits = self.branches.setdefault((name, branch), [])
+        sha = hashlib.sha1(f"{name} {branch} {len(commits)}".encode()).hexdigest()
+        commits.append(Commit(sha, message, files))
+        return sha
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -86,57 +135,86 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve(self) -> None:
         self.path_asked = unquote(urlsplit(self.path).path)
+        request = f"{self.command} {self.path_asked}"
+        self.hub.requests.append(request)
+        refusal = next((one for one in self.hub.refusals if one.times and re.match(one.request, request)), None)
+        if refusal:
+            refusal.times -= 1
+            if refusal.status == RESET:
+                return self.cut_off()
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.hub.requests.append(f"{self.command} {self.path_asked}")
-        for prefix, status in self.hub.refusals.items():
-            if self.path_asked.startswith(prefix):
-                return self.answer(status, {"error": "refused by the test"})
+        if refusal:
+            return self.answer(refusal.status, {"error": "refused by the test"}, **refusal.headers)
         if self.headers.get("Authorization") != f"Bearer {TOKEN}" and not self.path_asked.startswith("/large/"):
             return self.answer(401, {"error": "Invalid username or password."})
         for pattern, reply in _ROUTES.items():
-            if found := re.fullmatch(pattern, f"{self.command} {self.path_asked}"):
+            if found := re.fullmatch(pattern, request):
                 return reply(self, *found.groups())
-        return self.answer(404, {"error": f"no such thing: {self.command} {self.path_asked}"})
+        return self.answer(404, {"error": f"no such thing: {request}"})
 
     do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = serve
+
+    def cut_off(self) -> None:
+        """Reset the connection, and if the request has a body while the client is still sending it."""
+        self.rfile.read(min(1, int(self.headers.get("Content-Length") or 0)))
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.rfile.close()
+        self.connection.close()
 
     # ---- What is answered ----
 
     def whoami(self) -> None:
-        self.answer(200, {"type": "user", "name": "me", "auth": {"accessToken": {"role": "write"}}})
+        self.answer(200, {"type": "user", "name": "me", "auth": {"accessToken": {"role": self.hub.role}}})
 
     def create(self) -> None:
         self.hub.created.append(self.asked())
         name = f"{self.asked().get('organization') or 'me'}/{self.asked()['name']}"
-        status = 409 if name in self.hub.repositories else 200
-        self.hub.repositories.setdefault(name, {})
-        self.answer(status, {"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        is_new = (name, "main") not in self.hub.branches
+        if is_new:
+            self.hub.add_commit(name, "main", "initial commit", {})
+        self.answer(200 if is_new else 409, {"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+
+    def create_branch(self, name: str, branch: str) -> None:
+        is_new = (name, branch) not in self.hub.branches
+        if is_new:
+            self.hub.branches[name, branch] = list(self.hub.commits(name))
+        self.answer(200 if is_new else 409, {})
 
     def validate_card(self) -> None:
         self.answer(200, {"errors": [], "warnings": []})
 
-    def describe(self, name: str) -> None:
-        if name not in self.hub.repositories:
+    def describe(self, name: str, revision: str | None) -> None:
+        if (name, "main") not in self.hub.branches:
             return self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
-        files = [{"rfilename": path} for path in self.hub.repositories[name]]
-        return self.answer(200, {"id": name, "modelId": name, "sha": COMMIT, "private": True, "siblings": files})
+        commit = self.hub.at(name, revision or "main")
+        if commit is None:
+            return self.answer(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
+        files = [{"rfilename": path} for path in commit.files]
+        return self.answer(200, {"id": name, "modelId": name, "sha": commit.sha, "private": True, "siblings": files})
 
-    def list_files(self, name: str) -> None:
-        files = self.hub.repositories[name].items()
+    def list_files(self, name: str, revision: str) -> None:
+        files = self.hub.at(name, revision).files.items()
         self.answer(200, [{"type": "file", "path": p, "size": len(c), "oid": _git_id(c)} for p, c in files])
 
-    def say_how_to_upload(self, name: str) -> None:
-        files = [
-            {"path": file["path"], "uploadMode": _mode(file["path"]), "shouldIgnore": False}
-            for file in self.asked()["files"]
+    def say_how_to_upload(self, name: str, branch: str) -> None:
+        files = self.hub.files(name, branch)
+        told = [
+            {
+                "path": path,
+                "uploadMode": "lfs" if _is_large(path) else "regular",
+                "shouldIgnore": False,
+                "oid": _id(path, files[path]) if path in files else None,
+            }
+            for path in (file["path"] for file in self.asked()["files"])
         ]
-        self.answer(200, {"files": files})
+        self.answer(200, {"files": told})
 
     def say_where_to_put_large_files(self, name: str) -> None:
-        objects = [
-            {**one, "actions": {"upload": {"href": f"{self.hub.url}/large/{one['oid']}", "header": {}}}}
-            for one in self.asked()["objects"]
-        ]
+        objects = []
+        for one in self.asked()["objects"]:
+            actions = {"upload": {"href": f"{self.hub.url}/large/{one['oid']}", "header": {}}}
+            objects.append(one if one["oid"] in self.hub.large_files else {**one, "actions": actions})
         self.answer(200, {"transfer": "basic", "objects": objects})
 
     def take_large_file(self, sha256: str) -> None:
@@ -144,22 +222,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.large_files[sha256] = self.body
         self.answer(200)
 
-    def commit(self, name: str) -> None:
+    def commit(self, name: str, branch: str) -> None:
+        files, message = dict(self.hub.files(name, branch)), ""
         for line in self.body.splitlines():
             operation = json.loads(line)
             value = operation["value"]
-            if operation["key"] == "file":
-                self.hub.repositories[name][value["path"]] = base64.b64decode(value["content"])
+            if operation["key"] == "header":
+                message = value["summary"]
+            elif operation["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
-                self.hub.repositories[name][value["path"]] = self.hub.large_files[value["oid"]]
-        url = f"{self.hub.url}/{name}/commit/{COMMIT}"
-        self.answer(200, {"success": True, "commitOid": COMMIT, "commitUrl": url})
+                files[value["path"]] = self.hub.large_files[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del files[value["path"]]
+        sha = self.hub.add_commit(name, branch, message, files)
+        self.answer(200, {"success": True, "commitOid": sha, "commitUrl": f"{self.hub.url}/{name}/commit/{sha}"})
 
-    def download(self, name: str, path: str) -> None:
-        content = self.hub.repositories.get(name, {}).get(path)
-        if content is None:
+    def download(self, name: str, revision: str, path: str) -> None:
+        commit = self.hub.at(name, revision)
+        if commit is None or path not in commit.files:
             return self.answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
-        return self.answer(200, content, ETag=f'"{hashlib.sha256(content).hexdigest()}"', X_Repo_Commit=COMMIT)
+        content = commit.files[path]
+        return self.answer(200, content, ETag=f'"{_id(path, content)}"', X_Repo_Commit=commit.sha)
 
     def asked(self) -> dict:
         return json.loads(self.body)
@@ -170,19 +254,23 @@ _ROUTES: dict[str, Callable] = {
     r"GET /api/whoami-v2": _Handler.whoami,
     r"POST /api/repos/create": _Handler.create,
     r"POST /api/validate-yaml": _Handler.validate_card,
-    rf"GET /api/models/{_NAME}": _Handler.describe,
-    rf"GET /api/models/{_NAME}/revision/\w+": _Handler.describe,
-    rf"GET /api/models/{_NAME}/tree/\w+": _Handler.list_files,
-    rf"POST /api/models/{_NAME}/preupload/main": _Handler.say_how_to_upload,
+    rf"GET /api/models/{_NAME}(?:/revision/([\w-]+))?": _Handler.describe,
+    rf"GET /api/models/{_NAME}/tree/([\w-]+)": _Handler.list_files,
+    rf"POST /api/models/{_NAME}/branch/([\w-]+)": _Handler.create_branch,
+    rf"POST /api/models/{_NAME}/preupload/([\w-]+)": _Handler.say_how_to_upload,
     rf"POST /{_NAME}\.git/info/lfs/objects/batch": _Handler.say_where_to_put_large_files,
     r"PUT /large/(\w+)": _Handler.take_large_file,
-    rf"POST /api/models/{_NAME}/commit/main": _Handler.commit,
-    rf"(?:GET|HEAD) /{_NAME}/resolve/\w+/(.+)": _Handler.download,
+    rf"POST /api/models/{_NAME}/commit/([\w-]+)": _Handler.commit,
+    rf"(?:GET|HEAD) /{_NAME}/resolve/([\w-]+)/(.+)": _Handler.download,
 }
 
 
-def _mode(path: str) -> str:
-    return "lfs" if path.endswith((".safetensors", ".png")) else "regular"
+def _is_large(path: str) -> bool:
+    return path.endswith((".safetensors", ".png"))
+
+
+def _id(path: str, content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest() if _is_large(path) else _git_id(content)
 
 
 def _git_id(content: bytes) -> str:

@@ -10,10 +10,12 @@ from simple_llm.model_folder import save_model, save_tokenizer
 from tests.finished_run import damage
 from tests.trained_model import any_length_config, ANY_LENGTH_DATA
 
+TRAINING = {"step": 350, "num_correct": 50, "num_total": 50, "num_parameters": 5000}
+
 
 def write_model(folder: Path, trained) -> Path:
     save_tokenizer(trained.tokenizer, folder)
-    save_model(folder, trained.model, ANY_LENGTH_DATA, any_length_config(350), "a card", {})
+    save_model(folder, trained.model, ANY_LENGTH_DATA, any_length_config(350), "a card", TRAINING)
     return folder
 
 
@@ -34,6 +36,8 @@ def test_a_model_is_proved_for_every_length_and_the_certificate_says_why(folder,
     argument = " ".join(certificate["argument"])
     assert f"{certificate['expected']:,} contexts" in argument
     assert "come again every 2 places" in argument
+    card = " ".join((folder / "README.md").read_text().split())
+    assert f"**{certificate['checked']:,} of {certificate['checked']:,} contexts" in card
     called = call_script("evaluate.py", "--model", "model", "--check-certificate", cwd=folder.parent)
     assert called.exit_code == 3
     assert "is of all lengths, not of pairs" in called.stderr
@@ -70,6 +74,7 @@ def test_lengths_are_sampled_far_beyond_training(folder, call_script):
     for row in report["lengths"]:
         assert row["correct"] == row["total"] == sum(total for _, _, total in row["by_longest_carry_chain"])
         assert row["total"] == 20 or row["num_digits"] <= 5  # few short sums are on the test side
+    assert "| 150 | carries | 20 / 20 |" in (folder / "README.md").read_text()
 
 
 def test_lengths_past_the_position_table_are_refused_and_others_are_counted(run_folder, call_script):

@@ -294,6 +294,8 @@ def test_a_wrong_override_is_named_as_one(errors, override, parts):
         (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
+        (["hub.every=100"], ["hub.every", "hub.push is false"]),
+        (["hub.push=true", "hub.repo_id=me/adder", "hub.every=150"], ["hub.every", "150", "training.eval_every = 100"]),
         (["numbers.reversed=false"], ["model.tokens_per_step", "numbers.reversed is false"]),
         (["model.position_embedding=none", "model.max_position_offset=3"], ["model.max_position_offset"]),
     ],

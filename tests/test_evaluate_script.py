@@ -61,6 +61,8 @@ def test_every_pair_of_a_range_is_counted_and_a_wrong_one_fails_the_proof(run_fo
     assert certificate["min_logit_margin"] < 0
     asked_for = {"model_sha256", "tokenizer_sha256", "range", "prompts", "dtype", "device", "versions", "threads"}
     assert asked_for | {"seconds", "shards", "command", "rounding", "min_logit_margin_at"} <= certificate.keys()
+    card = " ".join((run_folder / "model" / "README.md").read_text().split())
+    assert f"{41**2 - certificate['wrong']:,} of 1,681 ordered pairs of 190 to 230 right" in card
 
     checked = call_script("evaluate.py", "--check-certificate", "500", "--json", cwd=run_folder)
     assert checked.exit_code == 0, checked.stderr

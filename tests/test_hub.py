@@ -1,13 +1,20 @@
+import json
+import re
+import shlex
 import shutil
+import time
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+from safetensors.torch import load_file
 
 from simple_llm.errors import ArtefactError, HubError, UsageError
-from simple_llm.hub import fetch_model, push_folder, require_token
-from tests.hub_server import HubServer, TOKEN
-from tests.pipeline import run_script
+from simple_llm.hub import fetch_model, push_folder, require_upload
+from simple_llm.model_folder import load_model
+from tests.finished_run import make_unfinished
+from tests.hub_server import HubServer, RESET, TOKEN
+from tests.pipeline import run_python, run_script
 
 UPLOADED = {
     *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
@@ -15,28 +22,55 @@ UPLOADED = {
     *("data_config.yaml", "train_config.yaml", "manifest.json", "README.md"),
     *("metrics.jsonl", "training_curve.png", "evaluation.json", "evaluation.png"),
 }
+pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of the client library itself
 PUSH = ("hub.push=true", "hub.repo_id=me/adder")
+PUSH_ONLY = ("--push-only", "hub.repo_id=me/adder")
 
 
 def files_with(secret: str, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
 
 
+def python_lines(card: str) -> str:
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    return code
+
+
+def uploads(requests: list[str]) -> list[str]:
+    return [request for request in requests if request.startswith("PUT") or "/commit/" in request]
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A Hub that this process talks to; what is stored on this machine for the real one is out of sight."""
     with HubServer() as server:
-        client = huggingface_hub.HfApi(endpoint=server.url)
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        for name in ("create_repo", "upload_folder"):
-            monkeypatch.setattr(huggingface_hub, name, getattr(client, name))
+        here = {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_DISABLE_XET": True,
+            "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        for name, value in here.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
 
 
-# ---- With a token ---------------------------------------------------------------------------------
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """Seconds that would have been slept."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def model(run_folder) -> Path:
+    return run_folder / "model"
+
+
+# ---- There and back -------------------------------------------------------------------------------
 
 
 def test_a_finished_run_is_uploaded_by_the_allow_list_and_answers_from_there(finished_run, run_folder, tmp_path):
@@ -45,22 +79,37 @@ def test_a_finished_run_is_uploaded_by_the_allow_list_and_answers_from_there(fin
         (model / name).write_text("private")
     with HubServer() as hub:
         environment = hub.environment(tmp_path)
+        hub.refuse("POST .*/commit/", 429, times=1, Retry_After="1")
         done = run_script("trainer.py", *PUSH, cwd=run_folder, **environment)
         assert done.returncode == 0, done.stderr
         assert f"pushed to {hub.url}/me/adder/commit/" in done.stderr
         [asked] = hub.created
         assert asked["visibility"] == "private"
-        uploaded = hub.repositories["me/adder"]
+        uploaded = hub.files("me/adder")
         assert set(uploaded) == UPLOADED
-        assert all(content == (finished_run.folder / "model" / name).read_bytes() for name, content in uploaded.items())
+        assert all(content == (model / name).read_bytes() for name, content in uploaded.items())
+        assert uploaded["model.safetensors"] == (finished_run.folder / "model" / "model.safetensors").read_bytes()
 
         shutil.rmtree(run_folder / "model")
         answered = run_script("inference.py", "--model", "me/adder", "12+34", "0 + 255", cwd=tmp_path, **environment)
         assert answered.returncode == 0, answered.stderr
         assert answered.stdout == finished_run.done["inference.py"].stdout
+        stranger = run_python("-I", "-c", python_lines(uploaded["README.md"].decode()), cwd=tmp_path, **environment)
+        assert stranger.returncode == 0, stranger.stderr
+        assert stranger.stdout.startswith("255+127=")
     assert not [name for name, content in uploaded.items() if TOKEN.encode() in content]
     assert files_with(TOKEN, tmp_path) == []
-    assert TOKEN not in done.stdout + done.stderr + answered.stdout + answered.stderr
+    for process in (done, answered, stranger):
+        assert TOKEN not in process.stdout + process.stderr
+
+
+def test_an_uploaded_model_is_evaluated_to_the_same_counts(finished_run, run_folder, call_script, hub):
+    assert call_script("trainer.py", *PUSH_ONLY, cwd=run_folder).exit_code == 0
+    called = call_script("evaluate.py", "--model", "me/adder", "--samples", "100", "--json", cwd=run_folder)
+    there = json.loads(called.stdout.splitlines()[-1])
+    here = json.loads(finished_run.done["evaluate.py"].stdout.splitlines()[-1])
+    timed = ("date", "runs")
+    assert {**there, **dict.fromkeys(timed)} == {**here, **dict.fromkeys(timed)}
 
 
 def test_without_a_push_nothing_is_asked_of_anyone_and_the_token_is_written_nowhere(finished_run):
@@ -69,37 +118,184 @@ def test_without_a_push_nothing_is_asked_of_anyone_and_the_token_is_written_nowh
     assert not [done for done in finished_run.done.values() if TOKEN in done.stdout + done.stderr]
 
 
-def test_a_refused_upload_leaves_the_model_and_says_how_to_try_again(finished_run, hub):
-    hub.refusals["/api/repos/create"] = 403
-    with pytest.raises(HubError, match=r"model in .*/model is intact, `hf upload me/adder .*` tries again") as caught:
-        push_folder(finished_run.folder / "model", "me/adder", True, "a message")
-    assert caught.value.exit_code == 6
-    assert TOKEN not in str(caught.value)
-    assert hub.repositories == {}
+# ---- The finished model alone ---------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of the client library itself
-def test_a_repository_is_updated_by_a_second_upload(finished_run, hub, tmp_path):
-    model = Path(shutil.copytree(finished_run.folder / "model", tmp_path / "model"))
-    push_folder(model, "me/adder", False, "first")
-    (model / "evaluation.json").write_text("{}")
-    push_folder(model, "me/adder", False, "second")
-    assert hub.repositories["me/adder"]["evaluation.json"] == b"{}"
+def test_push_only_uploads_and_a_second_time_has_nothing_to_upload(finished_run, run_folder, call_script, hub):
+    (run_folder / "sequences.txt").unlink()  # it does not train
+    called = call_script("trainer.py", *PUSH_ONLY, cwd=run_folder)
+    assert called.exit_code == 0, called.stderr
+    assert set(hub.files("me/adder")) == UPLOADED
+    report = json.loads((run_folder / "model" / "evaluation.json").read_text())
+    [_, commit] = hub.commits("me/adder")
+    assert commit.message == f"step 12: {report['correct']:,} of 100 held-out problems exact"
+
+    hub.requests.clear()
+    again = call_script("trainer.py", *PUSH_ONLY, cwd=run_folder)
+    assert again.exit_code == 0
+    assert "nothing to push: me/adder holds all of it already" in again.stderr
+    assert uploads(hub.requests) == []
+    assert len(hub.commits("me/adder")) == 2
+
+
+def test_a_later_report_is_uploaded_and_shown_and_one_about_other_weights_is_neither(model, hub):
+    push_folder(model, "me/adder", False)
+    here = load_model(model).sha256
+    for name, sha256 in {"evaluation.json": "of other weights", "lengths.json": here, "attention.json": here}.items():
+        report = {"model_sha256": sha256, "lengths": [], "trained_digits": 2, "base": 16}
+        (model / name).write_text(json.dumps(report))
+    (model / "attention_overview.png").write_bytes(b"a picture")
+    hub.requests.clear()
+    push_folder(model, "me/adder", False)
+    assert set(hub.files("me/adder")) == UPLOADED - {"evaluation.json", "evaluation.png"} | {
+        *("lengths.json", "attention.json", "attention_overview.png"),
+    }
+    card = hub.files("me/adder")["README.md"].decode()
+    assert "attention_overview.png" in card
+    assert "Digits of the longest operands in training: 2" in card
+    assert "held-out problems exact" not in card
     assert [asked["visibility"] for asked in hub.created] == ["public", "public"]
+    assert len([request for request in hub.requests if request.startswith("PUT")]) == 1  # the picture, not the weights
 
 
-def test_the_model_card_can_be_read_by_the_hub(finished_run):
-    card = huggingface_hub.ModelCard.load(finished_run.folder / "model" / "README.md")
-    assert card.data.license == "mit"
-    assert card.data.pipeline_tag == "text-generation"
-    assert "numbers from 0 to 255" in card.content
-    assert "of 50 validation problems" in card.content
+def test_what_others_put_into_the_repository_stays(model, hub):
+    push_folder(model, "me/adder", True)
+    theirs = {"NOTES.md": b"notes", "attention_by_hand/drawing.png": b"a drawing"}
+    hub.add_commit("me/adder", "main", "by hand", {**hub.files("me/adder"), **theirs})
+    (model / "evaluation.json").unlink()
+    push_folder(model, "me/adder", True)
+    assert theirs.items() <= hub.files("me/adder").items()
+    assert "evaluation.json" not in hub.files("me/adder")
 
 
-# ---- Without one ----------------------------------------------------------------------------------
+def test_only_a_finished_and_whole_model_is_pushed(run_folder, model, call_script, hub):
+    assert call_script("trainer.py", "--push-only", cwd=run_folder).exit_code == 2  # where to?
+    with (model / "config.json").open("a") as file:
+        file.write(" ")
+    damaged = call_script("trainer.py", *PUSH_ONLY, cwd=run_folder)
+    assert damaged.exit_code == 3
+    assert "config.json has" in damaged.stderr
+    make_unfinished(run_folder)
+    unfinished = call_script("trainer.py", *PUSH_ONLY, cwd=run_folder)
+    assert unfinished.exit_code == 3
+    assert "holds no finished model" in unfinished.stderr
+    assert hub.requests == []
 
 
-@pytest.mark.parametrize("script_options", [PUSH, (*PUSH, "--fresh")])
+# ---- While training -------------------------------------------------------------------------------
+
+
+def test_checkpoints_are_uploaded_to_branches_and_change_nothing_of_the_training(
+    finished_run, run_folder, model, call_script, hub
+):
+    called = call_script("trainer.py", *PUSH, "hub.every=4", "--fresh", cwd=run_folder)
+    assert called.exit_code == 0, called.stderr
+    assert {branch for _, branch in hub.branches} == {"main", "step-4", "step-8"}
+    assert files_with(TOKEN, run_folder) == []
+    assert TOKEN not in called.stdout + called.stderr
+    weights = (finished_run.folder / "model" / "model.safetensors").read_bytes()
+    assert hub.files("me/adder")["model.safetensors"] == weights
+
+    checkpoint = load_model(fetch_model("me/adder@step-8"))
+    assert checkpoint.manifest["step"] == 8
+    tensors = load_file(model / "checkpoints" / "step-8" / "model.safetensors")
+    assert all(tensors[name].equal(tensor) for name, tensor in checkpoint.model.named_parameters())
+    card = hub.files("me/adder", "step-8")["README.md"].decode()
+    assert "step 8 of at most 12" in card
+    assert 'model="me/adder", revision="step-8"' in card
+    metrics = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
+    [correct] = [line["num_correct"] for line in metrics if line["step"] == 8 and "num_correct" in line]
+    [*_, commit] = hub.commits("me/adder", "step-8")
+    assert commit.message == f"step 8: {correct} of 50 validation problems exact"
+
+
+def test_a_checkpoint_that_cannot_be_uploaded_is_told_and_training_goes_on(
+    finished_run, run_folder, model, call_script, hub
+):
+    hub.refuse("POST .*/branch/step-4", 403)
+    called = call_script("trainer.py", *PUSH, "hub.every=4", "--fresh", cwd=run_folder)
+    assert called.exit_code == 0
+    assert re.search(r"warning: step 4 is not uploaded: the upload to me/adder failed: .*403", called.stderr)
+    assert {branch for _, branch in hub.branches} == {"main", "step-8"}
+    assert (model / "model.safetensors").read_bytes() == (
+        finished_run.folder / "model" / "model.safetensors"
+    ).read_bytes()
+
+
+# ---- A Hub that fails -----------------------------------------------------------------------------
+
+STEPS_OF_AN_UPLOAD = {
+    "account": "GET /api/whoami",
+    "repository": "POST /api/repos/create",
+    "files": "POST .*/preupload/",
+    "weights": "PUT /large/",
+    "commit": "POST .*/commit/",
+}
+
+
+@pytest.mark.parametrize("step", STEPS_OF_AN_UPLOAD)
+@pytest.mark.parametrize("status", [429, 500, 503, RESET])
+def test_a_hub_that_fails_for_a_while_is_asked_again(model, hub, waits, status, step):
+    hub.refuse(STEPS_OF_AN_UPLOAD[step], status, times=2, **({"Retry_After": "7"} if status == 429 else {}))
+    require_upload("me/adder")
+    assert push_folder(model, "me/adder", True)
+    assert set(hub.files("me/adder")) == UPLOADED
+    assert len(waits) == 2
+    if status == 429:
+        assert min(waits) >= 7
+
+
+def test_a_hub_that_keeps_failing_ends_with_6_and_the_command_to_try_again(
+    finished_run, run_folder, call_script, hub, waits
+):
+    hub.refuse("POST .*/commit/", 500)
+    called = call_script("trainer.py", *PUSH, cwd=run_folder)
+    assert called.exit_code == 6
+    assert len([request for request in hub.requests if "/commit/" in request]) == 6
+    assert waits == [1, 2, 4, 8, 8]
+    assert "the model in model is intact" in called.stderr
+    assert TOKEN not in called.stderr
+
+    hub.refusals.clear()
+    _, *command = shlex.split(re.search(r"`(python3 trainer.py .*)` tries again", called.stderr)[1])
+    assert call_script(*command, cwd=run_folder).exit_code == 0
+    weights = (finished_run.folder / "model" / "model.safetensors").read_bytes()
+    assert hub.files("me/adder")["model.safetensors"] == weights
+
+
+def test_nobody_waits_an_hour_for_a_busy_hub(model, hub, waits):
+    hub.refuse("POST .*/commit/", 429, Retry_After="3600")
+    with pytest.raises(HubError, match="429"):
+        push_folder(model, "me/adder", True)
+    assert waits == []
+
+
+def test_what_is_forbidden_is_not_asked_again(model, hub, waits):
+    hub.refuse("POST /api/repos/create", 403)
+    with pytest.raises(HubError, match=r"the upload to me/adder failed: .*403"):
+        push_folder(model, "me/adder", True)
+    assert waits == []
+    assert uploads(hub.requests) == []
+
+
+def test_a_hub_that_fails_when_asked_about_the_token_ends_with_6(run_folder, call_script, hub, waits):
+    hub.refuse("GET /api/whoami", 500)
+    called = call_script("trainer.py", *PUSH, "--fresh", cwd=run_folder)
+    assert called.exit_code == 6
+    assert "the Hub cannot be asked about the token" in called.stderr
+    assert (run_folder / "model" / "manifest.json").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_no_bug_of_ours(hub, monkeypatch, waits):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(HubError, match="the Hub cannot be reached"):
+        require_upload("me/adder")
+
+
+# ---- What is refused before training --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script_options", [PUSH, (*PUSH, "--fresh"), PUSH_ONLY])
 def test_a_push_without_a_token_is_refused_before_anything_is_done(
     finished_run, run_folder, call_script, hub, monkeypatch, script_options
 ):
@@ -122,24 +318,16 @@ def test_a_token_that_the_hub_does_not_know_is_refused_and_not_shown(run_folder,
     assert (run_folder / "model" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("status", [403, 500])
-def test_a_hub_that_fails_ends_with_6(run_folder, call_script, hub, status):
-    hub.refusals["/api/whoami"] = status
-    called = call_script("trainer.py", *PUSH, cwd=run_folder)
-    assert called.exit_code == 6
-    assert "the Hub cannot be asked about the token" in called.stderr
+def test_a_token_that_may_only_read_is_refused(hub):
+    require_upload("me/adder")
+    hub.role = "read"
+    with pytest.raises(UsageError, match="the token may only read"):
+        require_upload("me/adder")
 
 
-def test_a_hub_that_cannot_be_reached_is_no_bug_of_ours(hub, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(HubError, match="the Hub cannot be reached"):
-        require_token()
-
-
-def test_a_missing_repository_id_is_a_bad_setting(run_folder, call_script, hub):
-    called = call_script("trainer.py", "hub.push=true", cwd=run_folder)
-    assert called.exit_code == 2
-    assert "hub.repo_id: hub.push is true" in called.stderr
+def test_a_name_that_no_repository_can_have_is_refused(hub):
+    with pytest.raises(UsageError, match=r"hub.repo_id: .*'me/a..b'"):
+        require_upload("me/a..b")
     assert hub.requests == []
 
 
@@ -154,14 +342,8 @@ def test_what_looks_like_a_path_is_not_asked_of_the_hub(hub, tmp_path, monkeypat
     assert hub.requests == []
 
 
-def test_a_repository_that_is_not_there_is_named(hub):
-    with pytest.raises(ArtefactError, match="me/nothing is neither a folder nor a repository of the Hub"):
-        fetch_model("me/nothing")
-    assert hub.requests != []
-
-
-def test_a_token_that_is_good_is_accepted(hub, monkeypatch):
-    require_token()
-    monkeypatch.setenv("HF_TOKEN", "hf_forged")
-    with pytest.raises(UsageError):
-        require_token()
+@pytest.mark.parametrize("name", ["me/nothing", "me/adder@step-3", "me/a..b"])
+def test_a_repository_or_branch_that_is_not_there_is_named(hub, model, name):
+    push_folder(model, "me/adder", True)
+    with pytest.raises(ArtefactError, match=f"{name} is neither a folder nor a repository of the Hub"):
+        fetch_model(name)

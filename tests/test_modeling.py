@@ -284,18 +284,33 @@ def test_what_needs_one_token_a_step_is_refused_with_more(k):
 # ---- Elsewhere, without this package --------------------------------------------------------------
 
 STRANGER = """
-import importlib.util, json, sys
+import importlib.util, json, shutil, sys
 assert importlib.util.find_spec("simple_llm") is None
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+prompts = ["1342+879=", "5+4=", "58+67="]
+
+def texts_of(made):
+    return [one[0]["generated_text"] for one in made]
+
 report = {}
 for folder in sys.argv[1:]:
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    batch = tokenizer(["1342+879=", "5+4="], return_tensors="pt", padding=True)
+    batch = tokenizer(prompts, return_tensors="pt", padding=True)
     said = tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True)
     piped = pipeline("text-generation", model=folder, trust_remote_code=True)
-    texts = [piped(prompt)[0]["generated_text"] for prompt in ("1342+879=", "5+4=", "58+67=")]
-    report[folder] = {"class": type(model).__name__, "said": said, "pipeline": texts}
+    one_by_one = texts_of(map(piped, prompts))
+    piped.save_pretrained(folder + " again")
+    shutil.rmtree(folder)
+    again = pipeline("text-generation", model=folder + " again", trust_remote_code=True)
+    report[folder] = {
+        "class": type(model).__name__,
+        "said": said,
+        "one by one": one_by_one,
+        "in batches": texts_of(piped(prompts, batch_size=2)),
+        "saved again": texts_of(again(prompts, batch_size=3)),
+    }
 print(json.dumps(report))
 """
 
@@ -317,7 +332,7 @@ def test_a_model_folder_works_where_this_package_is_not_installed(tmp_path, trai
     reports = [report[folder] for folder in folders.values()]
     assert [one["class"] for one in reports] == ["SimpleLLMForCausalLM"] * 2
     for one in reports:
-        assert one["pipeline"][:2] == one["said"]
-        assert one["pipeline"][0].startswith("1342+879=")
-        assert one["pipeline"][1].startswith("5+4=")
-    assert reports[1]["pipeline"][1:] == ["5+4=9", "58+67=125"]
+        assert one["one by one"] == one["in batches"] == one["saved again"] == one["said"]
+        assert one["said"][0].startswith("1342+879=")
+        assert one["said"][1].startswith("5+4=")
+    assert reports[1]["said"][1:] == ["5+4=9", "58+67=125"]

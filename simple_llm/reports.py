@@ -1,0 +1,37 @@
+"""Reports beside a model: what was measured of it, after it was finished.
+
+They are not in the manifest. Each names the weights it is about by `model_sha256`; what is about other weights is not
+shown, and not uploaded.
+"""
+
+import json
+from pathlib import Path
+
+EVALUATION = "evaluation.json"
+ACCURACY = "evaluation.png"
+CERTIFICATE = "certificate.json"
+LENGTHS = "lengths.json"
+ATTENTION = "attention.json"
+ATTENTION_PICTURES = "attention_*.png"
+REPORTS = (EVALUATION, ACCURACY, CERTIFICATE, LENGTHS, ATTENTION, ATTENTION_PICTURES)  # names, and a pattern of names
+
+
+def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
+    """Read the JSON reports that are about these weights: {"evaluation.json": {...}}; what is damaged is left out."""
+    found = {}
+    for name in (EVALUATION, CERTIFICATE, LENGTHS, ATTENTION):
+        try:
+            report = json.loads((folder / name).read_bytes())
+            if report["model_sha256"] == model_sha256:
+                found[name] = report
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def report_files(folder: Path, model_sha256: str) -> list[str]:
+    """Names of the reports in a folder that are about these weights, and of the pictures drawn from them."""
+    current = read_reports(folder, model_sha256)
+    drawn_from = {EVALUATION: (ACCURACY,), ATTENTION: (ATTENTION_PICTURES,)}
+    patterns = [pattern for name in current for pattern in (name, *drawn_from.get(name, ()))]
+    return sorted(path.name for pattern in patterns for path in folder.glob(pattern))

@@ -1,0 +1,187 @@
+import re
+
+import huggingface_hub
+import pytest
+import yaml
+
+from simple_llm import __version__
+from simple_llm.config import DataConfig, Numbers, TrainConfig
+from simple_llm.model_card import CardFacts, headline, model_card, read_card_facts, write_card
+from simple_llm.model_folder import save_model, save_tokenizer, write_report
+from tests.pipeline import REPOSITORY, run_python
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
+
+TRAINING = {"step": 1000, "num_correct": 998, "num_total": 1000, "num_parameters": 6_327_552}
+EVALUATION = {
+    "correct": 9_999,
+    "total": 10_000,
+    "error_rate_upper_95": 4.74e-4,
+    "min_logit_margin": -0.25,
+    "range": [0, 9999],
+    "base": 16,
+    "commutes": {"agree": 9_990, "total": 10_000},
+    "runs": [{"total": 10_000}],
+    "model_sha256": "abc",
+}
+ALL_PAIRS = {
+    "kind": "all pairs",
+    "range": [0, 9999],
+    "expected": 10**8,
+    "checked": 10**8,
+    "wrong": 0,
+    "min_logit_margin": 2.25,
+    "dtype": "bfloat16, float32",
+    "base": 16,
+    "model_sha256": "abc",
+}
+ALL_LENGTHS = {**ALL_PAIRS, "kind": "all lengths", "expected": 98_664, "checked": 98_664, "range": None, "base": 10}
+
+
+def card_of(training=TRAINING, pictures=(), data=None, branch="main", **reports):
+    reports = {f"{name}.json": report for name, report in reports.items()}
+    facts = CardFacts(data or DataConfig(), TrainConfig(), training, reports, pictures)
+    return huggingface_hub.ModelCard(model_card(facts, "me/adder", branch))
+
+
+def text_of(card) -> str:
+    return " ".join(card.text.split())
+
+
+def results_of(card) -> dict[tuple[str, str], object]:
+    """The model-index: {(split, metric): result}."""
+    return {(one.dataset_split, one.metric_type): one for one in card.data.eval_results}
+
+
+# ---- What is claimed ------------------------------------------------------------------------------
+
+
+def test_a_share_stands_beside_its_count_its_n_and_its_bound():
+    card = card_of(evaluation=EVALUATION)
+    assert "**9,999 / 10,000 held-out problems exact**, operands from 0 to 9,999" in text_of(card)
+    assert "at most 4.74e-04 (95%, one-sided, exact binomial, n = 10,000)" in text_of(card)
+    results = results_of(card)
+    assert results["test", "exact_match"].metric_value == 0.9999
+    assert results["test", "exact_match"].dataset_args["total"] == 10_000
+    assert results["test", "error_rate_upper_95"].metric_value == 4.74e-4
+    assert set(results) == {("test", "exact_match"), ("test", "error_rate_upper_95")}
+
+
+def test_without_an_evaluation_the_validation_score_is_given_with_its_bound():
+    card = card_of()
+    assert "After the last step 998 / 1,000 validation problems were exact" in text_of(card)
+    assert "Nothing yet on problems that were never trained on" in text_of(card)
+    results = results_of(card)
+    assert results["validation", "exact_match"].metric_value == 0.998
+    assert 0.002 < results["validation", "error_rate_upper_95"].metric_value < 0.01
+
+
+@pytest.mark.parametrize(
+    ("certificate", "claim"),
+    [
+        (ALL_PAIRS, "**100,000,000 of 100,000,000 ordered pairs of 0 to 9,999 right**: no sample, all of them"),
+        ({**ALL_PAIRS, "wrong": 3}, "**99,999,997 of 100,000,000 ordered pairs of 0 to 9,999 right**"),
+        (ALL_LENGTHS, "(base 10) right**: so every sum of two numbers, however long, is"),
+        ({**ALL_LENGTHS, "wrong": 8}, "(base 10) right**: so some sums are not"),
+    ],
+)
+def test_a_certificate_is_shown_as_what_it_counts(certificate, claim):
+    card = card_of(certificate=certificate)
+    assert claim in text_of(card)
+    share = (certificate["checked"] - certificate["wrong"]) / certificate["checked"]
+    assert results_of(card)["all", "exact_match"].metric_value == share
+
+
+def test_a_certificate_that_left_something_out_is_not_shown():
+    card = card_of(certificate={**ALL_PAIRS, "checked": 10**8 - 1})
+    assert "ordered pairs" not in text_of(card)
+    assert ("all", "exact_match") not in results_of(card)
+
+
+def test_samples_of_lengths_are_a_table():
+    row = {"num_digits": 1024, "kind": "carries", "correct": 99, "total": 100, "error_rate_upper_95": 0.0466}
+    card = card_of(lengths={"lengths": [row], "trained_digits": 8, "base": 10})
+    assert "| 1,024 | carries | 99 / 100 | 4.66e-02 |" in card.text
+
+
+def test_a_repaired_model_claims_no_score_from_before_its_repair():
+    card = card_of(training={**TRAINING, "repairs": [{"steps": 100}, {"steps": 200}]})
+    assert "Then 100 and 200 steps more" in text_of(card)
+    assert "998" not in card.content
+    assert card.data.eval_results is None
+
+
+def test_only_pictures_that_are_there_are_shown():
+    assert "](" not in card_of().text
+    card = card_of(pictures=("training_curve.png", "attention_overview.png"))
+    assert re.findall(r"!\[[^]]+\]\((.*?)\)", card.text) == ["attention_overview.png", "training_curve.png"]
+
+
+def test_a_commit_is_named_by_the_strongest_thing_that_is_known():
+    def named(**reports):
+        return headline(CardFacts(DataConfig(), TrainConfig(), TRAINING, reports))
+
+    evaluation, certificate = {"evaluation.json": EVALUATION}, {"certificate.json": ALL_PAIRS}
+    assert named() == "step 1,000: 998 of 1,000 validation problems exact"
+    assert named(**evaluation) == "step 1,000: 9,999 of 10,000 held-out problems exact"
+    assert (
+        named(**evaluation, **certificate) == "step 1,000: 100,000,000 of 100,000,000 ordered pairs of 0 to 9,999 right"
+    )
+
+
+def test_a_card_says_what_is_in_the_folder_about_these_weights_and_nothing_about_others(run_folder):
+    model = run_folder / "model"
+    before = (model / "README.md").read_text()
+    facts = read_card_facts(model)
+    assert set(facts.reports) == {"evaluation.json"}
+    assert facts.pictures == ("evaluation.png", "training_curve.png")
+    assert "held-out problems exact" in before  # evaluate.py wrote it
+    report = (model / "evaluation.json").read_bytes()
+    write_report(
+        model, "evaluation.json", report.replace(facts.reports["evaluation.json"]["model_sha256"].encode(), b"other")
+    )
+    write_card(model)
+    after = (model / "README.md").read_text()
+    assert "held-out problems exact" not in after
+    assert "evaluation.png" not in after
+
+
+# ---- Three lines ----------------------------------------------------------------------------------
+
+
+def test_the_three_lines_of_a_card_add_in_a_process_that_has_none_of_this(tmp_path, trained):
+    data, folder = make_data_config(99, 10), tmp_path / "some model"
+    save_tokenizer(make_tokenizer(data), folder)
+    card = model_card(CardFacts(data, make_train_config(), TRAINING))
+    save_model(folder, trained.model, data, make_train_config(), card, {})
+    [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) == 3
+    assert "simple_llm" not in code
+    assert code.endswith("# the sum is 148\n")
+    done = run_python("-I", "-c", code, cwd=folder, HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "99+49=148\n"
+
+
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 1), (0, 1342), (880, 9999), (7, 7), (10**12, 10**13)])
+def test_the_example_is_in_the_range_of_the_model(minimum, maximum):
+    data = DataConfig(numbers=Numbers(min=minimum, max=maximum))
+    x, y, z = map(int, re.search(r'add\("(\d+)\+(\d+)="\).*the sum is (\d+)', card_of(data=data).text).groups())
+    assert minimum <= y <= maximum
+    assert minimum <= x <= maximum
+    assert x + y == z
+
+
+def test_the_packages_that_a_card_names_are_those_of_the_requirements():
+    [named] = re.findall(r"`(transformers[^`]*)`", card_of().text)
+    assert named in (REPOSITORY / "requirements.txt").read_text().splitlines()
+
+
+# ---- Citation -------------------------------------------------------------------------------------
+
+
+def test_the_citation_names_the_version_and_the_licence():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+    assert citation["license"] == "MIT"
+    assert "MIT" in (REPOSITORY / "LICENSE").read_text()
+    assert [author["name"] for author in citation["authors"]] == ["The simple-llm authors"]
