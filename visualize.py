@@ -10,8 +10,8 @@ Reads   a model folder that trainer.py wrote; nothing else
 Writes  into the model folder, or --output:
         attention_layer_1.png, ...      one problem: all heads of a layer, tokens along both sides
         attention_overview.png          the same, all layers
-        attention_by_place.png          many problems: how much falls on digits of the place being said, on digits of
-                                        the place below, where a carry comes from, on delimiters and on the rest
+        attention_by_place.png          many problems: how much falls on digits of x and y at the place being said, on the
+                                        place below, where a carry comes from, on delimiters and on the rest
         attention.json                  the numbers of that picture
 
 The many problems are drawn from the test side of the split, uniformly over values; the right answers are given to
@@ -107,18 +107,23 @@ def make_report(adder: Adder, by_place: AttentionByPlace, num_problems: int, see
         "digits": by_place.counts.tolist(),
         "shares": shares.tolist(),
         "mean_shares": by_place.mean_shares().round(4).tolist(),
+        "pairing": by_place.pairing.round(4).tolist(),
         "carry_effect": by_place.carry_effect().round(4).tolist(),
     }
 
 
 def print_heads(by_place: AttentionByPlace) -> None:
-    """A line a head: its mean shares in percent, and the share that a carry moves most."""
+    """A line a head: mean shares in percent while the answer is said, the share that a carry moves most, and what a
+    digit of y gives to x's at its place while the prompt is read."""
     mean, effect = 100 * by_place.mean_shares(), 100 * by_place.carry_effect()  # (L, H, C) each
-    print("layer  head  " + "  ".join(f"{name:>12}" for name in CATEGORIES) + "   with a carry")
+    paired = 100 * by_place.pairing  # (L, H)
+    print("layer  head  " + "  ".join(f"{name:>12}" for name in CATEGORIES) + "   y to x   with a carry")
     for layer, head in np.ndindex(mean.shape[:2]):
         moved = int(np.abs(effect[layer, head]).argmax())
         cells = "  ".join(f"{share:11.1f}%" for share in mean[layer, head])
-        print(f"{layer + 1:5}  {head + 1:4}  {cells}   {CATEGORIES[moved]} {effect[layer, head, moved]:+.0f} points")
+        print(
+            f"{layer + 1:5}  {head + 1:4}  {cells}  {paired[layer, head]:6.1f}%   {CATEGORIES[moved]} {effect[layer, head, moved]:+.0f} points"
+        )
 
 
 if __name__ == "__main__":

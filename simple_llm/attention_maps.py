@@ -1,7 +1,7 @@
 """Where a model looks: attention weights of one problem, and their shares by place over many. Arrays; nothing is drawn.
 
 Shape letters in this file: L blocks, H heads, N problems, B rows in a batch, T tokens in a row, P places of the
-longest answer, C = 4 of CATEGORIES.
+longest answer, C categories of keys.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from simple_llm.modeling_simple_llm import block_position_ids, SimpleLLMForCausa
 from simple_llm.problems import carries_in, Problems
 from simple_llm.prompts import Prompt
 
-CATEGORIES = ("own place", "place below", "delimiters", "other digits")
+CATEGORIES = ("own place, x", "own place, y", "place below", "delimiters", "other digits")  # for the sum x + y
 _ROWS_AT_A_TIME = 256
 
 
@@ -81,10 +81,12 @@ class AttentionByPlace:
         shares: (L, H, 2, P, C) mean weight on each of CATEGORIES at each place of the answer, without a carry into
             that place and with one; they add up to 1. NaN where no digit was counted.
         counts: (2, P) digits counted.
+        pairing: (L, H) mean weight that a digit of y gives to the digit of x at its place, while the prompt is read.
     """
 
     shares: NDArray[np.float64]
     counts: NDArray[np.int64]
+    pairing: NDArray[np.float64]
 
     def mean_shares(self) -> NDArray[np.float64]:
         """Over all digits: (L, H, C)."""
@@ -118,20 +120,24 @@ def attention_by_place(
     num_places = carry.size(1)
     sums = torch.zeros(config.n_layer, config.n_head, 2 * num_places, len(CATEGORIES), dtype=torch.float64)
     counts = torch.zeros(2 * num_places, dtype=torch.long)
+    paired, num_paired = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64), 0
     for index in torch.arange(len(problems)).split(_ROWS_AT_A_TIME):
         batch = examples[index]
         place = said_places(batch.targets, vocabulary)  # (B, T)
         place = torch.where(place <= _shorter(problems[index.numpy()])[:, None], place, 0)
         row, column = place.nonzero(as_tuple=True)  # (D,) each: the D digits counted
         cell = carry[index][row, place[row, column] - 1].long() * num_places + place[row, column] - 1  # (D,)
-        weights = attention_weights(model, batch.inputs.to(model.device)).cpu()[:, row, :, column]  # (D, L, H, T)
+        weights = attention_weights(model, batch.inputs.to(model.device)).cpu().double()  # (L, B, H, T, T)
         kinds = _kinds_of_keys(batch, place, vocabulary)[row, column]  # (D, C, T)
-        shares = torch.einsum("dlht,dct->lhdc", weights.double(), kinds.double())
+        shares = torch.einsum("dlht,dct->lhdc", weights[:, row, :, column], kinds.double())
         sums.index_add_(2, cell, shares)
         counts += cell.bincount(minlength=2 * num_places)
+        is_pair = _pairs(batch.inputs, vocabulary)
+        paired += torch.einsum("lbhqk,bqk->lh", weights, is_pair.double())
+        num_paired += int(is_pair.sum())
         on_batch(len(index))
     means = (sums / counts[:, None]).unflatten(2, (2, num_places))  # 0 / 0 where none was counted
-    return AttentionByPlace(means.numpy(), counts.view(2, num_places).numpy())
+    return AttentionByPlace(means.numpy(), counts.view(2, num_places).numpy(), (paired / num_paired).numpy())
 
 
 def _shorter(problems: Problems) -> Tensor:
@@ -158,11 +164,21 @@ def places_of(input_ids: Tensor, vocabulary: Vocabulary) -> Tensor:
     return block_position_ids(input_ids.flip(1), digit_ids).flip(1)
 
 
+def _pairs(input_ids: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Which token is a digit of y, and which the digit of x at its place: (B, T) -> (B, T, T)."""
+    place = places_of(input_ids, vocabulary)
+    number = (input_ids == vocabulary.delimiter_id).cumsum(1)  # 1 for x, 2 for y
+    is_x, is_y = (place > 0) & (number == 1), (place > 0) & (number == 2)
+    return is_y[:, :, None] & is_x[:, None, :] & (place[:, :, None] == place[:, None, :])
+
+
 def _kinds_of_keys(batch: Examples, place: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Which of CATEGORIES each key is to each token that says a digit: (B, T, C, T)."""
     key = places_of(batch.inputs, vocabulary)[:, None, :]  # (B, 1, T)
     is_digit = key > 0
     said = place[:, :, None]  # (B, T, 1)
     is_own, is_below = is_digit & (key == said), is_digit & (key == said - 1)
-    is_delimiter = (batch.inputs == vocabulary.delimiter_id)[:, None, :].expand_as(is_own)
-    return torch.stack([is_own, is_below, is_delimiter, is_digit & ~is_own & ~is_below], dim=2)
+    is_delimiter = (batch.inputs == vocabulary.delimiter_id)[:, None, :]
+    is_x = is_delimiter.cumsum(2) == 1
+    others = is_digit & ~is_own & ~is_below
+    return torch.stack([is_own & is_x, is_own & ~is_x, is_below, is_delimiter.expand_as(is_own), others], dim=2)

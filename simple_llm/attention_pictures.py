@@ -13,7 +13,7 @@ from simple_llm.attention_maps import AttentionByPlace, AttentionMaps, CATEGORIE
 from simple_llm.pictures import save_figure
 
 _SAYS = "#c2410c"  # rows at which the answer is said
-_COLORS = ("#0f766e", "#c2410c", "#d4d4d8", "#94a3b8")  # of CATEGORIES
+_COLORS = ("#5eb5a6", "#0f766e", "#c2410c", "#d4d4d8", "#94a3b8")  # of CATEGORIES
 _INCHES_A_TOKEN = 0.26
 
 
@@ -76,7 +76,7 @@ def draw_by_place(by_place: AttentionByPlace, title: str, path: Path) -> None:
         axes.set_xticks(range(num_places), [str(place + 1) for place in range(num_places)])
         axes.set_xlabel("place of the digit said (1 = units)", fontsize=9)
     handles = [Patch(color=color) for color in _COLORS]
-    figure.legend(handles, CATEGORIES, loc="lower center", ncols=min(4, 2 * num_heads), frameon=False)
+    figure.legend(handles, CATEGORIES, loc="lower center", ncols=min(5, 2 * num_heads), frameon=False)
     figure.suptitle(f"{title}\nleft and pale: no carry comes in; right: one does", fontsize=11)
     save_figure(figure, path)
 

@@ -88,6 +88,7 @@ def counted_one_by_one(model, pairs, k):
     """The same by definition: every problem by itself, every weight looked up and put where it belongs."""
     sums = np.zeros((2, 2, 2, 3, len(CATEGORIES)))  # two layers, two heads; 99 + 99 has three places
     counts = np.zeros((2, 3), int)
+    paired = []
     for x, y in pairs:
         if k == "all" and x >= 10 > y:
             x, y = y, x
@@ -99,15 +100,17 @@ def counted_one_by_one(model, pairs, k):
             place += [*range(1, len(digits) + 1), 0]
         first = len(x_digits) + 2 if k == "all" else len(x_digits) + len(y_digits) + 3 - k  # says the units
         weights = attention_weights(model, torch.tensor([row]))[:, 0].numpy()
+        for one in range(min(len(x_digits), len(y_digits))):  # behind the first delimiter, and behind the second
+            paired.append(weights[:, :, len(x_digits) + 2 + one, 1 + one])
         for said_place in range(1, min(len(x_digits), len(y_digits)) + 1):
             with_carry = int(x % 10 ** (said_place - 1) + y % 10 ** (said_place - 1) >= 10 ** (said_place - 1))
             counts[with_carry, said_place - 1] += 1
             for key, (token, key_place) in enumerate(zip(row, place, strict=True)):
-                kinds = {said_place: 0, said_place - 1: 1}
-                kind = 2 if token == 2 else kinds.get(key_place, 3)
+                own = 0 if key < len(x_digits) + 1 else 1
+                kind = 3 if token == 2 else {said_place: own, said_place - 1: 2}.get(key_place, 4)
                 sums[:, :, with_carry, said_place - 1, kind] += weights[:, :, first + said_place - 1, key]
     with np.errstate(invalid="ignore"):
-        return sums / counts[:, :, None], counts
+        return sums / counts[:, :, None], counts, np.mean(paired, axis=0)
 
 
 @pytest.mark.parametrize(("k", "settings"), [*((k, {}) for k in KINDS), (1, WINDOW)])
@@ -116,9 +119,10 @@ def test_shares_by_place_are_those_of_the_definition(k, settings):
     problems = all_pairs(99)[::37]
     pairs = [divmod(number, 100) for number in range(0, 10_000, 37)]
     measured = attention_by_place(model, problems, make_vocabulary(says_all=k == "all"))
-    shares, counts = counted_one_by_one(model, pairs, k)
+    shares, counts, pairing = counted_one_by_one(model, pairs, k)
     assert np.array_equal(measured.counts, counts)
     np.testing.assert_allclose(measured.shares, shares, atol=1e-6)
+    np.testing.assert_allclose(measured.pairing, pairing, atol=1e-6)
     assert not measured.counts[:, 2].any()  # no operand has a hundreds digit
     np.testing.assert_allclose(measured.mean_shares().sum(-1), 1)
     expected_effect = shares[:, :, 1, 1] - shares[:, :, 0, 1]  # into the tens; into the units no carry comes
