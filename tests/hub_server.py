@@ -12,6 +12,7 @@ huggingface_hub reads HF_ENDPOINT when it is imported, so its client runs in ano
 
 import base64
 import hashlib
+import io
 import json
 import math
 import re
@@ -26,7 +27,8 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_not_a_real_token_but_looked_for_everywhere"
-RESET = 0  # in place of a status: the connection is cut after the first bytes of the request's body
+# In place of a status: the connection is cut while the request's body is sent, or when all is done but the answer.
+RESET, LOST = 0, -1
 
 
 class Commit(NamedTuple):
@@ -140,11 +142,20 @@ class _Handler(BaseHTTPRequestHandler):
         refusal = next((one for one in self.hub.refusals if one.times and re.match(one.request, request)), None)
         if refusal:
             refusal.times -= 1
-            if refusal.status == RESET:
-                return self.cut_off()
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        size = int(self.headers.get("Content-Length") or 0)
+        if refusal and refusal.status == RESET:
+            self.rfile.read(min(1, size))
+            return self.cut_off()
+        self.body = self.rfile.read(size)
+        if refusal and refusal.status == LOST:
+            self.wfile = io.BytesIO()
+            self.reply(request)
+            return self.cut_off()
         if refusal:
             return self.answer(refusal.status, {"error": "refused by the test"}, **refusal.headers)
+        return self.reply(request)
+
+    def reply(self, request: str) -> None:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}" and not self.path_asked.startswith("/large/"):
             return self.answer(401, {"error": "Invalid username or password."})
         for pattern, reply in _ROUTES.items():
@@ -155,8 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = serve
 
     def cut_off(self) -> None:
-        """Reset the connection, and if the request has a body while the client is still sending it."""
-        self.rfile.read(min(1, int(self.headers.get("Content-Length") or 0)))
+        """Reset the connection."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.rfile.close()

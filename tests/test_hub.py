@@ -13,7 +13,7 @@ from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.hub import fetch_model, push_folder, require_upload
 from simple_llm.model_folder import load_model
 from tests.finished_run import make_unfinished
-from tests.hub_server import HubServer, RESET, TOKEN
+from tests.hub_server import HubServer, LOST, RESET, TOKEN
 from tests.pipeline import run_python, run_script
 
 UPLOADED = {
@@ -243,6 +243,16 @@ def test_a_hub_that_fails_for_a_while_is_asked_again(model, hub, waits, status, 
     assert len(waits) == 2
     if status == 429:
         assert min(waits) >= 7
+
+
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(model, hub, waits):
+    push_folder(model, "me/adder", True)
+    (model / "evaluation.json").unlink()
+    hub.refuse("POST .*/commit/", LOST, times=1)
+    assert push_folder(model, "me/adder", True) == f"{hub.url}/me/adder/commit/{hub.commits('me/adder')[-1].sha}"
+    assert len(waits) == 1
+    assert len(hub.commits("me/adder")) == 3  # the first one is empty
+    assert "evaluation.json" not in hub.files("me/adder")
 
 
 def test_a_hub_that_keeps_failing_ends_with_6_and_the_command_to_try_again(
