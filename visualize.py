@@ -10,8 +10,8 @@ Reads   a model folder that trainer.py wrote; nothing else
 Writes  into the model folder, or --output:
         attention_layer_1.png, ...      one problem: all heads of a layer, tokens along both sides
         attention_overview.png          the same, all layers
-        attention_by_place.png          many problems: how much falls on digits of x and y at the place being said, on the
-                                        place below, where a carry comes from, on delimiters and on the rest
+        attention_by_place.png          many problems: how much falls on digits of x and y at the place being said, on
+                                        the place below, where a carry comes from, on delimiters and on the rest
         attention.json                  the numbers of that picture
 
 The many problems are drawn from the test side of the split, uniformly over values; the right answers are given to
@@ -48,10 +48,11 @@ from simple_llm.device import resolve_device
 from simple_llm.errors import UsageError
 from simple_llm.evaluation import held_out_sample
 from simple_llm.hub import fetch_model
+from simple_llm.model_card import write_card
 from simple_llm.model_folder import load_model, write_report
+from simple_llm.reports import ATTENTION
 from simple_llm.sampling import Sampler
 
-REPORT = "attention.json"
 MAX_TOKENS = 64  # along the side of a picture
 
 
@@ -79,7 +80,9 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     written.append(output / "attention_by_place.png")
     draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", written[-1])
     report = make_report(adder, by_place, num_problems, arguments.seed)
-    written.append(write_report(output, REPORT, (json.dumps(report, indent=2) + "\n").encode()))
+    written.append(write_report(output, ATTENTION, (json.dumps(report, indent=2) + "\n").encode()))
+    if output == folder:
+        write_card(folder)  # which shows the overview
     print_heads(by_place)
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
@@ -113,17 +116,17 @@ def make_report(adder: Adder, by_place: AttentionByPlace, num_problems: int, see
 
 
 def print_heads(by_place: AttentionByPlace) -> None:
-    """A line a head: mean shares in percent while the answer is said, the share that a carry moves most, and what a
-    digit of y gives to x's at its place while the prompt is read."""
+    """A line a head: mean shares in percent while the answer is said, what a digit of y gives to x's at its place while
+    the prompt is read, and the share that a carry moves most.
+    """
     mean, effect = 100 * by_place.mean_shares(), 100 * by_place.carry_effect()  # (L, H, C) each
     paired = 100 * by_place.pairing  # (L, H)
     print("layer  head  " + "  ".join(f"{name:>12}" for name in CATEGORIES) + "   y to x   with a carry")
     for layer, head in np.ndindex(mean.shape[:2]):
         moved = int(np.abs(effect[layer, head]).argmax())
         cells = "  ".join(f"{share:11.1f}%" for share in mean[layer, head])
-        print(
-            f"{layer + 1:5}  {head + 1:4}  {cells}  {paired[layer, head]:6.1f}%   {CATEGORIES[moved]} {effect[layer, head, moved]:+.0f} points"
-        )
+        with_carry = f"{CATEGORIES[moved]} {effect[layer, head, moved]:+.0f} points"
+        print(f"{layer + 1:5}  {head + 1:4}  {cells}  {paired[layer, head]:6.1f}%   {with_carry}")
 
 
 if __name__ == "__main__":
