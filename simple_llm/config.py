@@ -164,6 +164,7 @@ class Hub(Section):
     every: int | None = Field(None, ge=1, le=10**9)
     repo_id: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
     private: bool = True
+    push_space: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
 
 
 class TrainConfig(Section):

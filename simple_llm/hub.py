@@ -97,6 +97,32 @@ def push_folder(
     return commit.commit_url if commit.oid != before else None
 
 
+def push_space(folder: Path, space_id: str, private: bool) -> str | None:
+    """Upload the folder of a static page to a Space, which is made if it is not there; what it does not hold stays.
+
+    Returns:
+        the commit's address; None where the Space holds all of it already.
+
+    Raises:
+        HubError: with the reason.
+    """
+    api = HfApi()
+    try:
+        name = _patiently(
+            lambda: (
+                api.create_repo(space_id, repo_type="space", space_sdk="static", private=private, exist_ok=True).repo_id
+            )
+        )
+        before = _patiently(lambda: api.space_info(name).sha)
+        message = f"The page of model {sha256_of(folder / 'model.onnx')[:12]}"
+        commit = _patiently(
+            lambda: api.upload_folder(repo_id=name, repo_type="space", folder_path=folder, commit_message=message)
+        )
+    except (HTTPError, OSError) as error:
+        raise HubError(f"the upload to {space_id} failed: {_reason(error)}") from None
+    return commit.commit_url if commit.oid != before else None
+
+
 def push_checkpoint(
     model: SimpleLLMForCausalLM,
     tokenizer: SimpleLLMTokenizer,

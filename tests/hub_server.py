@@ -264,19 +264,19 @@ _ROUTES: dict[str, Callable] = {
     r"GET /api/whoami-v2": _Handler.whoami,
     r"POST /api/repos/create": _Handler.create,
     r"POST /api/validate-yaml": _Handler.validate_card,
-    rf"GET /api/models/{_NAME}(?:/revision/([\w-]+))?": _Handler.describe,
+    rf"GET /api/(?:models|spaces)/{_NAME}(?:/revision/([\w-]+))?": _Handler.describe,
     rf"GET /api/models/{_NAME}/tree/([\w-]+)": _Handler.list_files,
     rf"POST /api/models/{_NAME}/branch/([\w-]+)": _Handler.create_branch,
-    rf"POST /api/models/{_NAME}/preupload/([\w-]+)": _Handler.say_how_to_upload,
-    rf"POST /{_NAME}\.git/info/lfs/objects/batch": _Handler.say_where_to_put_large_files,
+    rf"POST /api/(?:models|spaces)/{_NAME}/preupload/([\w-]+)": _Handler.say_how_to_upload,
+    rf"POST /(?:spaces/)?{_NAME}\.git/info/lfs/objects/batch": _Handler.say_where_to_put_large_files,
     r"PUT /large/(\w+)": _Handler.take_large_file,
-    rf"POST /api/models/{_NAME}/commit/([\w-]+)": _Handler.commit,
+    rf"POST /api/(?:models|spaces)/{_NAME}/commit/([\w-]+)": _Handler.commit,
     rf"(?:GET|HEAD) /{_NAME}/resolve/([\w-]+)/(.+)": _Handler.download,
 }
 
 
 def _is_large(path: str) -> bool:
-    return path.endswith((".safetensors", ".png"))
+    return path.endswith((".safetensors", ".png", ".onnx"))
 
 
 def _id(path: str, content: bytes) -> str:

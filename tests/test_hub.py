@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from simple_llm.errors import ArtefactError, HubError, UsageError
-from simple_llm.hub import fetch_model, push_folder, require_upload
+from simple_llm.hub import fetch_model, push_folder, push_space, require_upload
 from simple_llm.model_folder import load_model
 from tests.finished_run import make_unfinished
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
@@ -339,6 +339,32 @@ def test_a_name_that_no_repository_can_have_is_refused(hub):
     with pytest.raises(UsageError, match=r"hub.repo_id: .*'me/a..b'"):
         require_upload("me/a..b")
     assert hub.requests == []
+
+
+# ---- The page ------------------------------------------------------------------------------------
+
+
+def test_a_page_is_put_into_a_static_space_and_once_only(hub, tmp_path):
+    page = tmp_path / "page"
+    (page / "fonts").mkdir(parents=True)
+    content = {"model.onnx": b"weights", "index.html": b"<p>", "README.md": b"---\nsdk: static\n---\n", "fonts/a": b"A"}
+    for name, one in content.items():
+        (page / name).write_bytes(one)
+    assert push_space(page, "me/page", private=False).startswith(f"{hub.url}/me/page/commit/")
+    assert hub.files("me/page") == content
+    [asked] = hub.created
+    assert (asked["type"], asked["sdk"], asked["visibility"]) == ("space", "static", "public")
+    assert push_space(page, "me/page", private=False) is None
+    (page / "index.html").write_bytes(b"<p>new")
+    assert push_space(page, "me/page", private=False)
+    assert hub.files("me/page") == content | {"index.html": b"<p>new"}
+
+
+def test_a_space_that_is_refused_is_named(hub, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"weights")
+    hub.refuse("POST /api/repos/create", 403)
+    with pytest.raises(HubError, match="the upload to me/page failed"):
+        push_space(tmp_path, "me/page", private=True)
 
 
 # ---- Models by name -------------------------------------------------------------------------------
