@@ -2,6 +2,7 @@
 
 import { add } from "./adder.js";
 import { arcsWords, drawArcs, headChooser, paintHead, tellingHead, tokenChooser } from "./attention.js";
+import { element } from "./elements.js";
 import { InputError, grouped, readNumber } from "./input.js";
 import { passesFigure } from "./passes.js";
 import { placesTable } from "./places.js";
@@ -24,6 +25,7 @@ async function start() {
   byId("passes-words").textContent = passesWords(model);
   byId("facts").replaceChildren(...facts(model));
   const { short, isProof } = evidenceWords(model);
+  byId("form").style.setProperty("--digits", model.range === null ? 8 : model.range[1].length);
   byId("badge").textContent = short;
   byId("badge").classList.toggle("proof", isProof);
   network = await loadModel("model.onnx", model, (numBytes) => {
@@ -81,7 +83,8 @@ function showAnswer([x, y], addition, milliseconds) {
   byId("form").classList.toggle("long", Math.max(...[x, y, x + y].map((value) => String(value).length)) > 7);
   const count = addition.passes.length === 1 ? "1 pass" : `${addition.passes.length} passes`;
   const verdict = isRight ? "Exact" : `Wrong, it is ${grouped(x + y)}`;
-  tell(`${verdict}. ${count}, ${milliseconds.toFixed(0)} ms.`);
+  tell(verdict, ` in ${count}, ${milliseconds.toFixed(0)} ms`);
+  byId("status").className = `status ${isRight ? "right" : "wrong"}`;
   byId("places").replaceChildren(placesTable(x, y, addition, model));
   byId("passes").replaceChildren(passesFigure(addition, model));
 }
@@ -116,8 +119,10 @@ function showArcs(chosen) {
   byId("arcs-words").replaceChildren(...arcsWords(addition, model, shares, chosen, view));
 }
 
-function tell(message) {
-  byId("status").textContent = message;
+/** Show a message, or a verdict and what belongs to it. */
+function tell(verdict, rest = "") {
+  byId("status").className = "status";
+  byId("status").replaceChildren(...(rest ? [element("strong", {}, verdict), rest] : [verdict]));
 }
 
 /** A sum in the address, as in #1342+879. */

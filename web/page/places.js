@@ -25,7 +25,7 @@ export function placesTable(x, y, addition, model) {
     element(
       "thead",
       {},
-      row("place", "head", (index) => element("th", { scope: "col", style: placeStyle(index + 1) }, String(index + 1))),
+      row("place", "", (index) => element("th", { scope: "col", style: placeStyle(index + 1) }, String(index + 1))),
       row("worth", "worth", (index) => element("td", {}, worth(model.base, index))),
     ),
     element(

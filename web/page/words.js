@@ -46,8 +46,8 @@ export function evidenceWords({ evidence }) {
   if (evidence.kind === "sample") {
     const rate = (100 * evidence.error_rate_upper_95).toPrecision(2);
     return {
-      short: `${correct} of ${total} right in a sample`,
-      long: `Measured, not proved: ${correct} of ${total} held-out sums right, so at most ${rate}% are wrong (95%).`,
+      short: `${correct} of ${total} right`,
+      long: `Measured, not proved: ${correct} of ${total} sums it never saw are right, so at most ${rate}% of all are wrong (95% sure).`,
       isProof: false,
     };
   }
