@@ -7,11 +7,11 @@ import { InputError, grouped, readNumber } from "./input.js";
 import { passesFigure } from "./passes.js";
 import { placesTable } from "./places.js";
 import { positionIds } from "./positions.js";
-import { loadModel } from "./runtime.js";
+import { download, loadModel } from "./runtime.js";
 import { evidenceWords, facts, lede, passesWords, placesWords } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const MEGABYTE = 1e6;
+const megabytes = (numBytes) => (numBytes / 1e6).toFixed(1);
 
 let model; // model.json
 let network; // what runs
@@ -19,6 +19,10 @@ let shown = null; // the addition on the page: { addition, attentions, chosen }
 let view = null; // the layer and the head the user chose
 
 async function start() {
+  const bytes = download("model.onnx", (numBytes) => {
+    const all = model ? ` of ${megabytes(model.bytes)}` : "";
+    tell(`Loading the model, ${megabytes(numBytes)}${all} MB`);
+  });
   model = await (await fetch("model.json")).json();
   byId("lede").textContent = lede(model);
   byId("places-words").textContent = placesWords(model);
@@ -28,9 +32,7 @@ async function start() {
   byId("form").style.setProperty("--digits", model.range === null ? 8 : model.range[1].length);
   byId("badge").textContent = short;
   byId("badge").classList.toggle("proof", isProof);
-  network = await loadModel("model.onnx", model, (numBytes) => {
-    tell(`Loading the model, ${(numBytes / MEGABYTE).toFixed(1)} of ${(model.bytes / MEGABYTE).toFixed(1)} MB`);
-  });
+  network = await loadModel(await bytes, model);
   for (const id of ["add", "random", "carry"]) byId(id).disabled = false;
   const [x, y] = sumInAddress() ?? exampleSum();
   await ask(x, y);

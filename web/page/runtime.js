@@ -5,14 +5,17 @@ import * as ort from "./onnxruntime/ort.wasm.min.mjs";
 ort.env.wasm.wasmPaths = new URL("./onnxruntime/", import.meta.url).href;
 ort.env.wasm.numThreads = 1; // more need headers that a plain web server does not send
 
+// The file is as it should run; to look for a better form of it takes longer than a sum.
+const OPTIONS = { executionProviders: ["wasm"], graphOptimizationLevel: "disabled" };
+
 /**
- * Load the model.
+ * Ready the model that `download` fetched.
  *
  * Returns `likeliest(tokens, positions)`, the token with the largest logit at each index, and
  * `attentions(tokens, positions)`, a function (layer, head) -> a row a token of what it took from each token.
  */
-export async function loadModel(url, model, onProgress) {
-  const session = await ort.InferenceSession.create(await download(url, onProgress), { executionProviders: ["wasm"] });
+export async function loadModel(bytes, model) {
+  const session = await ort.InferenceSession.create(bytes, OPTIONS);
   const run = async (tokens, positions, output) => {
     const [input_ids, position_ids] = [tokens, positions].map(
       (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]),
@@ -43,7 +46,7 @@ function indexOfLargest(values) {
 }
 
 /** Fetch a file, telling how many of its bytes have come. */
-async function download(url, onProgress) {
+export async function download(url, onProgress) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url}: the server says ${response.status}`);
   const parts = [];
