@@ -53,7 +53,9 @@ def _refuse_what_is_not_written(config: SimpleLLMConfig) -> None:
     if config.activation_function not in _GELU:
         raise NotImplementedError(f"no ONNX operator is written for activation_function {config.activation_function!r}")
     if not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx:
-        raise NotImplementedError("attention is written with scores divided by the root of a head's width, and no other")
+        raise NotImplementedError(
+            "attention is written with scores divided by the root of a head's width, and no other"
+        )
 
 
 class _Graph:

@@ -81,7 +81,8 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     comparison = build(loaded, folder, output)
     print(f"{output}: {comparison}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"output": str(output), "model_sha256": loaded.sha256, "address": None}))
+        counts = {"compared": comparison.num_problems, "same": comparison.num_same}
+        print(json.dumps({"output": str(output), "model_sha256": loaded.sha256, **counts}))
     if arguments.serve is not None:
         serve(output, arguments.serve)
 

@@ -28,7 +28,7 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
         "position_embedding": config.position_embedding,
         "attention_window": config.attention_window,
         "position_period": config.position_period,
-        "range": None if knows_every_length else [str(numbers.min), str(numbers.max)],
+        "range": None if knows_every_length else _bounds([numbers.min, numbers.max]),
         "answer_tokens": None if knows_every_length else loaded.data.answer_digits + 1,
         "layers": config.n_layer,
         "heads": config.n_head,
@@ -49,27 +49,32 @@ def evidence(folder: Path, model_sha256: str) -> dict[str, object] | None:
         kind ("all pairs", "all lengths" or "sample"), correct, total, range (of operands; null for every length), and
         of a sample error_rate_upper_95.
     """
-    certificate = _report(folder / CERTIFICATE, model_sha256)
-    if certificate is not None and certificate["checked"] == certificate["expected"]:
-        return {
-            "kind": certificate.get("kind", "all pairs"),
-            "correct": certificate["checked"] - certificate["wrong"],
-            "total": certificate["expected"],
-            "range": certificate.get("range"),
-        }
-    evaluation = _report(folder / EVALUATION, model_sha256)
-    if evaluation is not None:
-        return {"kind": "sample", **{key: evaluation[key] for key in _OF_A_SAMPLE}}
+    for name, read in ((CERTIFICATE, _of_certificate), (EVALUATION, _of_evaluation)):
+        try:
+            report = json.loads((folder / name).read_bytes())
+            if report["model_sha256"] == model_sha256:
+                found = read(report)
+                if found is not None:
+                    return found
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            continue
     return None
 
 
-_OF_A_SAMPLE = ("correct", "total", "range", "error_rate_upper_95")
-
-
-def _report(path: Path, model_sha256: str) -> dict | None:
-    """Read a report beside a model if it is there and of this model."""
-    try:
-        report = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+def _of_certificate(report: dict) -> dict[str, object] | None:
+    """What a certificate counted; nothing if it is not whole."""
+    checked, expected, kind = report["checked"], report["expected"], report.get("kind", "all pairs")
+    if checked != expected:
         return None
-    return report if report.get("model_sha256") == model_sha256 else None
+    bounds = _bounds(report["range"]) if kind == "all pairs" else None
+    return {"kind": kind, "correct": checked - report["wrong"], "total": expected, "range": bounds}
+
+
+def _of_evaluation(report: dict) -> dict[str, object]:
+    counts = {key: report[key] for key in ("correct", "total", "error_rate_upper_95")}
+    return {"kind": "sample", **counts, "range": _bounds(report["range"])}
+
+
+def _bounds(numbers: list[int]) -> list[str]:
+    """As text: a browser would round large ones."""
+    return [str(number) for number in numbers]

@@ -22,7 +22,11 @@ FILES = {
         for font, source, target in (
             ("newsreader", "files/newsreader-latin-opsz-normal.woff2", "newsreader-latin-opsz-normal.woff2"),
             ("newsreader", "LICENSE", "newsreader-LICENSE"),
-            ("jetbrains-mono", "files/jetbrains-mono-latin-wght-normal.woff2", "jetbrains-mono-latin-wght-normal.woff2"),
+            (
+                "jetbrains-mono",
+                "files/jetbrains-mono-latin-wght-normal.woff2",
+                "jetbrains-mono-latin-wght-normal.woff2",
+            ),
             ("jetbrains-mono", "LICENSE", "jetbrains-mono-LICENSE"),
         )
     },
