@@ -3,8 +3,8 @@
 Shape letters in this file: B rows, T tokens in a row, C channels, H heads, D channels of a head, L blocks, V tokens in
 the vocabulary.
 
-torch has an exporter; of this model it makes the same in half a minute. Written down, the graph takes a moment, has names
-a reader knows, and is one graph for every kind of model. That it says what torch says is checked, not assumed.
+torch has an exporter; of this model it makes the same in half a minute. Written down, the graph takes a moment, has
+names a reader knows, and is one graph for every kind of model. That it says what torch says is checked, not assumed.
 """
 
 import numpy as np

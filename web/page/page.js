@@ -33,6 +33,7 @@ async function start() {
   byId("badge").textContent = short;
   byId("badge").classList.toggle("proof", isProof);
   network = await loadModel(await bytes, model);
+  performance.mark("model ready");
   for (const id of ["add", "random", "carry"]) byId(id).disabled = false;
   const [x, y] = sumInAddress() ?? exampleSum();
   await ask(x, y);
@@ -45,9 +46,9 @@ async function ask(x, y) {
   if (numbers === null) return;
   byId("form").setAttribute("aria-busy", "true");
   history.replaceState(null, "", `#${numbers.join("+")}`);
-  const started = performance.now();
+  performance.mark("asked");
   const addition = await add(...numbers, model, network.likeliest);
-  showAnswer(numbers, addition, performance.now() - started);
+  showAnswer(numbers, addition, performance.measure("answer", "asked").duration);
   const numRead = Math.max(...addition.from) + 1;
   const read = addition.tokens.slice(0, numRead);
   const attentions = await network.attentions(read, positionIds(read, model));
@@ -89,6 +90,7 @@ function showAnswer([x, y], addition, milliseconds) {
   byId("status").className = `status ${isRight ? "right" : "wrong"}`;
   byId("places").replaceChildren(placesTable(x, y, addition, model));
   byId("passes").replaceChildren(passesFigure(addition, model));
+  byId("passes").scrollLeft = byId("passes").scrollWidth; // a long row's answer is at its end
 }
 
 /** Draw arcs and heads anew. */
@@ -103,6 +105,7 @@ function showAttention() {
     byId("heads").replaceChildren(...headChooser(model, view, choose));
   }
   byId("arcs").replaceChildren(tokenChooser(addition, model, (answer) => answer !== shown.chosen && showArcs(answer)));
+  byId("arcs").scrollLeft = byId("arcs").scrollWidth;
   paintHeads();
   showArcs(0);
 }

@@ -21,5 +21,5 @@ export function passesFigure(addition, model) {
     bar.title = `${words} tokens, says ${said.map(({ text }) => text).join(" ")} after ${milliseconds.toFixed(1)} ms`;
     return [bar, ...said.map((token, index) => tile(token, "span", { style: { ...at(first + index), ...place } }))];
   });
-  return element("div", { class: "row passes", style: { "--count": tokens.length } }, ...tiles, ...ids, ...lines);
+  return element("div", { class: "row passes", style: { "--count": tokens.length, "--passes": addition.passes.length } }, ...tiles, ...ids, ...lines);
 }

@@ -9,7 +9,7 @@ const COUNT = { 1: "one token", 2: "two tokens", all: "the whole answer" };
 export function lede(model) {
   const range = model.range === null ? "of any length" : known(model);
   return (
-    `Type two numbers ${range}. A GPT-2 with ${grouped(model.parameters)} weights, trained from scratch on sums alone, ` +
+    `Type two numbers ${range}. A GPT\u20112 with ${grouped(model.parameters)} weights, trained from scratch on sums alone, ` +
     `runs in this page and says ${COUNT[model.tokens_per_step]} ${model.tokens_per_step === "all" ? "in one pass" : "a pass"}.`
   );
 }
