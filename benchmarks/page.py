@@ -28,7 +28,6 @@ from web.serving import address, make_server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 READY = "#form[aria-busy=false]"
-NUM_COMPARED = 200  # with torch; `python3 -m web.build` compares 10,000
 SUM_ON_PICTURES = "#8765+1358"
 PICTURES = {
     "page-desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
@@ -45,7 +44,7 @@ def main() -> None:
     arguments = made.parse_args()
     loaded = load_model(arguments.model)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        build(loaded, arguments.model, Path(folder), NUM_COMPARED)
+        build(loaded, arguments.model, Path(folder))
         path = next(filter(None, map(shutil.which, BROWSERS)), None)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with make_server(Path(folder)) as server:
