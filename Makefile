@@ -9,7 +9,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # Made again when a requirement changes.
-$(VENV)/installed: requirements.txt requirements-dev.txt
+$(VENV)/installed: requirements.txt requirements-dev.txt requirements-web.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
@@ -29,6 +29,9 @@ prove: install ## train a small model and check it on all 100,000,000 pairs of 4
 any-length: install ## train on 8 digits, prove every sum of any length, add two numbers of 10,000 digits; in three minutes
 	PYTHON=$(BIN)/python bash runs/any_length.sh
 
+demo: install ## make the page of the trained model (or of MODEL=DIR) and serve it on this machine; needs npm
+	$(BIN)/python -m web.build $(if $(MODEL),--model "$(MODEL)") --serve
+
 test: install ## ruff, then the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +42,7 @@ format: install ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean: ## remove .venv and caches; data and models stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart prove any-length test format clean
+.PHONY: help install quickstart prove any-length demo test format clean

@@ -1,0 +1,95 @@
+"""A model as an ONNX file, for the browser, and the check that it still says the same.
+
+Shape letters in this file: B rows, T tokens in a row, V tokens in the vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from onnxruntime import InferenceSession, SessionOptions
+
+from simple_llm.atomic import replace_file
+from simple_llm.batches import make_examples, Vocabulary
+from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.onnx_graph import make_onnx
+from simple_llm.problems import concatenate, Problems
+from simple_llm.sampling import Sampler
+
+BATCH_SIZE = 250
+
+
+def export_model(model: SimpleLLMForCausalLM, path: Path) -> None:
+    """Write a model as an ONNX file, whole or not at all; see `make_onnx` for what is in it."""
+    content = make_onnx(model).SerializeToString()
+    with replace_file(path) as file:
+        file.write(content)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a file compares with the model it was made of.
+
+    Attributes:
+        num_problems: that both were asked.
+        num_same: to which they say the same at every token of the answer.
+        largest_difference: of a logit there.
+    """
+
+    num_problems: int
+    num_same: int
+    largest_difference: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_same:,} / {self.num_problems:,} answers as torch says them, "
+            f"logits within {self.largest_difference:.1e}"
+        )
+
+
+@torch.inference_mode()
+def compare(
+    model: SimpleLLMForCausalLM,
+    path: Path,
+    problems: Problems,
+    vocabulary: Vocabulary,
+    on_batch: Callable[[int], object] = lambda num_problems: None,
+) -> Comparison:
+    """Ask a model and its file the same problems, the right answers before their eyes.
+
+    Tokens that nothing is asked of do not count: what is said there is decided by rounding.
+
+    Args:
+        on_batch: called with the number of problems after each batch.
+    """
+    session = _open(path)
+    examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
+    num_same, largest_difference = 0, 0.0
+    for first in range(0, len(problems), BATCH_SIZE):
+        inputs = examples.inputs[first : first + BATCH_SIZE]  # (B, T), padded on the right, which none looks at
+        is_asked = examples.targets[first : first + BATCH_SIZE] != IGNORE_INDEX  # (B, T)
+        positions = model.position_ids(inputs)
+        expected = model(input_ids=inputs, position_ids=positions, use_cache=False).logits  # (B, T, V)
+        feeds = {"input_ids": inputs.numpy(), "position_ids": positions.numpy()}
+        got = torch.from_numpy(session.run(["logits"], feeds)[0])
+        is_same = (got.argmax(-1) == expected.argmax(-1)) | ~is_asked
+        num_same += int(is_same.all(1).sum())
+        largest_difference = max(largest_difference, float((got - expected).abs()[is_asked].max()))
+        on_batch(len(inputs))
+    return Comparison(len(problems), num_same, largest_difference)
+
+
+def mixed_problems(sampler: Sampler, num_problems: int, seed: int = 0) -> Problems:
+    """Draw problems of all lengths, with long carries, and uniform in value, a third each; some may come twice."""
+    rng = np.random.default_rng(seed)
+    lengths, carries = sampler.lengths(rng, num_problems // 3), sampler.carries(rng, num_problems // 3)
+    return concatenate([lengths, carries, sampler.uniform(rng, num_problems - len(lengths) - len(carries))])
+
+
+def _open(path: Path) -> InferenceSession:
+    """Load a file on as many threads as torch has."""
+    options = SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,161 @@
+"""What `python3 -m web.build` writes, says and refuses; the page itself is tested in test_page.py."""
+
+import json
+import shutil
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+import yaml
+
+from simple_llm.errors import EnvironmentFault, GateError
+from simple_llm.model_folder import load_model
+from simple_llm.onnx_export import Comparison
+from tests.pipeline import REPOSITORY, run_python
+from web import build as build_script
+from web import packages
+from web.description import describe, evidence
+from web.serving import address, make_server
+
+SHA = "a" * 64
+SAME = Comparison(100, 100, 0.0)
+
+
+def write(folder, name, **report):
+    (folder / name).write_text(json.dumps({"model_sha256": SHA, **report}))
+
+
+def test_help_is_told_without_loading_torch():
+    done = run_python("-X", "importtime", "-m", "web.build", "--help", cwd=REPOSITORY)
+    assert (done.returncode, "python3 -m web.build --serve" in done.stdout) == (0, True)
+    assert "pydantic" in done.stderr and "| torch" not in done.stderr
+
+
+def test_a_folder_without_a_model_is_refused_in_one_line(call_script, tmp_path):
+    done = call_script("web/build.py", "--model", str(tmp_path), "--output", "page", cwd=tmp_path)
+    assert done.exit_code == 3
+    assert done.stderr == f"{tmp_path} holds no finished model; run `python3 trainer.py` first\n"
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_trained_model_becomes_a_folder_that_a_space_can_host(call_script, run_folder):
+    done = call_script("web/build.py", "--output", "page", "--json", cwd=run_folder)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["compared"] == told["same"] == 10_000
+    page = run_folder / "page"
+    written = {str(path.relative_to(page)) for path in page.rglob("*") if path.is_file()}
+    assert {"index.html", "page.js", "model.onnx", "model.json", "README.md"} <= written
+    assert {"onnxruntime/ort-wasm-simd-threaded.wasm", "fonts/newsreader-LICENSE"} <= written
+    header = yaml.safe_load((page / "README.md").read_text().split("---\n")[1])
+    assert (header["sdk"], header["app_file"]) == ("static", "index.html")
+    description = json.loads((page / "model.json").read_text())
+    evaluation = json.loads((run_folder / "model" / "evaluation.json").read_text())
+    assert description["model_sha256"] == told["model_sha256"] == evaluation["model_sha256"]
+    assert description["evidence"]["correct"] == evaluation["correct"]
+    assert description["bytes"] == (page / "model.onnx").stat().st_size
+
+
+def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(build_script, "compare", lambda *arguments: Comparison(100, 99, 0.1))
+    with pytest.raises(GateError, match="99 / 100"):
+        build_script.build(load_model(finished_run.folder / "model"), tmp_path, tmp_path / "page")
+    assert list((tmp_path / "page").iterdir()) == []
+
+
+# ---- What the page is told ------------------------------------------------------------------------
+
+
+def test_the_best_evidence_of_this_model_is_told(tmp_path):
+    assert evidence(tmp_path, SHA) is None
+    sample = {"correct": 98, "total": 100, "error_rate_upper_95": 0.1}
+    write(tmp_path, "evaluation.json", range=[0, 99], seed=1, **sample)
+    assert evidence(tmp_path, SHA) == {"kind": "sample", "range": ["0", "99"], **sample}
+    write(tmp_path, "certificate.json", expected=9, checked=9, wrong=1, range=[0, 2])
+    all_pairs = {"kind": "all pairs", "correct": 8, "total": 9, "range": ["0", "2"]}
+    assert evidence(tmp_path, SHA) == all_pairs
+    write(tmp_path, "certificate.json", kind="all lengths", expected=5, checked=5, wrong=0)
+    assert evidence(tmp_path, SHA) == {"kind": "all lengths", "correct": 5, "total": 5, "range": None}
+
+
+def test_what_is_of_another_model_or_unfinished_or_damaged_is_no_evidence(tmp_path):
+    whole = {"expected": 9, "checked": 9, "wrong": 0, "range": [0, 2]}
+    write(tmp_path, "certificate.json", **whole)
+    assert evidence(tmp_path, "b" * 64) is None
+    write(tmp_path, "certificate.json", **{**whole, "checked": 8})
+    assert evidence(tmp_path, SHA) is None
+    for damaged in (
+        "",
+        "{",
+        "[]",
+        "{}",
+        json.dumps({"model_sha256": SHA}),
+        json.dumps({"model_sha256": SHA, "checked": 9, "expected": 9}),
+    ):
+        (tmp_path / "certificate.json").write_text(damaged)
+        assert evidence(tmp_path, SHA) is None
+
+
+def test_an_operand_that_a_browser_would_round_is_told_as_text(finished_run, tmp_path):
+    loaded = load_model(finished_run.folder / "model")
+    described = describe(loaded, tmp_path, SAME)
+    assert described["range"] == ["0", "255"]
+    assert described["answer_tokens"] == 4  # 255 + 255 = 1FE, and what ends it
+    assert described["same_as_torch"] == [100, 100]
+
+
+# ---- What the page is made of ---------------------------------------------------------------------
+
+
+def test_packages_are_installed_once_and_again_when_a_version_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(packages, "INSTALLED", tmp_path / "installed")
+    installs = []
+
+    def install():
+        installs.append(1)
+        for name, version in json.loads(packages.PACKAGE_JSON.read_text())["dependencies"].items():
+            folder = tmp_path / "installed" / "node_modules" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "package.json").write_text(json.dumps({"version": version}))
+        for source in packages.FILES:
+            path = tmp_path / "installed" / "node_modules" / source
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+
+    monkeypatch.setattr(packages, "_install", install)
+    for _ in range(2):
+        packages.copy_packages(tmp_path / "page")
+    assert len(installs) == 1
+    assert all((tmp_path / "page" / target).read_text() == source for source, target in packages.FILES.items())
+    (tmp_path / "installed" / "node_modules" / "onnxruntime-web" / "package.json").write_text('{"version": "0"}')
+    packages.copy_packages(tmp_path / "page")
+    assert len(installs) == 2
+
+
+def test_a_machine_without_npm_is_told_what_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(packages, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentFault, match=r"npm not found; install Node\.js"):
+        packages.copy_packages(tmp_path / "page")
+
+
+def test_the_server_says_what_each_file_is_and_keeps_to_its_folder(tmp_path):
+    folder = shutil.copytree(REPOSITORY / "web" / "page", tmp_path / "page")
+    (folder / "some.wasm").write_bytes(b"\0asm")
+    (tmp_path / "secret").write_text("not served")
+    with make_server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        kinds = {}
+        for name in ("", "page.js", "style.css", "some.wasm"):
+            with urllib.request.urlopen(address(server) + name) as response:
+                kinds[name] = response.headers["Content-Type"].split(";")[0]
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address(server) + "..%2Fsecret")
+        server.shutdown()
+    assert kinds == {
+        "": "text/html",
+        "page.js": "text/javascript",
+        "style.css": "text/css",
+        "some.wasm": "application/wasm",
+    }

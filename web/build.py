@@ -1,0 +1,124 @@
+"""Make the page that adds in the browser.
+
+    python3 -m web.build [--model DIR] [--output DIR] [--serve [PORT]]
+
+    python3 -m web.build                      the page of the trained model, in ../simple-llm-data/page
+    python3 -m web.build --serve              and serve it on this machine, until Ctrl-C
+    python3 -m web.build --model ../simple-llm-data/proved --output proved-page
+
+Reads   a model folder that trainer.py wrote
+Writes  a folder of static files that any web server can serve, or a static Hugging Face Space:
+        index.html and its modules, the model as model.onnx, what the page says of it in model.json, the runtime
+
+The ONNX file is asked 10,000 sums beside torch; the page is made only if it says the same to every one.
+"""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from simple_llm import command_line
+
+NEEDED = ("onnx", "onnxruntime")  # of requirements-web.txt
+DEFAULT_PORT = 8000
+NUM_PROBLEMS = 10_000
+
+if __name__ == "__main__":
+    options = command_line.model_options(
+        __doc__,
+        lambda parser: (
+            parser.add_argument("--output", type=Path, metavar="DIR", default=Path("../simple-llm-data/page")),
+            parser.add_argument(
+                "--serve",
+                type=command_line.whole_number,
+                metavar="PORT",
+                nargs="?",
+                const=DEFAULT_PORT,
+                help=f"serve the page on this machine (default: port {DEFAULT_PORT}; 0: any that is free)",
+            ),
+        ),
+    )
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        command_line.fail(f"{missing[0]} is not installed; run `pip install -r requirements-web.txt`", 5)
+
+from tqdm import tqdm
+
+from simple_llm.atomic import replace_file
+from simple_llm.errors import GateError
+from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
+from simple_llm.onnx_export import compare, Comparison, export_model, mixed_problems
+from simple_llm.sampling import Sampler
+from web.description import describe
+from web.packages import copy_packages
+from web.serving import address, make_server
+
+PAGE = Path(__file__).with_name("page")
+MODEL = "model.onnx"
+SPACE = """\
+---
+title: A transformer that adds
+emoji: "\\u2795"
+colorFrom: indigo
+colorTo: gray
+sdk: static
+app_file: index.html
+pinned: false
+license: mit
+---
+
+A small GPT-2, trained from scratch on sums, that adds two numbers in your browser and shows how. Made by
+`python3 -m web.build` of the project simple-llm; the folder is all there is to it, and any web server can serve it.
+"""
+
+
+def main(arguments: command_line.argparse.Namespace) -> None:
+    folder = Path(arguments.model)
+    loaded = load_model(folder)
+    output = arguments.output
+    comparison = build(loaded, folder, output)
+    print(f"{output}: {comparison}", file=sys.stderr)
+    if arguments.json:
+        counts = {"compared": comparison.num_problems, "same": comparison.num_same}
+        print(json.dumps({"output": str(output), "model_sha256": loaded.sha256, **counts}))
+    if arguments.serve is not None:
+        serve(output, arguments.serve)
+
+
+def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS) -> Comparison:
+    """Write the page of a model.
+
+    Args:
+        folder: of the model, with the reports beside it.
+
+    Raises:
+        GateError: the ONNX file says something else than the model.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    export_model(loaded.model, output / MODEL)
+    problems = mixed_problems(Sampler.of(loaded.data.numbers), num_problems)
+    with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
+        comparison = compare(loaded.model, output / MODEL, problems, vocabulary_of(loaded.tokenizer), bar.update)
+    if comparison.num_same != comparison.num_problems:
+        (output / MODEL).unlink()
+        raise GateError(f"{output / MODEL}: {comparison}; the page is not made")
+    shutil.copytree(PAGE, output, dirs_exist_ok=True)
+    copy_packages(output)
+    (output / "README.md").write_text(SPACE)
+    description = {**describe(loaded, folder, comparison), "bytes": (output / MODEL).stat().st_size}
+    with replace_file(output / "model.json") as file:
+        file.write((json.dumps(description, indent=1) + "\n").encode())
+    return comparison
+
+
+def serve(output: Path, port: int) -> None:
+    """Serve a page until Ctrl-C."""
+    with make_server(output, port) as server:
+        print(f"the page is at {address(server)} until Ctrl-C", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    command_line.run(main, options, debug=options.debug)

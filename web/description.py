@@ -1,0 +1,80 @@
+"""What the page is told about its model: model.json."""
+
+import json
+from pathlib import Path
+
+from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.onnx_export import Comparison
+from simple_llm.proof import CERTIFICATE
+
+EVALUATION = "evaluation.json"
+
+
+def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[str, object]:
+    """Say how the model reads and writes numbers, how large it is, and how sure its answers are.
+
+    `range` is null where the model knows every length, and `answer_tokens` is then up to the numbers.
+    """
+    config, vocabulary = loaded.model.config, vocabulary_of(loaded.tokenizer)
+    numbers, knows_every_length = loaded.data.numbers, loaded.train.model.knows_every_length
+    return {
+        "base": numbers.base,
+        "reversed": vocabulary.reversed,
+        "longer_second": vocabulary.says_all,
+        "digit_ids": list(vocabulary.digit_ids),
+        "delimiter_id": vocabulary.delimiter_id,
+        "pad_id": vocabulary.pad_id,
+        "tokens_per_step": config.tokens_per_step,
+        "position_embedding": config.position_embedding,
+        "attention_window": config.attention_window,
+        "position_period": config.position_period,
+        "range": None if knows_every_length else _bounds([numbers.min, numbers.max]),
+        "answer_tokens": None if knows_every_length else loaded.data.answer_digits + 1,
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "width": config.n_embd,
+        "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+        "model_sha256": loaded.sha256,
+        "evidence": evidence(folder, loaded.sha256),
+        "same_as_torch": [comparison.num_same, comparison.num_problems],
+    }
+
+
+def evidence(folder: Path, model_sha256: str) -> dict[str, object] | None:
+    """Find the best that is known of a model: its certificate, else its evaluation, else nothing.
+
+    What is of another model is no evidence, and what cannot be read is none either.
+
+    Returns:
+        kind ("all pairs", "all lengths" or "sample"), correct, total, range (of operands; null for every length), and
+        of a sample error_rate_upper_95.
+    """
+    for name, read in ((CERTIFICATE, _of_certificate), (EVALUATION, _of_evaluation)):
+        try:
+            report = json.loads((folder / name).read_bytes())
+            if report["model_sha256"] == model_sha256:
+                found = read(report)
+                if found is not None:
+                    return found
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _of_certificate(report: dict) -> dict[str, object] | None:
+    """What a certificate counted; nothing if it is not whole."""
+    checked, expected, kind = report["checked"], report["expected"], report.get("kind", "all pairs")
+    if checked != expected:
+        return None
+    bounds = _bounds(report["range"]) if kind == "all pairs" else None
+    return {"kind": kind, "correct": checked - report["wrong"], "total": expected, "range": bounds}
+
+
+def _of_evaluation(report: dict) -> dict[str, object]:
+    counts = {key: report[key] for key in ("correct", "total", "error_rate_upper_95")}
+    return {"kind": "sample", **counts, "range": _bounds(report["range"])}
+
+
+def _bounds(numbers: list[int]) -> list[str]:
+    """As text: a browser would round large ones."""
+    return [str(number) for number in numbers]

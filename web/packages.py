@@ -1,0 +1,72 @@
+"""What the page takes from npm: the runtime and typefaces, at the versions web/package.json pins."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from simple_llm.errors import EnvironmentFault
+from simple_llm.locking import exclusive
+
+PACKAGE_JSON = Path(__file__).with_name("package.json")
+INSTALLED = PACKAGE_JSON.parent.parent / ".npm"
+
+# From a package's folder into the page's. The first is the smallest build that runs models: on the processor alone.
+RUNTIME = "onnxruntime-web/dist"
+FILES = {
+    f"{RUNTIME}/ort.wasm.min.mjs": "onnxruntime/ort.wasm.min.mjs",
+    f"{RUNTIME}/ort-wasm-simd-threaded.mjs": "onnxruntime/ort-wasm-simd-threaded.mjs",
+    f"{RUNTIME}/ort-wasm-simd-threaded.wasm": "onnxruntime/ort-wasm-simd-threaded.wasm",
+    **{
+        f"@fontsource-variable/{font}/{source}": f"fonts/{target}"
+        for font, source, target in (
+            ("newsreader", "files/newsreader-latin-opsz-normal.woff2", "newsreader-latin-opsz-normal.woff2"),
+            ("newsreader", "LICENSE", "newsreader-LICENSE"),
+            (
+                "jetbrains-mono",
+                "files/jetbrains-mono-latin-wght-normal.woff2",
+                "jetbrains-mono-latin-wght-normal.woff2",
+            ),
+            ("jetbrains-mono", "LICENSE", "jetbrains-mono-LICENSE"),
+        )
+    },
+}
+
+
+def copy_packages(output: Path) -> None:
+    """Put what the page needs of npm's packages into its folder.
+
+    Raises:
+        EnvironmentFault: they are not installed, and npm is not there or fails.
+    """
+    with exclusive(INSTALLED):
+        if not _is_installed():
+            _install()
+    for source, target in FILES.items():
+        (output / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(INSTALLED / "node_modules" / source, output / target)
+
+
+def _is_installed() -> bool:
+    """Whether every package is there, at its version."""
+    for name, version in json.loads(PACKAGE_JSON.read_text())["dependencies"].items():
+        try:
+            installed = json.loads((INSTALLED / "node_modules" / name / "package.json").read_text())["version"]
+        except FileNotFoundError:
+            return False
+        if installed != version:
+            return False
+    return True
+
+
+def _install() -> None:
+    shutil.copyfile(PACKAGE_JSON, INSTALLED / "package.json")
+    quietly = ["--omit=dev", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    try:
+        done = subprocess.run(
+            ["npm", "install", *quietly, "--prefix", str(INSTALLED)], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise EnvironmentFault("npm not found; install Node.js: the page's runtime comes from npm") from None
+    if done.returncode:
+        raise EnvironmentFault(f"npm could not install the page's runtime: {done.stderr.strip().splitlines()[-1:]}")
