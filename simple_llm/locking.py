@@ -10,8 +10,11 @@ from simple_llm.errors import EnvironmentFault
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
     """Hold the folder's lock inside the block; the lock of a process that died is free again.
+
+    Args:
+        waits: until another process has given it back.
 
     Raises:
         EnvironmentFault: another process holds it, or the folder cannot be written.
@@ -23,7 +26,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             raise EnvironmentFault(f"{folder} is in use by process {file.read().strip() or 'unknown'}") from None

@@ -360,6 +360,25 @@ def test_a_page_is_put_into_a_static_space_and_once_only(hub, tmp_path):
     assert hub.files("me/page") == content | {"index.html": b"<p>new"}
 
 
+def test_the_page_of_a_model_is_pushed_by_the_command_that_makes_it(run_folder, call_script, hub):
+    push = ("web/build.py", "--model", "model", "--output", "page", "--push", "me/page")
+    done = call_script(*push, cwd=run_folder)
+    assert done.exit_code == 0, done.stderr
+    assert f"pushed to {hub.url}/me/page/commit/" in done.stderr
+    page = run_folder / "page"
+    written = {str(path.relative_to(page)) for path in page.rglob("*") if path.is_file()}
+    assert set(hub.files("me/page")) == written
+    assert "nothing to push: me/page holds all of it already" in call_script(*push, cwd=run_folder).stderr
+    assert not [path for path in written if TOKEN.encode() in (page / path).read_bytes()]
+
+
+def test_a_page_without_a_space_to_go_to_is_refused_before_it_is_made(run_folder, call_script, hub):
+    done = call_script("web/build.py", "--model", "model", "--output", "page", "--push", cwd=run_folder)
+    assert done.exit_code == 2
+    assert "--push: name the Space" in done.stderr
+    assert not (run_folder / "page").exists()
+
+
 def test_a_space_that_is_refused_is_named(hub, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"weights")
     hub.refuse("POST /api/repos/create", 403)

@@ -1,4 +1,5 @@
 import os
+import threading
 
 import pytest
 
@@ -37,3 +38,19 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFault, match="file/runs cannot be written"), exclusive(tmp_path / "file" / "runs"):
         pytest.fail("locked nothing")
+
+
+def test_who_waits_comes_after_the_holder(tmp_path):
+    order = []
+
+    def wait():
+        with exclusive(tmp_path, waits=True):
+            order.append("second")
+
+    waiting = threading.Thread(target=wait)
+    with exclusive(tmp_path):
+        waiting.start()
+        waiting.join(0.1)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]

@@ -1,10 +1,11 @@
 """Make the page that adds in the browser.
 
-    python3 -m web.build [--model DIR] [--output DIR] [--serve [PORT]]
+    python3 -m web.build [--model DIR] [--output DIR] [--serve [PORT]] [--push [SPACE]]
 
     python3 -m web.build                      the page of the trained model, in ../simple-llm-data/page
     python3 -m web.build --serve              and serve it on this machine, until Ctrl-C
     python3 -m web.build --model ../simple-llm-data/proved --output proved-page
+    python3 -m web.build --push me/adder-page     and upload it to a static Hugging Face Space
 
 Reads   a model folder that trainer.py wrote
 Writes  a folder of static files that any web server can serve, or a static Hugging Face Space:
@@ -38,6 +39,13 @@ if __name__ == "__main__":
                 const=DEFAULT_PORT,
                 help=f"serve the page on this machine (default: port {DEFAULT_PORT}; 0: any that is free)",
             ),
+            parser.add_argument(
+                "--push",
+                metavar="SPACE",
+                nargs="?",
+                const="",
+                help="upload the page to a Space (default: hub.push_space of the model's train_config.yaml)",
+            ),
         ),
     )
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -47,7 +55,8 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from simple_llm.atomic import replace_file
-from simple_llm.errors import GateError
+from simple_llm.errors import GateError, UsageError
+from simple_llm.hub import push_space, require_upload
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.onnx_export import compare, Comparison, export_model, mixed_problems
 from simple_llm.sampling import Sampler
@@ -77,12 +86,21 @@ A small GPT-2, trained from scratch on sums, that adds two numbers in your brows
 def main(arguments: command_line.argparse.Namespace) -> None:
     folder = Path(arguments.model)
     loaded = load_model(folder)
-    output = arguments.output
+    output, hub = arguments.output, loaded.train.hub
+    space = hub.push_space if arguments.push == "" else arguments.push
+    if arguments.push is not None:
+        if not space:
+            raise UsageError("--push: name the Space, for example --push me/adder-page, or set hub.push_space")
+        require_upload(space)
     comparison = build(loaded, folder, output)
     print(f"{output}: {comparison}", file=sys.stderr)
     if arguments.json:
         counts = {"compared": comparison.num_problems, "same": comparison.num_same}
         print(json.dumps({"output": str(output), "model_sha256": loaded.sha256, **counts}))
+    if arguments.push is not None:
+        address_there = push_space(output, space, hub.private)
+        done = f"pushed to {address_there}" if address_there else f"nothing to push: {space} holds all of it already"
+        print(done, file=sys.stderr)
     if arguments.serve is not None:
         serve(output, arguments.serve)
 

@@ -39,9 +39,10 @@ def copy_packages(output: Path) -> None:
     Raises:
         EnvironmentFault: they are not installed, and npm is not there or fails.
     """
-    with exclusive(INSTALLED):
-        if not _is_installed():
-            _install()
+    if not _is_installed():
+        with exclusive(INSTALLED, waits=True):
+            if not _is_installed():  # by the process that was waited for
+                _install()
     for source, target in FILES.items():
         (output / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(INSTALLED / "node_modules" / source, output / target)
