@@ -1,13 +1,10 @@
 """What the page is told about its model: model.json."""
 
-import json
 from pathlib import Path
 
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.onnx_export import Comparison
-from simple_llm.proof import CERTIFICATE
-
-EVALUATION = "evaluation.json"
+from simple_llm.reports import CERTIFICATE, EVALUATION, read_reports
 
 
 def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[str, object]:
@@ -49,15 +46,14 @@ def evidence(folder: Path, model_sha256: str) -> dict[str, object] | None:
         kind ("all pairs", "all lengths" or "sample"), correct, total, range (of operands; null for every length), and
         of a sample error_rate_upper_95.
     """
+    reports = read_reports(folder, model_sha256)
     for name, read in ((CERTIFICATE, _of_certificate), (EVALUATION, _of_evaluation)):
         try:
-            report = json.loads((folder / name).read_bytes())
-            if report["model_sha256"] == model_sha256:
-                found = read(report)
-                if found is not None:
-                    return found
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            found = read(reports[name])
+        except (KeyError, TypeError):
             continue
+        if found is not None:
+            return found
     return None
 
 
