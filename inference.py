@@ -32,8 +32,10 @@ if __name__ == "__main__":
         ),
     )
 
+import contextlib
 import itertools
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
@@ -98,18 +100,24 @@ def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
 def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.argparse.Namespace, bar: tqdm) -> int:
     """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those.
 
-    While the model answers one block of lines, the next is read and the one before is printed.
+    While the model answers one block of lines, the next is read and the one before is printed. What ends that early,
+    a signal or a closed output, ends the model's work too.
     """
     num_seen = num_bad = 0
     replies = []
     numbered = enumerate(lines, 1)
-    answering = None
-    with ThreadPoolExecutor(max_workers=1) as model_thread:
+    answering, is_over = None, threading.Event()
+
+    def go_on(num_prompts: int) -> None:
+        if is_over.is_set():
+            raise InterruptedError("nobody waits for the answers any more")
+
+    with ThreadPoolExecutor(max_workers=1) as model_thread, set_at_exit(is_over):
         while (block := next_block(numbered)) or answering:
             prompts, num_bad_here = parse_block(adder, block, bar, names_lines=not arguments.prompts)
             num_seen, num_bad = num_seen + len(prompts) + num_bad_here, num_bad + num_bad_here
             before = answering
-            answering = (block, prompts, model_thread.submit(adder.answer, prompts)) if block else None
+            answering = (block, prompts, model_thread.submit(adder.answer, prompts, go_on)) if block else None
             if before:
                 replies += print_answers(adder, before[1], before[2].result(), arguments)
                 bar.update(len(before[0]))
@@ -118,6 +126,15 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
     if arguments.json:
         print(json.dumps({"model_sha256": adder.loaded.sha256, "replies": replies}))
     return num_bad
+
+
+@contextlib.contextmanager
+def set_at_exit(event: threading.Event) -> Iterator[None]:
+    """Set an event when the block ends, however it does."""
+    try:
+        yield
+    finally:
+        event.set()
 
 
 def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, names_lines: bool) -> tuple[list[Prompt], int]:

@@ -1,5 +1,6 @@
 """A loaded model as something that adds: prompts in, decimal answers out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +47,17 @@ class Adder:
         """Read a prompt that this model can be asked; raises PromptError."""
         return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length)
 
-    def answer(self, prompts: list[Prompt]) -> list[str]:
-        """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number."""
+    def answer(self, prompts: list[Prompt], on_batch: Callable[[int], object] = lambda num_prompts: None) -> list[str]:
+        """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number.
+
+        Args:
+            on_batch: called with the number of prompts just answered; what it raises ends the work.
+        """
         if not prompts:
             return []
         problems = self._problems(prompts)
         tokens = prompt_tokens(problems, self.vocabulary)  # (N, T)
-        answers = self.decoder.decode(tokens, self._max_answer_tokens(problems))
+        answers = self.decoder.decode(tokens, self._max_answer_tokens(problems), on_batch=on_batch)
         values = self._values(answers.tokens)
         return [
             NO_ANSWER if value is None or not is_finished else str(value)
@@ -93,11 +98,13 @@ class Adder:
         problem = self._problems([prompt])
         prompt_row = prompt_tokens(problem, self.vocabulary)  # (1, T)
         [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens(problem)).tokens
-        said = said_row[said_row != self.vocabulary.pad_id].tolist()
-        read, k = prompt_row[0].tolist(), self.model.config.tokens_per_step
+        said, read, k = said_row.tolist(), prompt_row[0].tolist(), self.model.config.tokens_per_step
         if k == "all":
-            start = len(read) - int(self.model.num_answer_tokens(prompt_row.to(self.model.device))[0])
-        else:
+            said = said[: int(self.model.num_answer_tokens(prompt_row.to(self.model.device))[0])]
+            start = len(read) - len(said)
+        if self.vocabulary.delimiter_id in said:
+            said = said[: said.index(self.vocabulary.delimiter_id) + 1]
+        if k != "all":
             start = len(read) - k
             read = read + said[:-k]
         return Transcript(read, said, list(range(start, start + len(said))))

@@ -19,7 +19,7 @@ from simple_llm.problems import carries_in, Problems
 from simple_llm.prompts import Prompt
 
 CATEGORIES = ("own place, x", "own place, y", "place below", "delimiters", "other digits")  # for the sum x + y
-_ROWS_AT_A_TIME = 256
+_WEIGHTS_AT_A_TIME = 2**25  # 256 MiB of them
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def attention_by_place(
     sums = torch.zeros(config.n_layer, config.n_head, 2 * num_places, len(CATEGORIES), dtype=torch.float64)
     counts = torch.zeros(2 * num_places, dtype=torch.long)
     paired, num_paired = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64), 0
-    for index in torch.arange(len(problems)).split(_ROWS_AT_A_TIME):
+    weights_a_row = config.n_layer * config.n_head * examples.inputs.size(1) ** 2
+    for index in torch.arange(len(problems)).split(max(1, min(256, _WEIGHTS_AT_A_TIME // weights_a_row))):
         batch = examples[index]
         place = said_places(batch.targets, vocabulary)  # (B, T)
         place = torch.where(place <= _shorter(problems[index.numpy()])[:, None], place, 0)

@@ -35,6 +35,7 @@ PATIENCE = 60.0  # seconds that a call may have taken, waits included, when it i
 LESS_PATIENCE = 15.0  # while training waits
 _WAITS = (1, 2, 4, 8, 8)  # seconds before it is, where the Hub does not say
 _BUSY = (408, 429, 500, 502, 503, 504)
+_FAILED_UPLOADS = (HTTPError, OSError, RuntimeError, ValueError)  # the client library wraps those of single files
 
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
@@ -92,13 +93,16 @@ def push_folder(
         message = headline(read_card_facts(folder))
         before = _patiently(lambda: api.model_info(name, revision=branch).sha, patience)
         commit = _patiently(lambda: _commit(api, folder, name, branch, message), patience)
-    except (HTTPError, OSError) as error:
+    except _FAILED_UPLOADS as error:
         raise HubError(f"the upload to {repo_id} failed: {_reason(error)}") from None
     return commit.commit_url if commit.oid != before else None
 
 
-def push_space(folder: Path, space_id: str, private: bool) -> str | None:
-    """Upload the folder of a static page to a Space, which is made if it is not there; what it does not hold stays.
+def push_space(folder: Path, names: list[str], space_id: str, private: bool) -> str | None:
+    """Upload a static page to a Space, which is made if it is not there; what else it holds stays.
+
+    Args:
+        names: of the folder's files that are uploaded.
 
     Returns:
         the commit's address; None where the Space holds all of it already.
@@ -115,10 +119,9 @@ def push_space(folder: Path, space_id: str, private: bool) -> str | None:
         )
         before = _patiently(lambda: api.space_info(name).sha)
         message = f"The page of model {sha256_of(folder / 'model.onnx')[:12]}"
-        commit = _patiently(
-            lambda: api.upload_folder(repo_id=name, repo_type="space", folder_path=folder, commit_message=message)
-        )
-    except (HTTPError, OSError) as error:
+        what = {"repo_id": name, "repo_type": "space", "folder_path": folder, "allow_patterns": names}
+        commit = _patiently(lambda: api.upload_folder(**what, commit_message=message))
+    except _FAILED_UPLOADS as error:
         raise HubError(f"the upload to {space_id} failed: {_reason(error)}") from None
     return commit.commit_url if commit.oid != before else None
 
@@ -233,4 +236,11 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    """One line; of an error that wraps another, that of the other too."""
+    if isinstance(error, RuntimeError) and error.__cause__:
+        return f"{_first_line(error)} ({_first_line(error.__cause__)})"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,16 +13,22 @@ CERTIFICATE = "certificate.json"
 LENGTHS = "lengths.json"
 ATTENTION = "attention.json"
 ATTENTION_PICTURES = "attention_*.png"
+_NEEDED = {  # keys that a report has to have to be shown
+    EVALUATION: ("correct", "total", "error_rate_upper_95", "min_logit_margin", "range", "commutes", "runs"),
+    CERTIFICATE: ("kind", "checked", "expected", "wrong", "base", "min_logit_margin", "dtype"),
+    LENGTHS: ("trained_digits", "base", "lengths"),
+    ATTENTION: (),
+}
 REPORTS = (EVALUATION, ACCURACY, CERTIFICATE, LENGTHS, ATTENTION, ATTENTION_PICTURES)  # names, and a pattern of names
 
 
 def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
     """Read the JSON reports that are about these weights: {"evaluation.json": {...}}; what is damaged is left out."""
     found = {}
-    for name in (EVALUATION, CERTIFICATE, LENGTHS, ATTENTION):
+    for name, needed in _NEEDED.items():
         try:
             report = json.loads((folder / name).read_bytes())
-            if report["model_sha256"] == model_sha256:
+            if report["model_sha256"] == model_sha256 and all(key in report for key in needed):
                 found[name] = report
         except (OSError, ValueError, KeyError, TypeError):
             continue

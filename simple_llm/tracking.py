@@ -52,7 +52,7 @@ def _trackio_or_wandb(name: str, folder: Path, settings: dict[str, object]) -> I
     """Both have the same three calls."""
     module = importlib.import_module(name)
     where = {"dir": str(folder)} if name == "wandb" else {"embed": False}
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
         module.init(project=PROJECT, name=folder.name, config=settings, resume="allow", **where)
     try:
         yield lambda step, numbers: module.log(numbers, step=step)

@@ -341,6 +341,19 @@ def test_a_name_that_no_repository_can_have_is_refused(hub):
     assert hub.requests == []
 
 
+def test_a_large_file_that_cannot_be_sent_is_a_warning_while_training_and_ends_with_6(
+    run_folder, model, call_script, hub
+):
+    hub.refuse("PUT /large/", 403)
+    done = call_script("trainer.py", *PUSH, "hub.every=4", "--fresh", cwd=run_folder)
+    assert "warning: step 4 is not uploaded: the upload to me/adder failed" in done.stderr
+    assert done.exit_code == 6, done.stderr  # for the finished model, which is intact
+    done = call_script("trainer.py", "--push-only", "hub.repo_id=me/adder", cwd=run_folder)
+    assert done.exit_code == 6, done.stderr
+    assert "403" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    load_model(model)
+
+
 # ---- The page ------------------------------------------------------------------------------------
 
 
@@ -350,13 +363,14 @@ def test_a_page_is_put_into_a_static_space_and_once_only(hub, tmp_path):
     content = {"model.onnx": b"weights", "index.html": b"<p>", "README.md": b"---\nsdk: static\n---\n", "fonts/a": b"A"}
     for name, one in content.items():
         (page / name).write_bytes(one)
-    assert push_space(page, "me/page", private=False).startswith(f"{hub.url}/me/page/commit/")
+    (page / ".env").write_text("not for others")
+    assert push_space(page, [*content], "me/page", private=False).startswith(f"{hub.url}/me/page/commit/")
     assert hub.files("me/page") == content
     [asked] = hub.created
     assert (asked["type"], asked["sdk"], asked["visibility"]) == ("space", "static", "public")
-    assert push_space(page, "me/page", private=False) is None
+    assert push_space(page, [*content], "me/page", private=False) is None
     (page / "index.html").write_bytes(b"<p>new")
-    assert push_space(page, "me/page", private=False)
+    assert push_space(page, [*content], "me/page", private=False)
     assert hub.files("me/page") == content | {"index.html": b"<p>new"}
 
 
@@ -383,7 +397,7 @@ def test_a_space_that_is_refused_is_named(hub, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"weights")
     hub.refuse("POST /api/repos/create", 403)
     with pytest.raises(HubError, match="the upload to me/page failed"):
-        push_space(tmp_path, "me/page", private=True)
+        push_space(tmp_path, ["model.onnx"], "me/page", private=True)
 
 
 # ---- Models by name -------------------------------------------------------------------------------

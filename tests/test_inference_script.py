@@ -243,7 +243,7 @@ def test_lines_are_answered_block_by_block(monkeypatch, capsys):
         def parse(self, text):
             return parse_prompt(text, DATA.numbers)
 
-        def answer(self, prompts):
+        def answer(self, prompts, on_batch):
             asked.append(len(prompts))
             assert len(taken) <= min(10, 3 * (len(asked) + 1))  # one block is read ahead, no more
             return ["?"] * len(prompts)

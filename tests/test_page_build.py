@@ -19,6 +19,10 @@ from web.description import describe, evidence
 from web.serving import address, make_server
 
 SHA = "a" * 64
+CERTIFICATE = {"kind": "all pairs", "expected": 9, "checked": 9, "wrong": 0, "range": [0, 2], "base": 10} | {
+    "min_logit_margin": 1.0,
+    "dtype": "float32",
+}
 SAME = Comparison(100, 100, 0.0)
 
 
@@ -70,20 +74,20 @@ def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, 
 def test_the_best_evidence_of_this_model_is_told(tmp_path):
     assert evidence(tmp_path, SHA) is None
     sample = {"correct": 98, "total": 100, "error_rate_upper_95": 0.1}
-    write(tmp_path, "evaluation.json", range=[0, 99], seed=1, **sample)
+    write(tmp_path, "evaluation.json", range=[0, 99], min_logit_margin=1.0, commutes={}, runs=[], **sample)
     assert evidence(tmp_path, SHA) == {"kind": "sample", "range": ["0", "99"], **sample}
-    write(tmp_path, "certificate.json", expected=9, checked=9, wrong=1, range=[0, 2])
+    write(tmp_path, "certificate.json", **CERTIFICATE | {"wrong": 1})
     all_pairs = {"kind": "all pairs", "correct": 8, "total": 9, "range": ["0", "2"]}
     assert evidence(tmp_path, SHA) == all_pairs
-    write(tmp_path, "certificate.json", kind="all lengths", expected=5, checked=5, wrong=0)
+    write(tmp_path, "certificate.json", **CERTIFICATE | {"kind": "all lengths", "expected": 5, "checked": 5})
     assert evidence(tmp_path, SHA) == {"kind": "all lengths", "correct": 5, "total": 5, "range": None}
 
 
 def test_what_is_of_another_model_or_unfinished_or_damaged_is_no_evidence(tmp_path):
-    whole = {"expected": 9, "checked": 9, "wrong": 0, "range": [0, 2]}
-    write(tmp_path, "certificate.json", **whole)
+    write(tmp_path, "certificate.json", **CERTIFICATE)
+    assert evidence(tmp_path, SHA) is not None
     assert evidence(tmp_path, "b" * 64) is None
-    write(tmp_path, "certificate.json", **{**whole, "checked": 8})
+    write(tmp_path, "certificate.json", **CERTIFICATE | {"checked": 8})
     assert evidence(tmp_path, SHA) is None
     for damaged in (
         "",
@@ -159,3 +163,35 @@ def test_the_server_says_what_each_file_is_and_keeps_to_its_folder(tmp_path):
         "style.css": "text/css",
         "some.wasm": "application/wasm",
     }
+
+
+# ---- A page that is there already -----------------------------------------------------------------
+
+
+def test_a_page_that_is_there_is_replaced_only_by_one_that_was_checked(finished_run, tmp_path, monkeypatch):
+    loaded, page = load_model(finished_run.folder / "model"), tmp_path / "page"
+    build_script.build(loaded, tmp_path, page, num_problems=20)
+    before = {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
+    monkeypatch.setattr(build_script, "compare", lambda *arguments: Comparison(20, 19, 1.0))
+    with pytest.raises(GateError, match="19 / 20"):
+        build_script.build(loaded, tmp_path, page, num_problems=20)
+    assert {path: path.read_bytes() for path in page.rglob("*") if path.is_file()} == before
+    assert {str(path.relative_to(page)) for path in before} == set(build_script.page_files())
+
+
+def test_a_folder_of_other_things_is_left_alone(finished_run, call_script, run_folder):
+    before = sorted(run_folder.rglob("*"))
+    done = call_script("web/build.py", "--output", ".", cwd=run_folder)
+    assert done.exit_code == 2
+    assert done.stderr == ". holds something else than a page; name another folder with --output\n"
+    assert sorted(run_folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("port", "exit_code", "words"), [("70000", 2, "up to 65535"), (None, 5, "name another with")])
+def test_a_port_that_cannot_be_had_is_named_before_the_work(run_folder, call_script, tmp_path, port, exit_code, words):
+    with make_server(tmp_path) as taken:
+        asked = port or str(taken.server_port)
+        done = call_script("web/build.py", "--output", "page", "--serve", asked, cwd=run_folder)
+    assert done.exit_code == exit_code
+    assert words in done.stderr
+    assert not (run_folder / "page").exists()

@@ -14,10 +14,13 @@ Writes  a folder of static files that any web server can serve, or a static Hugg
 The ONNX file is asked 10,000 sums beside torch; the page is made only if it says the same to every one.
 """
 
+import contextlib
 import importlib.util
 import json
 import shutil
 import sys
+import tempfile
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from simple_llm import command_line
@@ -55,17 +58,17 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from simple_llm.atomic import replace_file
-from simple_llm.errors import GateError, UsageError
-from simple_llm.hub import push_space, require_upload
+from simple_llm.errors import EnvironmentFault, GateError, UsageError
+from simple_llm.hub import fetch_model, push_space, require_upload
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.onnx_export import compare, Comparison, export_model, mixed_problems
 from simple_llm.sampling import Sampler
 from web.description import describe
-from web.packages import copy_packages
+from web.packages import copy_packages, FILES
 from web.serving import address, make_server
 
 PAGE = Path(__file__).with_name("page")
-MODEL = "model.onnx"
+MODEL, DESCRIPTION = "model.onnx", "model.json"
 SPACE = """\
 ---
 title: A transformer that adds
@@ -84,7 +87,7 @@ A small GPT-2, trained from scratch on sums, that adds two numbers in your brows
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
-    folder = Path(arguments.model)
+    folder = fetch_model(arguments.model)
     loaded = load_model(folder)
     output, hub = arguments.output, loaded.train.hub
     space = hub.push_space if arguments.push == "" else arguments.push
@@ -92,17 +95,20 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         if not space:
             raise UsageError("--push: name the Space, for example --push me/adder-page, or set hub.push_space")
         require_upload(space)
+    server = None if arguments.serve is None else listen(output, arguments.serve)  # before the work, if it cannot be
     comparison = build(loaded, folder, output)
     print(f"{output}: {comparison}", file=sys.stderr)
     if arguments.json:
         counts = {"compared": comparison.num_problems, "same": comparison.num_same}
         print(json.dumps({"output": str(output), "model_sha256": loaded.sha256, **counts}))
     if arguments.push is not None:
-        address_there = push_space(output, space, hub.private)
+        address_there = push_space(output, page_files(), space, hub.private)
         done = f"pushed to {address_there}" if address_there else f"nothing to push: {space} holds all of it already"
         print(done, file=sys.stderr)
-    if arguments.serve is not None:
-        serve(output, arguments.serve)
+    if server:
+        print(f"the page is at {address(server)} until Ctrl-C", file=sys.stderr, flush=True)
+        with server, contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS) -> Comparison:
@@ -112,30 +118,50 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         folder: of the model, with the reports beside it.
 
     Raises:
-        GateError: the ONNX file says something else than the model.
+        GateError: the ONNX file says something else than the model; a page that was there stays as it was.
+        UsageError: the folder holds something else than a page.
     """
+    if output.is_dir() and any(output.iterdir()) and not (output / DESCRIPTION).exists():
+        raise UsageError(f"{output} holds something else than a page; name another folder with --output")
     output.mkdir(parents=True, exist_ok=True)
-    export_model(loaded.model, output / MODEL)
     problems = mixed_problems(Sampler.of(loaded.data.numbers), num_problems)
-    with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
-        comparison = compare(loaded.model, output / MODEL, problems, vocabulary_of(loaded.tokenizer), bar.update)
-    if comparison.num_same != comparison.num_problems:
-        (output / MODEL).unlink()
-        raise GateError(f"{output / MODEL}: {comparison}; the page is not made")
-    shutil.copytree(PAGE, output, dirs_exist_ok=True)
-    copy_packages(output)
-    (output / "README.md").write_text(SPACE)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=output) as stage:
+        path = Path(stage) / MODEL
+        export_model(loaded.model, path)
+        with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
+            comparison = compare(loaded.model, path, problems, vocabulary_of(loaded.tokenizer), bar.update)
+        if comparison.num_same != comparison.num_problems:
+            raise GateError(f"{MODEL}: {comparison}; the page is not made")
+        (output / DESCRIPTION).unlink(missing_ok=True)  # of other weights, until the new one is there
+        shutil.copytree(PAGE, output, dirs_exist_ok=True)
+        copy_packages(output)
+        path.replace(output / MODEL)
     description = {**describe(loaded, folder, comparison), "bytes": (output / MODEL).stat().st_size}
-    with replace_file(output / "model.json") as file:
-        file.write((json.dumps(description, indent=1) + "\n").encode())
+    for name, content in (("README.md", SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
+        with replace_file(output / name) as file:
+            file.write(content.encode())
     return comparison
 
 
-def serve(output: Path, port: int) -> None:
-    """Serve a page until Ctrl-C."""
-    with make_server(output, port) as server:
-        print(f"the page is at {address(server)} until Ctrl-C", flush=True)
-        server.serve_forever()
+def page_files() -> list[str]:
+    """Names of the files that a page is made of, and of no others in its folder."""
+    own = [str(path.relative_to(PAGE)) for path in PAGE.rglob("*") if path.is_file()]
+    return sorted([*own, *FILES.values(), MODEL, DESCRIPTION, "README.md"])
+
+
+def listen(output: Path, port: int) -> ThreadingHTTPServer:
+    """Take a port for the page.
+
+    Raises:
+        UsageError: there is no such port.
+        EnvironmentFault: another program has it.
+    """
+    try:
+        return make_server(output, port)
+    except OverflowError:
+        raise UsageError(f"--serve {port}: a port is a number up to 65535") from None
+    except OSError as error:
+        raise EnvironmentFault(f"port {port}: {error.strerror}; name another with --serve PORT") from None
 
 
 if __name__ == "__main__":

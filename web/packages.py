@@ -49,11 +49,13 @@ def copy_packages(output: Path) -> None:
 
 
 def _is_installed() -> bool:
-    """Whether every package is there, at its version."""
+    """Whether every package is there, whole and at its version."""
+    if not all((INSTALLED / "node_modules" / source).exists() for source in FILES):
+        return False
     for name, version in json.loads(PACKAGE_JSON.read_text())["dependencies"].items():
         try:
             installed = json.loads((INSTALLED / "node_modules" / name / "package.json").read_text())["version"]
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, KeyError):
             return False
         if installed != version:
             return False
@@ -70,4 +72,5 @@ def _install() -> None:
     except FileNotFoundError:
         raise EnvironmentFault("npm not found; install Node.js: the page's runtime comes from npm") from None
     if done.returncode:
-        raise EnvironmentFault(f"npm could not install the page's runtime: {done.stderr.strip().splitlines()[-1:]}")
+        reason = next(iter(done.stderr.strip().splitlines()), "no reason given")
+        raise EnvironmentFault(f"npm could not install the page's runtime: {reason}")

@@ -35,6 +35,7 @@ async function start() {
   network = await loadModel(await bytes, model);
   performance.mark("model ready");
   for (const id of ["add", "random", "carry"]) byId(id).disabled = false;
+  byId("form").setAttribute("aria-busy", "false");
   const [x, y] = sumInAddress() ?? exampleSum();
   await ask(x, y);
 }
@@ -138,8 +139,8 @@ function sumInAddress() {
 
 /** The first sum shown: one that carries, if the model knows numbers that large. */
 function exampleSum() {
-  const largest = model.range === null ? Infinity : Number(model.range[1]);
-  return largest >= 1342 ? ["1342", "879"] : randomSum();
+  const [least, most] = model.range === null ? [0, Infinity] : model.range.map(Number);
+  return least <= 879 && most >= 1342 ? ["1342", "879"] : randomSum();
 }
 
 /** Two numbers the model knows, of any of its lengths. */
@@ -147,8 +148,9 @@ function randomSum() {
   const [least, most] = model.range === null ? [0n, 10n ** 12n] : model.range.map(BigInt);
   const digits = String(most).length;
   return [0, 1].map(() => {
-    const bound = 10n ** BigInt(1 + Math.floor(digits * Math.sqrt(Math.random())));
-    const drawn = BigInt(Math.floor(Math.random() * 2 ** 53));
+    const length = 1 + Math.floor(digits * Math.sqrt(Math.random()));
+    const bound = 10n ** BigInt(length);
+    const drawn = BigInt(Array.from({ length }, () => Math.floor(10 * Math.random())).join(""));
     const span = (bound < most ? bound : most) - least + 1n;
     return String(least + (span > 0n ? drawn % span : 0n));
   });
