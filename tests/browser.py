@@ -42,6 +42,11 @@ class Visit:
         self.page.wait_for_selector("#form[aria-busy=false]", timeout=60_000)
 
 
+needs_npm = pytest.mark.skipif(
+    shutil.which("npm") is None and "NEEDS_BROWSER" not in os.environ, reason="npm is not installed"
+)
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[playwright.sync_api.Browser]:
     """Start the browser; without one the test is skipped, but not where NEEDS_BROWSER promises one."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.hub import fetch_model, push_folder, push_space, require_upload
 from simple_llm.model_folder import load_model
+from tests.browser import needs_npm
 from tests.finished_run import make_unfinished
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
 from tests.pipeline import run_python, run_script
@@ -374,6 +375,7 @@ def test_a_page_is_put_into_a_static_space_and_once_only(hub, tmp_path):
     assert hub.files("me/page") == content | {"index.html": b"<p>new"}
 
 
+@needs_npm
 def test_the_page_of_a_model_is_pushed_by_the_command_that_makes_it(run_folder, call_script, hub):
     push = ("web/build.py", "--model", "model", "--output", "page", "--push", "me/page")
     done = call_script(*push, cwd=run_folder)

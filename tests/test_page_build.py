@@ -12,6 +12,7 @@ import yaml
 from simple_llm.errors import EnvironmentFault, GateError
 from simple_llm.model_folder import load_model
 from simple_llm.onnx_export import Comparison
+from tests.browser import needs_npm
 from tests.pipeline import REPOSITORY, run_python
 from web import build as build_script
 from web import packages
@@ -43,6 +44,7 @@ def test_a_folder_without_a_model_is_refused_in_one_line(call_script, tmp_path):
     assert not (tmp_path / "page").exists()
 
 
+@needs_npm
 def test_a_trained_model_becomes_a_folder_that_a_space_can_host(call_script, run_folder):
     done = call_script("web/build.py", "--output", "page", "--json", cwd=run_folder)
     assert done.exit_code == 0, done.stderr
@@ -168,6 +170,7 @@ def test_the_server_says_what_each_file_is_and_keeps_to_its_folder(tmp_path):
 # ---- A page that is there already -----------------------------------------------------------------
 
 
+@needs_npm
 def test_a_page_that_is_there_is_replaced_only_by_one_that_was_checked(finished_run, tmp_path, monkeypatch):
     loaded, page = load_model(finished_run.folder / "model"), tmp_path / "page"
     build_script.build(loaded, tmp_path, page, num_problems=20)
