@@ -100,8 +100,8 @@ class Adder:
         [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens(problem)).tokens
         said, read, k = said_row.tolist(), prompt_row[0].tolist(), self.model.config.tokens_per_step
         if k == "all":
-            said = said[: int(self.model.num_answer_tokens(prompt_row.to(self.model.device))[0])]
-            start = len(read) - len(said)
+            start = read.index(self.vocabulary.delimiter_id, 1) + 1  # the second operand's first digit
+            said = said[: len(read) - start]
         if self.vocabulary.delimiter_id in said:
             said = said[: said.index(self.vocabulary.delimiter_id) + 1]
         if k != "all":
