@@ -1,6 +1,6 @@
 """What it costs to say more at once: one small model, trained to say 1 token, 2 tokens, or the whole answer a step.
 
-    python3 -m runs.tokens_per_step [section.key=value ...] [--seeds 0 1 2] [--folder DIR]
+    python3 -m runs.tokens_per_step [section.key=value ...] [--tokens 1 2 all] [--seeds 0 1 2] [--folder DIR]
 
 For each number of tokens a step and each seed: data, tokenizer, training with an evaluation on 10,000 validation
 problems every 50 steps, and 10,000 held-out problems at the end. Prints a row a run, then the held-out problems by
@@ -18,13 +18,14 @@ NUM_EVALUATED = 10_000
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--tokens", nargs="+", choices=("1", "2", "all"), default=["1", "2", "all"], help="a step")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     made.add_argument("--folder", type=Path, default=REPOSITORY / "../simple-llm-data/tokens-per-step")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help="for trainer.py")
     arguments = made.parse_args()
     runs = [
         run(k, seed, arguments.folder.resolve(), arguments.overrides)
-        for k in ("1", "2", "all")
+        for k in arguments.tokens
         for seed in arguments.seeds
     ]
     heads = ("tokens a step", "seed", "validation exact at step", "held-out, at the end", "smallest margin", "seconds")
