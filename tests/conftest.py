@@ -156,3 +156,24 @@ def finished_run(made_once, tmp_path_factory):
 def run_folder(finished_run, tmp_path) -> Path:
     """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(finished_run.folder, tmp_path / "run"))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub that this process talks to; what is stored on this machine for the real one is out of sight."""
+    import huggingface_hub
+
+    from tests.hub_server import HubServer, TOKEN
+
+    with HubServer() as server:
+        here = {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_DISABLE_XET": True,
+            "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        for name, value in here.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
