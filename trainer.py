@@ -128,12 +128,11 @@ def uploader(
     model: SimpleLLMForCausalLM, tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig, run: Run
 ) -> Callable[[TrainingState], None]:
     """Make what uploads the model after every hub.every steps; a failure is told, and training goes on."""
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
 
     def upload(state: TrainingState) -> None:
         if not train.hub.every or not state.step or state.step % train.hub.every:
             return
-        facts = {**dataclasses.asdict(state), "num_parameters": num_parameters, "settings": run.settings}
+        facts = {**dataclasses.asdict(state), "num_parameters": model.num_parameters(), "settings": run.settings}
         try:
             address = push_checkpoint(model, tokenizer, data, train, facts)
         except (HubError, OSError) as error:
@@ -281,8 +280,7 @@ def train_model(
                 bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
                 log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
         log.close()
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": num_parameters}
+    return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": model.num_parameters()}
 
 
 def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simple_llm.adder import Adder
-from simple_llm.batches import Examples, make_examples, Vocabulary
+from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
 from simple_llm.problems import carries_in, Problems
 from simple_llm.prompts import Prompt
@@ -129,11 +129,12 @@ def attention_by_place(
         row, column = place.nonzero(as_tuple=True)  # (D,) each: the D digits counted
         cell = carry[index][row, place[row, column] - 1].long() * num_places + place[row, column] - 1  # (D,)
         weights = attention_weights(model, batch.inputs.to(model.device)).cpu().double()  # (L, B, H, T, T)
-        kinds = _kinds_of_keys(batch, place, vocabulary)[row, column]  # (D, C, T)
+        key, number = places_of(batch.inputs, vocabulary), (batch.inputs == vocabulary.delimiter_id).cumsum(1)  # (B, T)
+        kinds = _kinds_of_keys(key, number, place)[row, column]  # (D, C, T)
         shares = torch.einsum("dlht,dct->lhdc", weights[:, row, :, column], kinds.double())
         sums.index_add_(2, cell, shares)
         counts += cell.bincount(minlength=2 * num_places)
-        is_pair = _pairs(batch.inputs, vocabulary)
+        is_pair = _pairs(key, number)
         paired += torch.einsum("lbhqk,bqk->lh", weights, is_pair.double())
         num_paired += int(is_pair.sum())
         on_batch(len(index))
@@ -165,21 +166,26 @@ def places_of(input_ids: Tensor, vocabulary: Vocabulary) -> Tensor:
     return block_position_ids(input_ids.flip(1), digit_ids).flip(1)
 
 
-def _pairs(input_ids: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Which token is a digit of y, and which the digit of x at its place: (B, T) -> (B, T, T)."""
-    place = places_of(input_ids, vocabulary)
-    number = (input_ids == vocabulary.delimiter_id).cumsum(1)  # 1 for x, 2 for y
+def _pairs(place: Tensor, number: Tensor) -> Tensor:
+    """Which token is a digit of y, and which the digit of x at its place: (B, T, T).
+
+    Args:
+        place: (B, T) of each digit, 0 for a delimiter or padding.
+        number: (B, T) which number it belongs to, 1 for x, 2 for y.
+    """
     is_x, is_y = (place > 0) & (number == 1), (place > 0) & (number == 2)
     return is_y[:, :, None] & is_x[:, None, :] & (place[:, :, None] == place[:, None, :])
 
 
-def _kinds_of_keys(batch: Examples, place: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Which of CATEGORIES each key is to each token that says a digit: (B, T, C, T)."""
-    key = places_of(batch.inputs, vocabulary)[:, None, :]  # (B, 1, T)
-    is_digit = key > 0
-    said = place[:, :, None]  # (B, T, 1)
+def _kinds_of_keys(key_place: Tensor, number: Tensor, said_place: Tensor) -> Tensor:
+    """Which of CATEGORIES each key is to each token that says a digit: three (B, T) -> (B, T, C, T).
+
+    Args:
+        key_place, number: see `_pairs`; padding comes later than all that is said, so nobody looks at it.
+        said_place: of the digit said.
+    """
+    key, said = key_place[:, None, :], said_place[:, :, None]  # (B, 1, T), (B, T, 1)
+    is_digit, is_x = key > 0, (number == 1)[:, None, :]
     is_own, is_below = is_digit & (key == said), is_digit & (key == said - 1)
-    is_delimiter = (batch.inputs == vocabulary.delimiter_id)[:, None, :]
-    is_x = is_delimiter.cumsum(2) == 1
     others = is_digit & ~is_own & ~is_below
-    return torch.stack([is_own & is_x, is_own & ~is_x, is_below, is_delimiter.expand_as(is_own), others], dim=2)
+    return torch.stack([is_own & is_x, is_own & ~is_x, is_below, (~is_digit).expand_as(is_own), others], dim=2)

@@ -157,14 +157,17 @@ class Training(Section):
     seed: int = Field(0, ge=0, lt=2**63)
 
 
+_REPOSITORY = r"^[\w.-]+(/[\w.-]+)?$"  # a name, with or without whose it is
+
+
 class Hub(Section):
     """Whether and where the model is uploaded; the token comes from the environment alone."""
 
     push: bool = False
     every: int | None = Field(None, ge=1, le=10**9)
-    repo_id: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    repo_id: str | None = Field(None, pattern=_REPOSITORY)
     private: bool = True
-    push_space: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    push_space: str | None = Field(None, pattern=_REPOSITORY)
 
 
 class TrainConfig(Section):

@@ -30,7 +30,7 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
         "layers": config.n_layer,
         "heads": config.n_head,
         "width": config.n_embd,
-        "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+        "parameters": loaded.model.num_parameters(),
         "model_sha256": loaded.sha256,
         "evidence": evidence(folder, loaded.sha256),
         "same_as_torch": [comparison.num_same, comparison.num_problems],
