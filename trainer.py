@@ -7,6 +7,7 @@
     python3 trainer.py model.n_layer=1 model.n_embd=64 model.tokens_per_step=1
     python3 trainer.py --resume ../simple-llm-data/simple-llm-gpt2/checkpoints/step-400
     python3 trainer.py --push-only hub.repo_id=me/adder         upload the finished model, see docs/HUB.md
+    torchrun --nproc-per-node 2 trainer.py                      shared by two processes, see docs/RELIABILITY.md
 
 Reads   data_config.yaml, train_config.yaml, the sequences file, and the tokenizer in the model folder
 Writes  into the model folder (paths.model):
@@ -34,6 +35,7 @@ if __name__ == "__main__":
 
     options = command_line.pipeline_options(__doc__, add_arguments)
 
+import contextlib
 import dataclasses
 import shlex
 import sys
@@ -44,24 +46,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
-from simple_llm.batches import BatchOrder, Examples, make_examples, position_offsets, Vocabulary
+from simple_llm.batches import Examples, make_examples, Vocabulary
 from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
-from simple_llm.device import autocast, resolve_device, resolve_precision
+from simple_llm.device import autocast, resolve_device
 from simple_llm.errors import DivergedError, HubError, Interrupted, UsageError
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
+from simple_llm.learning import Learner, make_learner
 from simple_llm.locking import exclusive
-from simple_llm.losses import training_loss
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
+from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.pictures import draw_curve
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
+from simple_llm.processes import ALONE, joined, Processes
 from simple_llm.resuming import finished_result, prepare_run, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
@@ -95,23 +96,29 @@ def main(options: command_line.PipelineOptions) -> None:
     if is_push_only or train.hub.push:
         require_upload(train.hub.repo_id)
     require_tracker(train.training.report_to)
-    with exclusive(folder):
-        result = result or train_if_needed(data, train, options.arguments)
-        if is_push_only or train.hub.push:
+    with (
+        joined(resolve_device(train.training.device)) as processes,
+        exclusive(folder) if processes.is_first else contextlib.nullcontext(),
+    ):
+        result = result or train_if_needed(data, train, options.arguments, processes)
+        if processes.is_first and (is_push_only or train.hub.push):
             push(folder, train.hub)
+    if not processes.is_first:
+        return
     print(f"{folder}: step {result['step']:,}, validation {Score(result['num_correct'], result['num_total'])} exact")
     if options.arguments.json:
         print(json.dumps({"path": str(folder), **result}))
 
 
 def train_if_needed(
-    data: DataConfig, train: TrainConfig, arguments: command_line.argparse.Namespace
+    data: DataConfig, train: TrainConfig, arguments: command_line.argparse.Namespace, processes: Processes
 ) -> dict[str, object]:
     """Bring the run in the model folder to its end; return its result."""
     folder, device = train.paths.model, resolve_device(train.training.device)
-    manifest = read_manifest(data)
-    run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh)
-    for line in run.messages:
+    with processes.first_goes_first():  # it clears away what a former run left
+        manifest = read_manifest(data)
+        run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh and processes.is_first)
+    for line in run.messages if processes.is_first else ():
         say(line)
     if run.is_finished:
         return run.result
@@ -119,8 +126,10 @@ def train_if_needed(
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer).to(device)
     prepared = prepare_data(problems, data, train, vocabulary_of(tokenizer))
-    result = train_model(model, prepared, train.training, run, uploader(model, tokenizer, data, train, run))
-    finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
+    on_step = uploader(model, tokenizer, data, train, run)
+    result = train_model(model, prepared, train.training, run, on_step, processes)
+    if processes.is_first:
+        finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
     return result
 
 
@@ -154,80 +163,19 @@ def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocab
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Learner:
-    """A model and what changes it.
-
-    Attributes:
-        dtype: of the matrix products.
-    """
-
-    model: SimpleLLMForCausalLM
-    optimizers: tuple[Muon, torch.optim.AdamW]
-    config: Training
-    dtype: torch.dtype
-
-    def step(self, examples: Examples, step: int) -> Tensor:
-        """Take one optimizer step; return the mean loss a target, before it.
-
-        Raises:
-            DivergedError: the loss or the gradient is not finite; the weights are left as they were.
-        """
-        scale = learning_rate_scale(step, self.config.warmup_steps, self.config.max_steps)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = scale * optimizer.defaults["lr"]
-        torch.manual_seed(step_seed(self.config.seed, step))  # dropout is a function of seed and step
-        loss = self.accumulate_gradients(examples, step)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-        if not (loss + norm).isfinite():
-            raise DivergedError(f"loss {loss.item():g} and gradient norm {norm.item():g} at step {step}")
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return loss
-
-    def accumulate_gradients(self, examples: Examples, step: int) -> Tensor:
-        """Add up the gradients of a step's batch, a slice at a time."""
-        indices = BatchOrder(len(examples), self.config.batch_size, self.config.seed).indices(step)  # (B,)
-        batch = examples[indices]
-        offsets = position_offsets(len(batch), self.model.config.max_position_offset, self.config.seed, step)
-        num_targets, num_place_targets = (
-            (targets != IGNORE_INDEX).sum().clamp(min=1) for targets in (batch.targets, batch.place_targets)
-        )
-        total = torch.zeros((), device=self.model.device)
-        for part in torch.arange(len(batch)).chunk(self.config.accumulation_steps):
-            slice_, slice_offsets = batch[part].to(self.model.device), offsets[part].to(self.model.device)
-            with autocast(self.model.device, self.dtype):
-                loss = training_loss(
-                    self.model, slice_, slice_offsets, num_targets, num_place_targets, self.config.deep_supervision
-                )
-            loss.backward()
-            total += loss.detach()
-        return total
-
-
-def make_learner(model: SimpleLLMForCausalLM, config: Training) -> Learner:
-    """Ready a model for training."""
-    if model.device.type == "cpu":
-        model.set_attn_implementation("eager")  # its backward pass is twice as fast as sdpa's on a CPU
-    if config.compile:
-        model.transformer.compile()
-    dtype = resolve_precision(config.precision, model.device)
-    return Learner(model.train(), build_optimizers(model, config, dtype), config, dtype)
-
-
 def train_model(
     model: SimpleLLMForCausalLM,
     data: TrainingData,
     config: Training,
     run: Run,
     on_step: Callable[[TrainingState], object] = lambda state: None,
+    processes: Processes = ALONE,
 ) -> dict[str, object]:
     """Train to the last step: evaluate, save, stop, step, log.
 
     Args:
-        on_step: called before every step but after its evaluation and checkpoint.
+        on_step: called by the first process before every step, after its evaluation and checkpoint.
+        processes: that share the steps and the evaluations; the first one writes.
 
     Returns:
         step, num_correct and num_total of the last evaluation, num_parameters, seconds.
@@ -236,15 +184,15 @@ def train_model(
         DivergedError: the loss or the gradient is not finite.
         Interrupted: by a signal, after a checkpoint.
     """
-    learner = make_learner(model, config)
+    learner = make_learner(model, config, processes)
     state = run.restore(model, learner.optimizers)
     started = time.monotonic() - state.seconds
     with (
-        tracking(config.report_to, run.folder, run.settings) as track,
+        tracking(config.report_to if processes.is_first else "none", run.folder, run.settings) as track,
         command_line.stop_on_signals() as stop,
-        tqdm(total=config.max_steps, initial=state.step, unit="step", desc="training", smoothing=0.05) as bar,
+        progress(config.max_steps, state.step, processes) as bar,
     ):
-        log = RunLog(run.folder / METRICS, state.step, track)
+        log = RunLog(run.folder / METRICS if processes.is_first else None, state.step, track)
         for step in range(state.step, config.max_steps + 1):
             is_last = step == config.max_steps
             was_saved_here = step == run.start_step  # then it was also evaluated
@@ -259,15 +207,19 @@ def train_model(
                 )
             is_last = is_last or state.num_exact_evaluations == config.stop_after_exact
             state = dataclasses.replace(state, step=step, seconds=time.monotonic() - started)
-            if (is_last or stop or step % config.save_every == 0) and step and not was_saved_here:
-                save_checkpoint(
-                    run.checkpoints, model, learner.optimizers, state, run.settings, config.keep_checkpoints
-                )
-            if stop:
-                raise Interrupted(f"stopped at step {step}; started again, it goes on there", stop.signal_number)
+            stopped_by = processes.largest(stop.signal_number)
+            if (is_last or stopped_by or step % config.save_every == 0) and step and not was_saved_here:
+                if processes.is_first:
+                    save_checkpoint(
+                        run.checkpoints, model, learner.optimizers, state, run.settings, config.keep_checkpoints
+                    )
+                processes.wait()
+            if stopped_by:
+                raise Interrupted(f"stopped at step {step}; started again, it goes on there", stopped_by)
             if is_last:
                 break
-            on_step(state)
+            if processes.is_first:
+                on_step(state)
 
             try:
                 loss = learner.step(data.training, step)
@@ -283,13 +235,22 @@ def train_model(
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": model.num_parameters()}
 
 
+def progress(max_steps: int, step: int, processes: Processes) -> tqdm:
+    """The bar on the terminal, drawn by the first process."""
+    return tqdm(
+        total=max_steps, initial=step, unit="step", desc="training", smoothing=0.05, disable=not processes.is_first
+    )
+
+
 def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
     """Count exact answers on the validation rows, by longest carry chain."""
+    share = data.validation[learner.processes.share]
     learner.model.eval()
     with autocast(learner.model.device, learner.dtype):
-        is_correct = is_exact(learner.model, data.validation.inputs, data.validation.targets)
+        is_correct = is_exact(learner.model, share.inputs, share.targets)
     learner.model.train()
-    return by_stratum(is_correct, data.chains)
+    is_correct = learner.processes.gather(torch.from_numpy(is_correct).int(), len(data.validation))
+    return by_stratum(is_correct.numpy() > 0, data.chains)
 
 
 def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> None:
@@ -313,11 +274,6 @@ def push(folder: Path, hub: Hub) -> None:
         command = shlex.join(["python3", "trainer.py", "--push-only", *overrides])
         raise HubError(f"{error}; the model in {folder} is intact, `{command}` tries again") from None
     say(f"pushed to {address}" if address else f"nothing to push: {hub.repo_id} holds all of it already")
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Mix seed and step into a generator seed."""
-    return (seed * 1_000_003 + step) % 2**63
 
 
 def say(line: str) -> None:

@@ -18,10 +18,11 @@ from benchmarks.report import in_turn, print_rates
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import row_format
 from simple_llm.device import resolve_precision
+from simple_llm.learning import make_learner
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.sampling import Sampler
 from tokenizer import train_tokenizer
-from trainer import make_learner, prepare_data
+from trainer import prepare_data
 
 NUM_ROWS = 20_000
 PLAIN_BATCH_SIZE = 1024

@@ -28,6 +28,7 @@ from simple_llm.config import Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
+from simple_llm.learning import make_learner
 from simple_llm.locking import exclusive
 from simple_llm.manifest import sha256_of
 from simple_llm.model_card import CardFacts, model_card
@@ -153,7 +154,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
         }
     )
     examples = make_examples(problems, vocabulary_of(loaded.tokenizer), loaded.train.model.tokens_per_step)
-    learner = trainer.make_learner(loaded.model, config)
+    learner = make_learner(loaded.model, config)
     with tqdm(range(num_steps), unit="step", desc="repairing") as steps:
         for step in steps:
             loss = learner.step(examples, step)

@@ -151,7 +151,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, index: NDArray[np.int64] | Tensor) -> "Examples":
+    def __getitem__(self, index: NDArray[np.int64] | Tensor | slice) -> "Examples":
         return Examples(self.inputs[index], self.targets[index], self.place_targets[index])
 
     def to(self, device: torch.device) -> "Examples":

@@ -155,8 +155,10 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False) -> N
             raise
         fail(*_explained(error))
     except RuntimeError as error:
-        if debug or not _is_out_of_memory(error):
+        if debug or not (_is_out_of_memory(error) or _is_lost_process(error)):
             raise
+        if _is_lost_process(error):
+            fail("another process of this run is gone; started again, it goes on from its last checkpoint", 5)
         fail(f"out of memory ({str(error).splitlines()[0]}); try training.batch_size=64", EnvironmentFault.exit_code)
 
 
@@ -176,9 +178,17 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return "out of memory" in text or "can't allocate memory" in text
 
 
+def _is_lost_process(error: RuntimeError) -> bool:
+    text = str(error)
+    return any(
+        sign in text for sign in ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+    )
+
+
 def fail(message: str, exit_code: int) -> NoReturn:
-    """Print a message to stderr and exit."""
-    print(message, file=sys.stderr)
+    """Print a message to stderr and exit; of several processes each but the first says which it is."""
+    rank = os.environ.get("RANK", "0")
+    print(message if rank == "0" else f"process {rank}: {message}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

@@ -341,9 +341,10 @@ def to_yaml(config: Section) -> str:
     return format_yaml(config.model_dump(mode="json"))
 
 
-# What a run may change and still be the same run.
+# What a run may change and still be the same run. In how many slices a batch is computed, like by how many processes,
+# decides the order in which the same numbers are added, and may change the last bit of a weight.
 _NO_EFFECT_ON_WEIGHTS = (
-    *("paths", "hub", "storage"),
+    *("paths", "hub", "storage", "training.accumulation_steps"),
     *("training.save_every", "training.keep_checkpoints", "training.report_to"),
 )
 

@@ -14,14 +14,20 @@ class RunLog:
     """Appends to metrics.jsonl; a resumed run drops what it will do again, so each step stands there once.
 
     Args:
+        path: of the file; None keeps nothing, where another process writes it.
         start_step: of a checkpoint, which was evaluated before it was saved; its training step comes after.
         track: is told every number too.
     """
 
     def __init__(
-        self, path: Path, start_step: int, track: Callable[[int, dict[str, float]], None] = lambda step, numbers: None
+        self,
+        path: Path | None,
+        start_step: int,
+        track: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
     ) -> None:
-        self._track = track
+        self._track, self._file = track, None
+        if path is None:
+            return
         kept = [
             line
             for line in read_metrics(path)
@@ -33,11 +39,14 @@ class RunLog:
 
     def write(self, step: int, **values: object) -> None:
         """Add a line."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._track(step, {name: value for name, value in values.items() if isinstance(value, int | float)})
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 import trainer
+from simple_llm import learning
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import list_checkpoints
 from simple_llm.config import TrainConfig
 from simple_llm.errors import DivergedError, Interrupted
+from simple_llm.losses import TrainingLoss
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.problems import split_sides, TRAIN, VALIDATION
 from simple_llm.resuming import Run
@@ -25,7 +27,7 @@ def make_learner(tokens_per_step: int = 2, dropout: float = 0.0, **training):
     torch.manual_seed(0)
     model = build_model(data, train, tokenizer)
     rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
-    return trainer.make_learner(model, train.training), rows
+    return learning.make_learner(model, train.training), rows
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -33,8 +35,8 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were(monkeypatch, 
     learner, rows = make_learner()
     learner.step(rows, 0)
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
-    real = trainer.training_loss
-    monkeypatch.setattr(trainer, "training_loss", lambda *arguments: real(*arguments) * float(value))
+    real = TrainingLoss.forward
+    monkeypatch.setattr(TrainingLoss, "forward", lambda *arguments: real(*arguments) * float(value))
     with pytest.raises(DivergedError, match=r"loss .* at step 1"):
         learner.step(rows, 1)
     after = learner.model.state_dict()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from simple_llm.batches import Examples
-from simple_llm.losses import training_loss
+from simple_llm.losses import TrainingLoss
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from tests.tiny_models import make_vocabulary, tiny_model
 
@@ -26,7 +26,7 @@ NO_OFFSET = torch.zeros(4, 1, dtype=torch.long)
 def loss_of(model, part=slice(None), deep_supervision: float = 0.0, offsets=NO_OFFSET) -> torch.Tensor:
     num_targets, num_place_targets = TARGETS.ne(IGNORE_INDEX).sum(), PLACE_TARGETS.ne(IGNORE_INDEX).sum()
     batch = Examples(ROWS, TARGETS, PLACE_TARGETS)[part]
-    return training_loss(model, batch, offsets[part], num_targets, num_place_targets, deep_supervision)
+    return TrainingLoss(model, deep_supervision)(batch, offsets[part], num_targets, num_place_targets)
 
 
 @torch.inference_mode()

@@ -1,0 +1,117 @@
+"""The processes that share a run: one, or as many as torchrun started.
+
+    torchrun --nproc-per-node 2 trainer.py
+
+Each holds the whole model and works on its share of every batch. What all of them have to know - the gradient, the
+loss, whether to stop - is added up over them: by gloo on CPUs, by NCCL on GPUs. What is written, the first one writes.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from simple_llm.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run.
+
+    Attributes:
+        rank: 0 is the first.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def share(self) -> slice:
+        """Which items of a sequence are this process's: of 7 items and 3 processes, the first has 0, 3 and 6."""
+        return slice(self.rank, None, self.count)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add up over the processes, in place."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, own: Tensor, num_items: int) -> Tensor:
+        """Put together what each process found for its share: (N of its own, ...) -> (num_items, ...)."""
+        everything = own.new_zeros(num_items, *own.shape[1:])
+        everything[self.share] = own
+        return self.sum(everything)
+
+    def largest(self, number: int) -> int:
+        """The largest of one number of each process."""
+        everywhere = torch.tensor(number)
+        if self.count > 1:
+            distributed.all_reduce(everywhere, op=distributed.ReduceOp.MAX)
+        return int(everywhere)
+
+    def wait(self) -> None:
+        """Go on when all processes have come this far."""
+        if self.count > 1:
+            distributed.barrier()
+
+    @contextlib.contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """Let the others into the block when the first process is through it; where that one fails, they never are."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+    def replicate(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Make backward passes of the module sum the gradients over the processes, while they are computed."""
+        if self.count == 1:
+            return module
+        replica = DistributedDataParallel(module, forward_sync_buffers=False)
+        replica.register_comm_hook(None, _sum_gradients)  # by itself it would give their mean
+        return replica
+
+
+ALONE = Processes()
+
+
+def _sum_gradients(state: None, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+    work = distributed.all_reduce(bucket.buffer(), async_op=True)
+    return work.get_future().then(lambda done: done.value()[0])
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Meet the other processes that torchrun started, if it did.
+
+    A process whose block fails leaves without a word, so that the others see it gone and end too.
+
+    Raises:
+        UsageError: there are more processes on this machine than GPUs.
+    """
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count == 1:
+        yield ALONE
+        return
+    num_here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    if device.type == "cuda":
+        if num_here > torch.cuda.device_count():
+            raise UsageError(
+                f"{num_here} processes on this machine for {torch.cuda.device_count()} GPUs; "
+                "give torchrun a smaller --nproc-per-node, or set training.device=cpu"
+            )
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if num_here == count and "lo" in (name for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks for a network, which a laptop may not have
+    distributed.init_process_group()
+    yield Processes(distributed.get_rank(), count)
+    distributed.destroy_process_group()
