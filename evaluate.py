@@ -8,7 +8,8 @@
     python3 evaluate.py --runs 3                       three samples and their spread
     python3 evaluate.py --min-accuracy 1.0             exit code 7 unless all are right
     python3 evaluate.py --exhaustive                   every ordered pair of the range; exit code 7 unless all are right
-    torchrun --nproc-per-node 2 evaluate.py --exhaustive        shared by two processes; torchrun's exit code is 0 or 1
+    torchrun --nproc-per-node 2 evaluate.py --exhaustive        shared by two processes, as is the decoding of
+                                                       held-out problems; torchrun's exit code is 0 or 1
     python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
     python3 evaluate.py --all-lengths                  every context that a sum of any length has; exit code 7 unless
                                                        all are right; for models of one block with an attention window
@@ -78,8 +79,7 @@ from simple_llm.evaluation import (
     decoded_right,
     evaluate_sample,
     Evaluation,
-    held_out_sample,
-    held_out_strata,
+    held_out,
     make_report,
     STRATA,
 )
@@ -89,15 +89,13 @@ from simple_llm.manifest import versions
 from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of
 from simple_llm.pictures import draw_accuracy
-from simple_llm.problems import from_integers, to_integers
+from simple_llm.problems import to_integers
+from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof import (
-    PROOF_FORMAT,
     Prover,
     read_certificate,
-    rounding,
-    total,
 )
-from simple_llm.proving import count_shards, refuse_hours
+from simple_llm.proving import count_shards, make_certificate, proof_subject, refuse_hours
 from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.sampling import Sampler
 
@@ -119,13 +117,20 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     asked = [name for name, (is_asked, _) in other_work.items() if is_asked]
     if len(asked) > 1:
         raise UsageError(f"give one at a time of {', '.join(asked)}")
-    if asked:
+    if asked and (arguments.exhaustive or processes_of_torchrun().is_first):
         other_work[asked[0]][1]()
+    elif not asked:
+        measure(loaded, folder, sampler, arguments)
+
+
+def measure(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: command_line.argparse.Namespace) -> None:
+    """Decode samples of held-out problems, shared by the processes, and report on them."""
+    seeds = range(arguments.seed, arguments.seed + arguments.runs)
+    with joined(loaded.model.device) as processes:
+        decoder = Decoder.of(loaded.model, processes)
+        evaluations = [run_evaluation(loaded, decoder, sampler, arguments.samples or 10_000, seed) for seed in seeds]
+    if not processes.is_first:
         return
-    evaluations = [
-        run_evaluation(loaded, sampler, arguments.samples or 10_000, seed)
-        for seed in range(arguments.seed, arguments.seed + arguments.runs)
-    ]
     report = make_report(loaded, sampler, evaluations)
     draw_accuracy(report["grids"], folder / ACCURACY)
     path = record(folder, EVALUATION, report)
@@ -151,15 +156,21 @@ def chosen_sampler(loaded: LoadedModel, chosen: tuple[int, int] | None) -> Sampl
     return Sampler(minimum, maximum, numbers.base)
 
 
-def run_evaluation(loaded: LoadedModel, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
-    """Draw, decode and score one sample, with a progress bar."""
-    problems = held_out_sample(sampler, loaded.data.split, num_samples, seed)
-    if not len(problems):
+def run_evaluation(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
+    """Draw, decode and score one sample, with a progress bar over this process's share."""
+    problems = held_out(sampler, loaded.data.split, num_samples, seed)
+    if not len(problems.sample):
         raise UsageError("there is no held-out problem in this range; choose a wider one")
-    added = held_out_strata(sampler, loaded.data.split, problems, seed)
-    bar = tqdm(total=2 * len(problems) + len(added), unit="problem", unit_scale=True, desc=f"seed {seed}")
+    num_decoded, processes = 2 * len(problems.sample) + len(problems.added), decoder.processes
+    bar = tqdm(
+        total=num_decoded // processes.count,
+        unit="problem",
+        unit_scale=True,
+        desc=f"seed {seed}",
+        disable=not processes.is_first,
+    )
     with advancing(bar) as on_batch:
-        return evaluate_sample(loaded, problems, added, num_samples, seed, on_batch)
+        return evaluate_sample(loaded, decoder, problems, on_batch)
 
 
 @contextlib.contextmanager
@@ -212,32 +223,15 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
         raise UsageError("--exhaustive needs a model of numbers.reversed = true")
     if 2 * sampler.maximum >= 2**63:
         raise UsageError(f"--exhaustive counts operands below 2^62; choose a smaller --range than {sampler.maximum}")
-    subject = {
-        "format": PROOF_FORMAT,
-        "versions": versions(),
-        "model_sha256": loaded.sha256,
-        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
-        "range": [sampler.minimum, sampler.maximum],
-        "dtype": decoder.dtype_names,
-        "device": loaded.model.device.type,
-    }
     if not arguments.yes:
         refuse_hours(decoder, vocabulary, sampler)
     prover = Prover(decoder.readers, vocabulary, sampler.minimum, sampler.maximum)
+    subject = proof_subject(loaded, decoder.dtype_names, sampler)
     shards = count_shards(prover, folder / "proof", subject)
     if shards is None:
         return  # the first process writes the certificate
-    counted = total(shards, sampler.minimum, sampler.maximum)
-    pairs = [(x, y) for _, x, y in counted["least_sure"]]
-    least_sure = from_integers(pairs, sampler.base, sampler.width)
     certificate = {
-        "kind": "all pairs",
-        **counted,
-        **subject,
-        "base": sampler.base,
-        "tokens_per_step": loaded.model.config.tokens_per_step,
-        "rounding": rounding(loaded.model, least_sure, vocabulary),
-        "threads": torch.get_num_threads(),
+        **make_certificate(loaded, sampler, shards, subject),
         "command": shlex.join(["python3", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -18,6 +18,7 @@ from simple_llm.device import resolve_precision
 from simple_llm.engine import Cache, Engine
 from simple_llm.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.place_decoding import bytes_per_problem, PlaceReader
+from simple_llm.processes import ALONE, Processes
 
 MEMORY_BUDGET = 128 * 2**20  # bytes a batch may take: larger ones are no quicker
 SURE = 1.0  # logits; of two tokens nearer than this, bfloat16 does not decide
@@ -62,6 +63,17 @@ class Answers:
         if self.logits is not None:
             self.logits[index] = said.logits.cpu()
 
+    def gathered(self, processes: Processes, num_prompts: int) -> "Answers":
+        """Put together what the processes answered, each its share of the prompts."""
+        if processes.count == 1:
+            return self
+        return Answers(
+            processes.gather(self.tokens, num_prompts),
+            processes.gather(self.is_finished.long(), num_prompts) > 0,
+            processes.gather(self.margins, num_prompts),
+            None if self.logits is None else processes.gather(self.logits, num_prompts),
+        )
+
 
 class Reader(Protocol):
     """What decoding needs of an engine."""
@@ -86,18 +98,19 @@ class Decoder:
     Args:
         readers: the second one decides what the first is not sure of, and all of FEW prompts; one alone decides
             everything.
+        processes: that share the prompts; each gets all answers.
     """
 
-    def __init__(self, *readers: Reader) -> None:
-        self.readers = readers
+    def __init__(self, *readers: Reader, processes: Processes = ALONE) -> None:
+        self.readers, self.processes = readers, processes
         self.config = readers[0].config
 
     @classmethod
-    def of(cls, model: SimpleLLMForCausalLM) -> "Decoder":
+    def of(cls, model: SimpleLLMForCausalLM, processes: Processes = ALONE) -> "Decoder":
         """Ready a model's weights, in bfloat16 and float32 or in float32 alone."""
         dtype = resolve_precision("auto", model.device)
         exact = [Engine(model, torch.float32)] if dtype != torch.float32 else []
-        return cls(Engine(model, dtype), *exact)
+        return cls(Engine(model, dtype), *exact, processes=processes)
 
     @property
     def dtype_names(self) -> str:
@@ -122,8 +135,9 @@ class Decoder:
             prompts: (N, T) rows `+x+y+`, padded on the right.
             max_answer_tokens: A; an answer that has not ended by then stays unfinished.
             memory_budget: bytes that a batch may take; it decides how many prompts are answered at a time.
-            on_batch: called with the number of prompts just answered; what it raises ends the work.
+            on_batch: called with the number of prompts just answered here; what it raises ends the work.
         """
+        num_prompts, prompts = len(prompts), prompts[self.processes.share]
         dtype = torch.promote_types(self.readers[-1].dtype, torch.float32)
         answers = Answers.empty(len(prompts), max_answer_tokens, self.config, keep_logits, dtype)
         unsure = sorted_by_shape(prompts, self.config)
@@ -140,7 +154,7 @@ class Decoder:
                 if reader is readers[0]:
                     on_batch(len(index))
             unsure = unsure[~(answers.margins[unsure] >= SURE)]  # nor is what is not a number sure
-        return answers
+        return answers.gathered(self.processes, num_prompts)
 
 
 @dataclass(frozen=True)

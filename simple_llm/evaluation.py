@@ -76,6 +76,29 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Problems of the test side to measure on.
+
+    Attributes:
+        num_asked: problems the sample was to have.
+        sample: uniform over values.
+        added: for the strata of which the sample shows few.
+    """
+
+    seed: int
+    num_asked: int
+    sample: Problems
+    added: Problems
+
+
+def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> HeldOut:
+    """Draw what one seed is to be measured on."""
+    sample = held_out_sample(sampler, split, num_samples, seed)
+    added = held_out_strata(sampler, split, sample, seed) if len(sample) else sample
+    return HeldOut(seed, num_samples, sample, added)
+
+
 def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int) -> Problems:
     """Draw test problems uniformly over values, each ordered pair once; all of them where there are fewer."""
     rng = np.random.default_rng((seed, 0))
@@ -110,18 +133,17 @@ def held_out_strata(sampler: Sampler, split: Split, sample: Problems, seed: int)
 
 
 def evaluate_sample(
-    loaded: LoadedModel, sample: Problems, added: Problems, num_asked: int, seed: int, on_batch: Callable[[int], object]
+    loaded: LoadedModel, decoder: Decoder, problems: HeldOut, on_batch: Callable[[int], object]
 ) -> Evaluation:
     """Decode a sample, the problems added for the strata, and the sample with its operands exchanged.
 
     Args:
-        num_asked: how many the sample was to have.
+        decoder: of the model.
         on_batch: called with the number of problems just decoded.
     """
     started = time.monotonic()
-    vocabulary = vocabulary_of(loaded.tokenizer)
+    vocabulary, sample, added = vocabulary_of(loaded.tokenizer), problems.sample, problems.added
     max_answer_tokens = loaded.data.answer_digits + 1
-    decoder = Decoder.of(loaded.model)
 
     def decode(problems: Problems, keep_logits: bool = False) -> Answers:
         prompts = prompt_tokens(problems, vocabulary)
@@ -133,8 +155,8 @@ def evaluate_sample(
     added_correct = decoded_right(decoder, added, loaded, on_batch)
     everything, all_correct = concatenate([sample, added]), np.concatenate([is_correct, added_correct])
     return Evaluation(
-        seed=seed,
-        num_asked=num_asked,
+        seed=problems.seed,
+        num_asked=problems.num_asked,
         score=Score(int(is_correct.sum()), len(sample)),
         min_logit_margin=float(logit_margins(answers.logits, right, vocabulary.pad_id).min()),
         num_commuting=int((decode(sample.swapped).tokens == answers.tokens).all(1).sum()),

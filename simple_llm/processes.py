@@ -89,6 +89,11 @@ def _sum_gradients(state: None, bucket: distributed.GradBucket) -> torch.futures
     return work.get_future().then(lambda done: done.value()[0])
 
 
+def processes_of_torchrun() -> Processes:
+    """This process's place as torchrun says it; alone where it was not started by it."""
+    return Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
     """Meet the other processes that torchrun started, if it did.
@@ -98,11 +103,11 @@ def joined(device: torch.device) -> Iterator[Processes]:
     Raises:
         UsageError: there are more processes on this machine than GPUs.
     """
-    count = int(os.environ.get("WORLD_SIZE", 1))
-    if count == 1:
-        yield ALONE
+    processes = processes_of_torchrun()
+    if processes.count == 1:
+        yield processes
         return
-    num_here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    num_here = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count))
     if device.type == "cuda":
         if num_here > torch.cuda.device_count():
             raise UsageError(
@@ -110,8 +115,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
                 "give torchrun a smaller --nproc-per-node, or set training.device=cpu"
             )
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    if num_here == count and "lo" in (name for _, name in socket.if_nameindex()):
+    if num_here == processes.count and "lo" in (name for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks for a network, which a laptop may not have
     distributed.init_process_group()
-    yield Processes(distributed.get_rank(), count)
+    yield processes
     distributed.destroy_process_group()

@@ -1,7 +1,8 @@
-"""Shards counted side by side: on every core, by several processes, and on from where an earlier start was stopped."""
+"""Shards counted side by side: on every core, by several processes, and on from where an earlier start was stopped;
+then the certificate of them.
+"""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import as_completed, ThreadPoolExecutor
@@ -15,8 +16,22 @@ from simple_llm import command_line
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Decoder
 from simple_llm.errors import Interrupted, UsageError
+from simple_llm.manifest import versions
+from simple_llm.model_folder import LoadedModel, tokenizer_sha256, vocabulary_of
 from simple_llm.pair_tree import row_margins
-from simple_llm.proof import Prover, read_shard, Shard, shard_bounds, shard_path, write_shard
+from simple_llm.problems import from_integers
+from simple_llm.processes import processes_of_torchrun
+from simple_llm.proof import (
+    PROOF_FORMAT,
+    Prover,
+    read_shard,
+    rounding,
+    Shard,
+    shard_bounds,
+    shard_path,
+    total,
+    write_shard,
+)
 from simple_llm.sampling import Sampler
 
 PAIRS_WITHOUT_ASKING = 10**6
@@ -29,7 +44,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     Returns:
         all shards in the first process, None in the others.
     """
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    processes = processes_of_torchrun()
     bounds = shard_bounds(prover.minimum, prover.maximum)
 
     def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -42,28 +57,68 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     def num_pairs(bounds: list[tuple[int, int]]) -> int:
         return sum(last - first + 1 for first, last in bounds) * (prover.maximum - prover.minimum + 1)
 
-    mine = bounds[rank::num_processes]
+    mine = bounds[processes.share]
     to_count = missing(mine)
     done = num_pairs(mine) - num_pairs(to_count)
     with (
         command_line.stop_on_signals() as stop,
         one_worker_a_core() as pool,
         tqdm(
-            total=num_pairs(mine), initial=done, unit="pair", unit_scale=True, desc="proving", disable=rank > 0
+            total=num_pairs(mine),
+            initial=done,
+            unit="pair",
+            unit_scale=True,
+            desc="proving",
+            disable=not processes.is_first,
         ) as bar,
     ):
         for counted in as_completed([pool.submit(count, *one) for one in to_count]):
             bar.update(counted.result())
             if stop:
                 raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
-        if rank:
+        if not processes.is_first:
             return None
-        while num_processes > 1 and missing(bounds):  # the other processes are at them
+        while processes.count > 1 and missing(bounds):  # the other processes are at them
             if stop:
                 raise Interrupted("stopped; started again, it goes on", stop.signal_number)
             time.sleep(0.5)
     shards = [read_shard(shard_path(folder, *one), subject) for one in bounds]
     return [shard for shard in shards if shard is not None]
+
+
+def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler) -> dict[str, object]:
+    """What is proved, by which arithmetic: shards of another subject do not count."""
+    return {
+        "format": PROOF_FORMAT,
+        "versions": versions(),
+        "model_sha256": loaded.sha256,
+        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
+        "range": [sampler.minimum, sampler.maximum],
+        "dtype": dtype,
+        "device": loaded.model.device.type,
+    }
+
+
+def make_certificate(
+    loaded: LoadedModel, sampler: Sampler, shards: list[Shard], subject: dict[str, object]
+) -> dict[str, object]:
+    """What certificate.json holds of all shards of a subject, and how much rounding moves the least sure of them.
+
+    Raises:
+        ArtefactError: the shards are not exactly the range.
+    """
+    counted = total(shards, sampler.minimum, sampler.maximum)
+    pairs = [(x, y) for _, x, y in counted["least_sure"]]
+    least_sure = from_integers(pairs, sampler.base, sampler.width)
+    return {
+        "kind": "all pairs",
+        **counted,
+        **subject,
+        "base": sampler.base,
+        "tokens_per_step": loaded.model.config.tokens_per_step,
+        "rounding": rounding(loaded.model, least_sure, vocabulary_of(loaded.tokenizer)),
+        "threads": torch.get_num_threads(),
+    }
 
 
 @contextlib.contextmanager

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from simple_llm.config import DataConfig, Numbers, Split
+from simple_llm.decoding import Decoder
 from simple_llm.evaluation import (
     evaluate_sample,
     held_out_sample,
     held_out_strata,
+    HeldOut,
     STRATA,
     STRATUM_SIZE,
 )
@@ -38,7 +40,8 @@ def load_oracle(data: DataConfig = DATA, tokens_per_step: int = 1, **planted) ->
 
 
 def evaluate(loaded: LoadedModel, sample: Problems, added: Problems, num_asked: int = 400):
-    return evaluate_sample(loaded, sample, added, num_asked, seed=0, on_batch=lambda num_problems: None)
+    problems = HeldOut(seed=0, num_asked=num_asked, sample=sample, added=added)
+    return evaluate_sample(loaded, Decoder.of(loaded.model), problems, on_batch=lambda num_problems: None)
 
 
 @pytest.fixture(scope="module")
