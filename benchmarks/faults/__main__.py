@@ -60,7 +60,7 @@ def main(arguments: Namespace) -> None:
         rows = {name: [tally.as_dict() for tally in part] for name, part in parts.items()}
         print(json.dumps({"seed": arguments.seed, "lost": num_lost, "machine": machine(), "parts": rows}))
     if num_lost:
-        raise GateError(f"{num_lost:,} of {sum(tally.tried for tally in tallies):,} faults were not survived")
+        raise GateError(f"{num_lost:,} of {sum(tally.tried for tally in tallies):,} faults were lost")
 
 
 def run_part(name: str, count: int, seed: int) -> list[Tally]:

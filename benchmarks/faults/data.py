@@ -11,7 +11,7 @@ from simple_llm.dataset import read_manifest
 from simple_llm.errors import ArtefactError
 from tests.pipeline import write_configs
 
-DATA = {"storage": {"path": "sequences.txt", "num_sequences": 1_000_000}}
+DATA = {"storage": {"path": "sequences.txt", "num_sequences": 2_000_000}}
 
 
 def run(plan: Plan) -> list[Tally]:

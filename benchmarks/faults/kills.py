@@ -52,7 +52,7 @@ def run(plan: Plan) -> list[Tally]:
 
 @dataclass(frozen=True)
 class Times:
-    """What an unkilled run takes, in seconds: to its first checkpoint, to each other one, from the last one to its end."""
+    """Seconds of an unkilled run: to its first checkpoint, to each other one, and from the last one to its end."""
 
     start: float
     save: float

@@ -1,4 +1,4 @@
-"""A run of a second or two that is hard to go on with: dropout, offsets, two slices a batch, a save after every step."""
+"""A run of seconds that is hard to go on with: dropout, offsets, two slices a batch, a save after every step."""
 
 from pathlib import Path
 
