@@ -77,5 +77,8 @@ def what_is_wrong(script: Script, folder: Path, expected: str) -> str:
     """Check what a generator that came to its end has left; empty where all is well."""
     if script.exit_code() != 0:
         return script.ending()
-    sha256 = dataset_sha256(folder)
+    try:
+        sha256 = dataset_sha256(folder)
+    except ArtefactError as error:
+        return str(error)
     return "" if sha256 == expected else f"other bytes, {sha256[:12]}"
