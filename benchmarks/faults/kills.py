@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from benchmarks.faults.processes import count_left_behind, KILLED, Script
 from benchmarks.faults.tally import Plan, Tally
@@ -14,6 +15,8 @@ from simple_llm.errors import ArtefactError
 from simple_llm.manifest import MANIFEST, read_manifest, sha256_of
 from simple_llm.model_folder import WEIGHTS
 from simple_llm.run_log import METRICS, read_metrics
+
+DELETING = 0.003  # seconds, about what --fresh takes to delete a run
 
 
 def run(plan: Plan) -> list[Tally]:
@@ -28,7 +31,7 @@ def run(plan: Plan) -> list[Tally]:
     while kills.tried < plan.count and starts.lost < plan.count:
         script = Script("trainer.py", *["--fresh"] * is_over, cwd=folder)
         watch = Watch(model / "checkpoints", script.pid, is_fresh=is_over)
-        moment = draw_moment(plan.rng, times, watch.newest)
+        moment = draw_moment(plan.rng, times, watch.newest, is_over)
         exit_code = script.kill_after(lambda: watch.has_come(moment), moment.delay)  # noqa: B023 - called here alone
         starts.judge("" if exit_code in (0, KILLED) else script.ending())
         is_over = exit_code == 0 or (is_over and (model / MANIFEST).exists())
@@ -74,15 +77,17 @@ def unkilled_run(folder: Path) -> tuple[Times, dict[str, object]]:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: `delay` seconds after this step's checkpoint is there, or after the next save has then begun."""
+    """When to kill: `delay` seconds after this step's checkpoint is there, and what is named here has then begun."""
 
     step: int
     delay: float
-    in_save: bool = False
+    begun: Literal["", "save", "deletion"] = ""
 
 
-def draw_moment(rng: Random, times: Times, newest: int) -> Moment:
-    """Draw when to kill a start that goes on from step `newest`."""
+def draw_moment(rng: Random, times: Times, newest: int, is_fresh: bool) -> Moment:
+    """Draw when to kill a start that goes on from step `newest`, or deletes a former run first."""
+    if is_fresh and rng.random() < 0.5:
+        return Moment(0, rng.uniform(0, DELETING), "deletion")
     if newest == MAX_STEPS:  # it is to come to its end now and then, on a slower machine too
         return Moment(newest, rng.expovariate(1 / (2 * (times.start + times.end))))
     kind = rng.choice(("start", "training", "training", "save", "save", "save", "end"))
@@ -93,7 +98,7 @@ def draw_moment(rng: Random, times: Times, newest: int) -> Moment:
     step = min(newest + rng.randint(1, 6), MAX_STEPS)
     if kind == "training" or step == MAX_STEPS:
         return Moment(step, rng.uniform(0, 2 * times.save))
-    return Moment(step, rng.uniform(0, times.save / 2), in_save=True)
+    return Moment(step, rng.uniform(0, times.save / 2), "save")
 
 
 class Watch:
@@ -121,12 +126,17 @@ class Watch:
 
     def has_come(self, moment: Moment) -> bool:
         """Look whether that is there from which a moment's delay counts."""
-        return self.look() >= moment.step and (
-            not moment.in_save or any(self.checkpoints.glob(f".tmp-step-*-{self.pid}"))
-        )
+        has_begun = {
+            "": lambda: True,
+            "save": lambda: any(self.checkpoints.glob(f".tmp-step-*-{self.pid}")),
+            "deletion": lambda: not (self.checkpoints.parent / MANIFEST).exists(),
+        }
+        return self.look() >= moment.step and has_begun[moment.begun]()
 
     def place_of_kill(self) -> str:
         """Say where the process was when it was killed, by the names it left."""
+        if self._is_blind:
+            return "before a former run was deleted, or while it was"
         names = [path.name for path in self.checkpoints.glob(f".tmp-*-{self.pid}")]
         if any(name.startswith(".tmp-old-") for name in names):
             return "while an old checkpoint was deleted"

@@ -46,7 +46,7 @@ class Tally:
     def lose(self, reason: str) -> None:
         self.lost += 1
         if len(self.reasons) < MAX_REASONS:
-            self.reasons.append(reason)
+            self.reasons.append(" ".join(reason.split()))
 
     def judge(self, wrong: str) -> None:
         """Count one that survived unless something is wrong."""
