@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simple_llm.strict_yaml import format_yaml
 
+MOST_WEIGHTS = 10**9  # of a model: four gigabytes
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
 
 
@@ -272,6 +273,13 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
             ),
             f"{model.n_positions} is too short a position table for sums up to 2 * {_short(data.numbers.max)} "
             f"in base {data.numbers.base}; set at least {needed}",
+        )
+    num_weights = model.n_embd * (model.n_positions + 12 * model.n_layer * model.n_embd)
+    if num_weights > MOST_WEIGHTS:
+        yield Conflict(
+            ("model.n_embd", "model.n_layer", "model.n_positions"),
+            f"{model.n_embd} with model.n_layer = {model.n_layer} and model.n_positions = {model.n_positions} makes some "
+            f"{num_weights:,} weights; a model has at most {MOST_WEIGHTS:,}",
         )
     yield from _window_conflicts(model, data)
     if not data.numbers.reversed and model.tokens_per_step != 1:

@@ -16,6 +16,7 @@ from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Decoder
 from simple_llm.errors import Interrupted, UsageError
 from simple_llm.pair_tree import row_margins
+from simple_llm.plain_files import refuse_link
 from simple_llm.proof import Prover, read_shard, Shard, shard_bounds, shard_path, write_shard
 from simple_llm.sampling import Sampler
 
@@ -29,6 +30,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     Returns:
         all shards in the first process, None in the others.
     """
+    refuse_link(folder)
     rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     bounds = shard_bounds(prover.minimum, prover.maximum)
 

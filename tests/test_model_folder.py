@@ -8,36 +8,22 @@ import torch
 
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import read_manifest, write_manifest
-from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, save_tokenizer
+from simple_llm.model_folder import load_model, load_tokenizer, save_model, save_tokenizer
+from tests.model_folders import FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 DATA, TRAIN = make_data_config(), make_train_config(2)
-FILES = {
-    *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
-    *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py", "data_config.yaml", "train_config.yaml"),
-}
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A model folder, only to be read, and the model in it."""
     folder = tmp_path_factory.mktemp("saved")
-    tokenizer = make_tokenizer(DATA)
-    torch.manual_seed(0)
-    model = build_model(DATA, TRAIN, tokenizer)
-    save_tokenizer(tokenizer, folder)
-    save_model(folder, model, DATA, TRAIN, "a card", {"step": 7})
-    return folder, model
+    return folder, write_model(folder, DATA, TRAIN)
 
 
 @pytest.fixture
 def folder(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved[0], tmp_path / "model"))
-
-
-def vouch_again(folder: Path) -> None:
-    """Write the manifest anew over changed files, as somebody who means harm would."""
-    write_manifest(folder, sorted(FILES), {"step": 7})
 
 
 def test_what_is_loaded_is_what_was_saved(saved):
