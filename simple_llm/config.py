@@ -124,6 +124,15 @@ class Model(Section):
         """Whether numbers may be longer than those in training: no position is new, and a window is never full."""
         return self.attention_window is not None and self.position_period is not None
 
+    @property
+    def most_digits(self) -> int | None:
+        """Digits of the longest operands that there are positions for; None if any will do."""
+        if self.knows_every_length or self.position_embedding == "none":
+            return None
+        if self.position_embedding.startswith("block"):
+            return self.n_positions - 2  # position 0 is no place, and the sum has a digit more
+        return (self.n_positions - 5) // 3  # +x+y+z+
+
     @field_validator("tokens_per_step", mode="before")
     @classmethod
     def _is_no_other_kind_of_one(cls, value: object) -> object:
@@ -198,6 +207,8 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
             ("training.batch_size", "training.accumulation_steps"),
             f"{training.batch_size} is not a multiple of training.accumulation_steps = {training.accumulation_steps}",
         )
+    if "\0" in str(train.paths.model):
+        yield Conflict(("paths.model",), f"{str(train.paths.model)!r} is no name of a folder")
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
         yield Conflict(("tokenizer.unk_token", "tokenizer.pad_token"), "must differ from tokenizer.pad_token")
     yield from _hub_conflicts(train.hub, training)
@@ -233,7 +244,7 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
             ("split.validation", "split.train"),
             f"{split.validation:g} with split.train = {split.train:g} leaves nothing for the test side",
         )
-    if not storage.path.name or "\0" in storage.path.name:
+    if not storage.path.name or "\0" in str(storage.path):
         yield Conflict(("storage.path",), f"{str(storage.path)!r} is no name of a file")
     delimiters = ("column_delimiter", "row_delimiter")
     for name in delimiters:
@@ -278,8 +289,8 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
     if num_weights > MOST_WEIGHTS:
         yield Conflict(
             ("model.n_embd", "model.n_layer", "model.n_positions"),
-            f"{model.n_embd} with model.n_layer = {model.n_layer} and model.n_positions = {model.n_positions} makes some "
-            f"{num_weights:,} weights; a model has at most {MOST_WEIGHTS:,}",
+            f"{model.n_embd} with model.n_layer = {model.n_layer} and model.n_positions = {model.n_positions} makes "
+            f"some {num_weights:,} weights; a model has at most {MOST_WEIGHTS:,}",
         )
     yield from _window_conflicts(model, data)
     if not data.numbers.reversed and model.tokens_per_step != 1:

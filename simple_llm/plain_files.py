@@ -1,7 +1,7 @@
-"""Files of a folder that a stranger may have filled: looked at before they are opened, and bounded before they are read.
+"""Files of a folder that a stranger may have filled: looked at before they are opened, bounded before they are read.
 
-A name may lead to a pipe that never ends, to a file of a terabyte, or out of the folder. What is not an ordinary file of
-the folder itself is refused; the one exception is a repository of the Hub, which its client library keeps as links:
+A name may lead to a pipe that never ends, to a file of a terabyte, or out of the folder. What is not an ordinary file
+of the folder itself is refused; the one exception is a repository of the Hub, which its client library keeps as links:
 
     models--me--adder/snapshots/1a2b3c/config.json -> ../../blobs/4d5e6f
 """

@@ -258,7 +258,9 @@ def test_fault_31_a_link_to_itself_or_to_nothing_is_refused(folder, target):
     assert "model.safetensors" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "..", ".", "", "/etc/hostname", "a/b", "a\nb", "\x1b[2J", "\0", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["../elsewhere", "..", ".", "", "/etc/hostname", "a/b", "a\nb", "\x1b[2J", "\0", "x" * 300]
+)
 def test_fault_31_a_name_in_the_manifest_that_is_none_is_refused(folder, name):
     (folder.parent / "elsewhere").write_text("x")
     claim = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
@@ -321,7 +323,9 @@ def put_code(folder: Path, mark: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(code)
     evil = "modeling_evil.Evil"
-    change_json(folder / "config.json", auto_map={"AutoConfig": evil, "AutoModelForCausalLM": evil}, trust_remote_code=True)
+    change_json(
+        folder / "config.json", auto_map={"AutoConfig": evil, "AutoModelForCausalLM": evil}, trust_remote_code=True
+    )
     change_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [evil, evil]}, tokenizer_class="Evil")
     vouch_again(folder)
 

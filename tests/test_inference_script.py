@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import inference
-from simple_llm.model_folder import LoadedModel, save_model, save_tokenizer, vocabulary_of
+from simple_llm.model_folder import LoadedModel, save_tokenizer, vocabulary_of
 from simple_llm.prompts import MAX_CHARACTERS, parse_prompt
+from tests.model_folders import write_model
 from tests.oracle import PerfectAdder
 from tests.pipeline import REPOSITORY, run_python, write_configs
-from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 pytestmark = pytest.mark.usefixtures("oracle_engine")
 
@@ -84,7 +85,10 @@ def test_json_is_the_last_line_and_holds_every_reply_and_the_models_hash(infer):
     assert lines == ["1342+879=2221", "7+7=14"]
     assert json.loads(last) == {
         "model_sha256": "f" * 64,
-        "replies": [{"prompt": "1342+879", "answer": "2221"}, {"prompt": "7+7", "answer": "14"}],
+        "replies": [
+            {"prompt": "1342+879", "answer": "2221", "beyond_training": False},
+            {"prompt": "7+7", "answer": "14", "beyond_training": False},
+        ],
     }
 
 
@@ -141,7 +145,8 @@ def test_a_bad_sum_on_the_command_line_is_named_without_a_line_number(infer):
     done = infer("12+x", "1+1", "--json")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("12+x: column 4")
-    assert json.loads(done.stdout.splitlines()[-1])["replies"] == [{"prompt": "1+1", "answer": "2"}]
+    [reply] = json.loads(done.stdout.splitlines()[-1])["replies"]
+    assert (reply["prompt"], reply["answer"]) == ("1+1", "2")
 
 
 @pytest.mark.parametrize("arguments", [[""], ["  ", "\t"]])
@@ -306,10 +311,7 @@ def test_a_conversation_ends_when_asked_and_traces_when_asked(talk):
 
 
 def test_output_closed_early_is_quiet_even_after_a_bad_line(tmp_path):
-    folder = tmp_path / "model"
-    data = make_data_config(99)
-    save_tokenizer(make_tokenizer(data), folder)
-    save_model(folder, tiny_model(n_positions=8), data, make_train_config(), "", {})
+    write_model(tmp_path / "model", make_data_config(99), make_train_config())
     program = "import os, subprocess, sys\nend, start = os.pipe()\nos.close(end)\n" + (
         "sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], stdout=start).returncode)"
     )

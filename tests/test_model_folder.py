@@ -8,11 +8,12 @@ import torch
 
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import read_manifest, write_manifest
-from simple_llm.model_folder import load_model, load_tokenizer, save_model, save_tokenizer
+from simple_llm.model_folder import load_model, load_tokenizer, save_model
 from tests.model_folders import FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 DATA, TRAIN = make_data_config(), make_train_config(2)
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
