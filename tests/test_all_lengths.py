@@ -170,7 +170,7 @@ class WrongInOneContext:
 
 
 @pytest.mark.parametrize("which", [0, 100, 500, 700])
-def test_a_wrong_context_that_was_planted_is_found_and_told_as_a_problem(any_length, which):
+def test_fault_30_a_wrong_context_that_was_planted_is_found_and_told_as_a_problem(any_length, which):
     vocabulary, seen = any_length.vocabulary, 0
     for some in contexts(3, 0, 1, 2):
         if which < seen + len(some):
