@@ -8,7 +8,8 @@ import torch
 
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import read_manifest, write_manifest
-from simple_llm.model_folder import load_model, load_tokenizer, save_model
+from simple_llm.model_folder import load_model, load_tokenizer, save_model, save_tokenizer, tokenizer_sha256
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from tests.model_folders import FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
@@ -108,6 +109,17 @@ def test_a_tokenizer_that_does_not_know_its_base_is_refused(folder):
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ArtefactError, match="is damaged"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("base", [2, 10, 16, 36])
+def test_a_tokenizer_that_is_loaded_is_the_one_transformers_loads_and_is_saved_to_the_same_bytes(tmp_path, base):
+    for says_all in (False, True):
+        save_tokenizer(make_tokenizer(make_data_config(99, base), says_all), tmp_path / "one")
+        loaded = load_tokenizer(tmp_path / "one")
+        assert tokenizer_sha256(loaded) == tokenizer_sha256(SimpleLLMTokenizer.from_pretrained(tmp_path / "one"))
+        save_tokenizer(loaded, tmp_path / "two")
+        for path in (tmp_path / "one").iterdir():
+            assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_save_that_fails_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
