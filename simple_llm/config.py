@@ -285,18 +285,23 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
             f"{model.n_positions} is too short a position table for sums up to 2 * {_short(data.numbers.max)} "
             f"in base {data.numbers.base}; set at least {needed}",
         )
+    yield from _size_conflicts(model)
+    yield from _window_conflicts(model, data)
+    if not data.numbers.reversed and model.tokens_per_step != 1:
+        yield Conflict(
+            ("model.tokens_per_step", "numbers.reversed"),
+            "numbers.reversed is false: the first digits wait for every carry, set model.tokens_per_step=1",
+        )
+
+
+def _size_conflicts(model: Model) -> Iterator[Conflict]:
+    """Sizes that are each plausible, and together make what no machine here could hold."""
     num_weights = model.n_embd * (model.n_positions + 12 * model.n_layer * model.n_embd)
     if num_weights > MOST_WEIGHTS:
         yield Conflict(
             ("model.n_embd", "model.n_layer", "model.n_positions"),
             f"{model.n_embd} with model.n_layer = {model.n_layer} and model.n_positions = {model.n_positions} makes "
             f"some {num_weights:,} weights; a model has at most {MOST_WEIGHTS:,}",
-        )
-    yield from _window_conflicts(model, data)
-    if not data.numbers.reversed and model.tokens_per_step != 1:
-        yield Conflict(
-            ("model.tokens_per_step", "numbers.reversed"),
-            "numbers.reversed is false: the first digits wait for every carry, set model.tokens_per_step=1",
         )
 
 
