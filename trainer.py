@@ -12,6 +12,7 @@ Reads   data_config.yaml, train_config.yaml, the sequences file, and the tokeniz
 Writes  into the model folder (paths.model):
         checkpoints/step-N/                     while training, each verified
         metrics.jsonl, training_curve.png       loss and exact match
+        run.log                                 what happened and when, over all starts; --fresh keeps it
         model.safetensors, config.json, ...     the finished model; manifest.json comes last
 
 Started again, it goes on where it stopped; the result is the same as if it had never stopped. A finished run is
@@ -35,6 +36,7 @@ if __name__ == "__main__":
     options = command_line.pipeline_options(__doc__, add_arguments)
 
 import dataclasses
+import logging
 import shlex
 import sys
 import time
@@ -53,16 +55,19 @@ from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device, resolve_precision
 from simple_llm.errors import DivergedError, HubError, Interrupted, UsageError
+from simple_llm.event_log import events, open_log
+from simple_llm.host import host_facts
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.locking import exclusive
 from simple_llm.losses import training_loss
+from simple_llm.manifest import versions
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
 from simple_llm.pictures import draw_curve
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
-from simple_llm.resuming import finished_result, prepare_run, Run
+from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
@@ -96,6 +101,8 @@ def main(options: command_line.PipelineOptions) -> None:
         require_upload(train.hub.repo_id)
     require_tracker(train.training.report_to)
     with exclusive(folder):
+        open_log(folder)
+        events.info("%s", json.dumps({"versions": versions(), **host_facts()}))
         result = result or train_if_needed(data, train, options.arguments)
         if is_push_only or train.hub.push:
             push(folder, train.hub)
@@ -111,6 +118,7 @@ def train_if_needed(
     folder, device = train.paths.model, resolve_device(train.training.device)
     manifest = read_manifest(data)
     run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh)
+    events.info("%s", json.dumps(run.identity()))
     for line in run.messages:
         say(line)
     if run.is_finished:
@@ -136,6 +144,7 @@ def uploader(
         try:
             address = push_checkpoint(model, tokenizer, data, train, facts)
         except (HubError, OSError) as error:
+            events.warning("step %d is not uploaded: %s", state.step, error)
             tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
         else:
             tqdm.write(f"step {state.step:,} is at {address or train.hub.repo_id}", file=sys.stderr)
@@ -237,6 +246,7 @@ def train_model(
         Interrupted: by a signal, after a checkpoint.
     """
     learner = make_learner(model, config)
+    run.require_room(model, learner.optimizers, config)
     state = run.restore(model, learner.optimizers)
     started = time.monotonic() - state.seconds
     with (
@@ -298,6 +308,7 @@ def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, fa
     draw_curve(read_metrics(folder / METRICS), folder / CURVE)
     card = model_card(CardFacts(data, train, facts, pictures=(CURVE,)))
     save_model(folder, model, data, train, card, facts)
+    events.info("finished: step %d, validation %d / %d exact", *(facts[key] for key in RESULT[:3]))
 
 
 def push(folder: Path, hub: Hub) -> None:
@@ -320,9 +331,23 @@ def step_seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) % 2**63
 
 
+def less_memory(training: Training) -> str:
+    """Say what to try when memory runs out."""
+    size, slices = training.batch_size, training.accumulation_steps
+    more_slices = next((number for number in range(slices + 1, size + 1) if size % number == 0), slices)
+    return (
+        f"with training.batch_size={size}; try training.batch_size={max(1, size // 2)} (another run: start it with "
+        f"--fresh or in another paths.model), or training.accumulation_steps={more_slices}, which goes on from the "
+        "last checkpoint"
+    )
+
+
 def say(line: str) -> None:
+    """Tell the user and the log."""
     print(line, file=sys.stderr)
+    events.log(logging.WARNING if line.startswith("rejected") else logging.INFO, "%s", line)
 
 
 if __name__ == "__main__":
-    command_line.run(main, options, debug=options.arguments.debug)
+    memory = less_memory(options.train.training)
+    command_line.run(main, options, debug=options.arguments.debug, less_memory=memory)

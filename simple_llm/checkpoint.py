@@ -3,7 +3,7 @@
     checkpoints/step-200/model.safetensors
                          optimizer.safetensors
                          state.json           step and counters; all randomness is a function of seed and step
-                         manifest.json        written last: sizes, sha256, settings
+                         manifest.json        written last: sizes, sha256, settings, hashes of data and tokenizer
 
 A checkpoint is written into a temporary folder, each file forced to the disk, and renamed. Older ones are
 deleted only after that, and two verified ones always stay.
@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,14 +21,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from simple_llm.atomic import replace_file, sync_folder
+from simple_llm.atomic import sync_folder, write_file
+from simple_llm.disk import human_size, room_for
 from simple_llm.errors import ArtefactError
-from simple_llm.manifest import read_manifest, write_manifest
+from simple_llm.event_log import events
+from simple_llm.host import world_size
+from simple_llm.manifest import read_manifest, sha256_of_document, write_manifest
+from simple_llm.optimizer import state_bytes, tensor_bytes
 from simple_llm.scoring import Score
 
 _NAME = re.compile(r"step-(\d+)")
 _TEMPORARY_NAME = re.compile(r"\.tmp-(old-)?step-\d+-\d+")
 _FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+_BESIDE_TENSORS = 2**15  # bytes, more than state and manifest take
+_BESIDE_A_TENSOR = 2**10  # and its name, shape and place, with those of its optimizer state
 
 
 @dataclass(frozen=True)
@@ -69,26 +76,40 @@ def save_checkpoint(
 
     Args:
         settings: everything that decides the weights, compared when the run goes on.
+
+    Raises:
+        DiskFullError: with the room that is needed and the room there is; older checkpoints are as they were.
     """
+    started = time.monotonic()
     target = folder / f"step-{state.step}"
     temporary = folder / f".tmp-step-{state.step}-{os.getpid()}"
-    temporary.mkdir(parents=True)
-    try:
-        _write_tensors(temporary / "model.safetensors", _named_tensors(model))
-        _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
-        with replace_file(temporary / "state.json") as file:
-            file.write(json.dumps(asdict(state)).encode())
-        write_manifest(temporary, _FILES, {"step": state.step, "settings": settings})
-        if target.exists():
-            _remove(target)  # a rejected one of this step; a valid one would have been gone on with
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(folder)
+    with room_for(checkpoint_bytes(model, optimizers), folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+        temporary.mkdir()
+        try:
+            _write_tensors(temporary / "model.safetensors", _named_tensors(model))
+            _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
+            write_file(temporary / "state.json", json.dumps(asdict(state)).encode())
+            write_manifest(temporary, _FILES, _facts(state, settings))
+            if target.exists():
+                _remove(target)  # a rejected one of this step; a valid one would have been gone on with
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder)
     for old in list_checkpoints(folder)[keep:]:
         _remove(old)
+    num_bytes = sum(path.stat().st_size for path in target.iterdir())
+    events.info("saved %s: %s in %.2f s", target, human_size(num_bytes), time.monotonic() - started)
     return target
+
+
+def checkpoint_bytes(model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
+    """The room a checkpoint takes, the same before the first step as after it; a little more than is needed."""
+    tensors = _named_tensors(model).values()
+    return tensor_bytes(tensors) + state_bytes(optimizers) + _BESIDE_TENSORS + _BESIDE_A_TENSOR * len(tensors)
 
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
@@ -145,6 +166,20 @@ def remove_checkpoints(folder: Path, only_temporary: bool = False) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if _TEMPORARY_NAME.fullmatch(path.name) or (not only_temporary and _NAME.fullmatch(path.name)):
             _remove(path)
+
+
+def _facts(state: TrainingState, settings: dict[str, object]) -> dict[str, object]:
+    """What a manifest says beside files and versions; a reader finds by name what he looks for most."""
+    return {
+        "step": state.step,
+        "batch_size": settings.get("training.batch_size"),
+        "world_size": world_size(),
+        "seed": settings.get("training.seed"),
+        "config_sha256": sha256_of_document(settings),
+        "data_sha256": settings.get("data sha256"),
+        "tokenizer_sha256": settings.get("tokenizer sha256"),
+        "settings": settings,
+    }
 
 
 def _remove(path: Path) -> None:

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from simple_llm import __version__
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 from simple_llm.errors import ArtefactError
 
 MANIFEST = "manifest.json"
@@ -37,12 +37,13 @@ def write_manifest(folder: Path, file_names: list[str], facts: dict[str, object]
     """Write manifest.json over files that are on the disk already; written last, it makes the folder valid."""
     files = {name: {"bytes": os.path.getsize(folder / name), "sha256": sha256_of(folder / name)} for name in file_names}
     manifest = {**facts, "versions": versions(), "files": files}
-    with replace_file(folder / MANIFEST) as file:
-        file.write((json.dumps({**manifest, SELF: _sha256_of_content(manifest)}, indent=2) + "\n").encode())
+    content = json.dumps({**manifest, SELF: sha256_of_document(manifest)}, indent=2) + "\n"
+    write_file(folder / MANIFEST, content.encode())
 
 
-def _sha256_of_content(manifest: dict) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def sha256_of_document(document: dict) -> str:
+    """Hash what a JSON document says, in whatever order."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict:
@@ -62,7 +63,7 @@ def read_manifest(folder: Path) -> dict:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{path} is damaged: {error!r}") from error
-    if claimed != _sha256_of_content(manifest):
+    if claimed != sha256_of_document(manifest):
         raise ArtefactError(f"{path} is damaged: its sha256 is not its own {SELF}")
     for name, (size, sha256) in files.items():
         file = folder / name
@@ -70,6 +71,6 @@ def read_manifest(folder: Path) -> dict:
             raise ArtefactError(f"{file} not found")
         if file.stat().st_size != size:
             raise ArtefactError(f"{file} has {file.stat().st_size:,} bytes where the manifest says {size}")
-        if sha256_of(file) != sha256:
-            raise ArtefactError(f"{file} is damaged: its sha256 is not the manifest's")
+        if (found := sha256_of(file)) != sha256:
+            raise ArtefactError(f"{file} is damaged: its sha256 is {found[:12]}, the manifest says {sha256!s:.12}")
     return manifest

@@ -27,7 +27,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
 
 
 @pytest.mark.parametrize("refused", ["os.fsync", "pathlib.Path.replace"])
-def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, refused):
+def test_fault_03_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, refused):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm.errors import ArtefactError
+from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.manifest import read_manifest, write_manifest
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, save_tokenizer
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
@@ -123,12 +123,12 @@ def test_a_tokenizer_that_does_not_know_its_base_is_refused(folder):
         load_tokenizer(folder)
 
 
-def test_a_save_that_fails_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
+def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
     def disk_full(self, target):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(EnvironmentFault, match="disk full: need"):
         save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
     with pytest.raises(ArtefactError, match="holds no finished model"):
         load_model(folder)
