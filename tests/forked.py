@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import data_generator  # noqa: F401 - what a script imports is there before a child is forked
+import evaluate  # noqa: F401
+import trainer  # noqa: F401
 from tests.conftest import Called
 from tests.pipeline import REPOSITORY
 
