@@ -18,6 +18,7 @@ import trainer  # noqa: F401
 from tests.conftest import Called
 from tests.pipeline import REPOSITORY
 
+SECONDS = 40  # after which nothing more will happen
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW_MOUNTS, _NEW_USERS = 0x00020000, 0x10000000
 _READ_ONLY, _REMOUNT, _BIND = 1, 32, 4096
@@ -55,18 +56,26 @@ class Forked:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def wait_for(self, happened: Callable[[], object], seconds: float = 120) -> None:
+    def wait_for(self, happened: Callable[[], object]) -> None:
         """Wait until something is seen from outside, while the child is alive."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + SECONDS
         while not happened():
             ended, _ = os.waitpid(self.pid, os.WNOHANG)
             assert not ended, f"it ended too early:\n{self.stderr}"
-            assert time.monotonic() < deadline, f"it never happened:\n{self.stderr}"
+            if time.monotonic() > deadline:
+                self.send(signal.SIGKILL)
+                pytest.fail(f"it never happened:\n{self.end().stderr}")
             time.sleep(0.005)
 
     def end(self) -> Called:
-        """Wait for it; the exit code of a killed one is minus the signal's number."""
-        _, status = os.waitpid(self.pid, 0)
+        """Wait for it; the exit code of a killed one is minus the signal's number. One that hangs is killed."""
+        deadline = time.monotonic() + SECONDS
+        ended = 0
+        while not ended:
+            if time.monotonic() > deadline:
+                self.send(signal.SIGKILL)
+            time.sleep(0.005)
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
         out, err = (os.pread(descriptor, 2**22, 0).decode() for descriptor in (self._out, self._err))
         for descriptor in (self._out, self._err):
             os.close(descriptor)
