@@ -44,7 +44,7 @@ def open_log(folder: Path) -> None:
     """Append to a folder's log from now on."""
     close_log()
     path = folder / LOG
-    if path.exists() and not path.read_bytes().endswith(b"\n"):  # the last start was killed in the middle of a line
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):  # the last start was killed in the middle of a line
         with path.open("a") as file:
             file.write("\n")
     handler = _Handler(path, encoding="utf-8")

@@ -13,6 +13,7 @@ from simple_llm.checkpoint import list_checkpoints
 from simple_llm.event_log import LOG
 from simple_llm.locking import exclusive
 from simple_llm.manifest import read_manifest
+from simple_llm.model_folder import load_tokenizer, tokenizer_sha256
 from tests.finished_run import damage, interrupt_in_step, make_unfinished
 from tests.forked import fork_script
 from tests.pipeline import run_script
@@ -254,6 +255,31 @@ def test_fault_09_other_data_and_another_tokenizer_are_refused(run_folder, call_
     assert called.exit_code == 3
     assert "numbers.base = 10, the data 16" in called.stderr
     assert "tokenizer.py" in called.stderr
+
+
+def test_fault_09_a_tokenizer_that_was_replaced_is_told_by_both_hashes_and_can_be_made_again(
+    finished_run, run_folder, call_script
+):
+    def hash_in(manifest):
+        return json.loads(manifest.read_bytes())["settings"]["tokenizer sha256"]
+
+    there = hash_in(run_folder / "model" / "manifest.json")
+    other = make_tokenizer(make_data_config(255, 16))
+    other.pad_token = "<|unk|>"
+    for is_finished in (True, False):
+        if not is_finished:
+            make_unfinished(run_folder)
+        other.save_pretrained(run_folder / "model")
+        called = call_script("trainer.py", cwd=run_folder)
+        assert called.exit_code == 3, called.stderr
+        here = tokenizer_sha256(load_tokenizer(run_folder / "model"))
+        assert here != there
+        assert f"tokenizer sha256 {there} there, {here} here; run `python3 tokenizer.py --fresh`" in called.stderr
+        called = call_script("trainer.py", "training.seed=1", cwd=run_folder)  # not the tokenizer alone
+        assert called.exit_code == (3 if is_finished else 2)
+    assert call_script("tokenizer.py", "--fresh", cwd=run_folder).exit_code == 0
+    assert call_script("trainer.py", cwd=run_folder).exit_code == 0
+    assert weights(run_folder) == weights(finished_run.folder)
 
 
 def test_fault_09_missing_data_and_a_missing_tokenizer_name_the_script_that_makes_them(run_folder, call_script):
