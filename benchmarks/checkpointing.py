@@ -2,8 +2,8 @@
 
     python3 -m benchmarks.checkpointing [--saves N] [--gigabytes G]
 
-A save writes the 6.3-million-parameter model and its optimizers, forces every file to the disk, hashes them and renames the
-folder. Verifying is what trainer.py does at its start: the sequences file is read and hashed.
+A save writes the 6.3-million-parameter model and its optimizers, forces every file to the disk, hashes them and renames
+the folder. Verifying is what trainer.py does at its start: the sequences file is read and hashed.
 """
 
 import argparse

@@ -18,7 +18,7 @@ import trainer  # noqa: F401
 from tests.conftest import Called
 from tests.pipeline import REPOSITORY
 
-SECONDS = 60  # after which nothing more will happen
+SECONDS = 120  # after which nothing more will happen
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW_MOUNTS, _NEW_USERS = 0x00020000, 0x10000000
 _READ_ONLY, _REMOUNT, _BIND = 1, 32, 4096

@@ -61,10 +61,11 @@ def test_a_log_that_cannot_be_written_never_ends_a_run(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_warning_of_the_package_is_in_the_log_and_on_stderr(tmp_path, capfd, monkeypatch):
+def test_a_warning_of_the_package_is_in_the_log_and_on_stderr(tmp_path, capsys):
     open_log(tmp_path)
     logging.getLogger("simple_llm.hub").warning("the Hub: busy")
     assert lines(tmp_path)[-1].endswith("WARNING the Hub: busy")
+    assert capsys.readouterr().err == "the Hub: busy\n"
 
 
 def test_the_log_of_a_run_says_what_happened_and_no_program_reads_or_uploads_it(finished_run, run_folder, call_script):

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from simple_llm import model_folder
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.manifest import read_manifest, write_manifest
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, save_tokenizer
+from tests.finished_run import damage
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 DATA, TRAIN = make_data_config(), make_train_config(2)
@@ -133,3 +135,15 @@ def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to
     with pytest.raises(ArtefactError, match="holds no finished model"):
         load_model(folder)
     assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_to_be_finished(folder, monkeypatch):
+    real = model_folder.write_manifest
+
+    def damaged_meanwhile(*arguments):
+        real(*arguments)
+        damage(folder / "model.safetensors")
+
+    monkeypatch.setattr(model_folder, "write_manifest", damaged_meanwhile)
+    with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is \w{12}, the manifest says"):
+        save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
