@@ -94,4 +94,5 @@ def write_problems(config: DataConfig, draw: Draw) -> DatasetManifest:
 
 
 if __name__ == "__main__":
-    command_line.run(main, options, debug=options.arguments.debug)
+    asked = f"with storage.num_sequences={options.data.storage.num_sequences}; try fewer"
+    command_line.run(main, options, debug=options.arguments.debug, less_memory=asked)

@@ -13,6 +13,7 @@ Reads   data_config.yaml, train_config.yaml, the sequences file, and the tokeniz
 Writes  into the model folder (paths.model):
         checkpoints/step-N/                     while training, each verified
         metrics.jsonl, training_curve.png       loss and exact match
+        run.log                                 what happened and when, over all starts; --fresh keeps it
         model.safetensors, config.json, ...     the finished model; manifest.json comes last
 
 Started again, it goes on where it stopped; the result is the same as if it had never stopped. A finished run is
@@ -37,6 +38,7 @@ if __name__ == "__main__":
 
 import contextlib
 import dataclasses
+import logging
 import shlex
 import sys
 import time
@@ -54,16 +56,19 @@ from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device
 from simple_llm.errors import DivergedError, HubError, Interrupted, UsageError
+from simple_llm.event_log import events, open_log
+from simple_llm.host import host_facts
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.learning import Learner, make_learner
 from simple_llm.locking import exclusive
+from simple_llm.manifest import versions
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.pictures import draw_curve
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.processes import ALONE, joined, Processes
-from simple_llm.resuming import finished_result, prepare_run, Run
+from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
@@ -100,6 +105,9 @@ def main(options: command_line.PipelineOptions) -> None:
         joined(resolve_device(train.training.device)) as processes,
         exclusive(folder) if processes.is_first else contextlib.nullcontext(),
     ):
+        if processes.is_first:
+            open_log(folder)
+        events.info("%s", json.dumps({"versions": versions(), **host_facts(), "processes": processes.count}))
         result = result or train_if_needed(data, train, options.arguments, processes)
         if processes.is_first and (is_push_only or train.hub.push):
             push(folder, train.hub)
@@ -118,6 +126,7 @@ def train_if_needed(
     with processes.first_goes_first():  # it clears away what a former run left
         manifest = read_manifest(data)
         run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh and processes.is_first)
+    events.info("%s", json.dumps(run.identity()))
     for line in run.messages if processes.is_first else ():
         say(line)
     if run.is_finished:
@@ -145,6 +154,7 @@ def uploader(
         try:
             address = push_checkpoint(model, tokenizer, data, train, facts)
         except (HubError, OSError) as error:
+            events.warning("step %d is not uploaded: %s", state.step, error)
             tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
         else:
             tqdm.write(f"step {state.step:,} is at {address or train.hub.repo_id}", file=sys.stderr)
@@ -185,6 +195,7 @@ def train_model(
         Interrupted: by a signal, after a checkpoint.
     """
     learner = make_learner(model, config, processes)
+    run.require_room(model, learner.optimizers, config)
     state = run.restore(model, learner.optimizers)
     started = time.monotonic() - state.seconds
     with (
@@ -259,6 +270,7 @@ def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, fa
     draw_curve(read_metrics(folder / METRICS), folder / CURVE)
     card = model_card(CardFacts(data, train, facts, pictures=(CURVE,)))
     save_model(folder, model, data, train, card, facts)
+    events.info("finished: step %d, validation %d / %d exact", *(facts[key] for key in RESULT[:3]))
 
 
 def push(folder: Path, hub: Hub) -> None:
@@ -276,9 +288,23 @@ def push(folder: Path, hub: Hub) -> None:
     say(f"pushed to {address}" if address else f"nothing to push: {hub.repo_id} holds all of it already")
 
 
+def less_memory(training: Training) -> str:
+    """Say what to try when memory runs out."""
+    size, slices = training.batch_size, training.accumulation_steps
+    more_slices = next((number for number in range(slices + 1, size + 1) if size % number == 0), slices)
+    return (
+        f"with training.batch_size={size}; try training.batch_size={max(1, size // 2)} (another run: start it with "
+        f"--fresh or in another paths.model), or training.accumulation_steps={more_slices}, which goes on from the "
+        "last checkpoint"
+    )
+
+
 def say(line: str) -> None:
+    """Tell the user and the log."""
     print(line, file=sys.stderr)
+    events.log(logging.WARNING if line.startswith("rejected") else logging.INFO, "%s", line)
 
 
 if __name__ == "__main__":
-    command_line.run(main, options, debug=options.arguments.debug)
+    memory = less_memory(options.train.training)
+    command_line.run(main, options, debug=options.arguments.debug, less_memory=memory)

@@ -7,6 +7,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+from simple_llm.host import processor
+
 
 def in_turn(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
     """Run each way once a round, in turn, so that all meet the same noise.
@@ -51,12 +53,4 @@ def print_rates(rates: dict[str, list[float]], unit: str, **facts: object) -> di
 
 def machine() -> dict[str, object]:
     """Facts a reader needs to compare."""
-    return {"cores": os.cpu_count(), "processor": _processor(), "python": platform.python_version()}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    return {"cores": os.cpu_count(), "processor": processor(), "python": platform.python_version()}

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import trainer
 from simple_llm import command_line
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 from simple_llm.batches import make_examples
 from simple_llm.config import Training
 from simple_llm.dataset import read_manifest, read_problems
@@ -84,8 +84,7 @@ def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int
     facts["repairs"] = [*facts.get("repairs", []), done]
     card = model_card(CardFacts(loaded.data, loaded.train, facts))
     save_model(folder, loaded.model, loaded.data, loaded.train, card, facts)
-    with replace_file(folder / REPAIRS) as file:
-        file.write("".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
+    write_file(folder / REPAIRS, "".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
     print(
         f"{folder}: {num_steps:,} steps on {len(problems):,} problems, {len(alike):,} of them like the "
         f"{len(failures):,} wrong ones ({len(kinds):,} kinds); weights {sha256_of(folder / WEIGHTS)[:12]}"

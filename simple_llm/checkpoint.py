@@ -3,16 +3,18 @@
     checkpoints/step-200/model.safetensors
                          optimizer.safetensors
                          state.json           step and counters; all randomness is a function of seed and step
-                         manifest.json        written last: sizes, sha256, settings
+                         manifest.json        written last: sizes, sha256, settings, hashes of data and tokenizer
 
 A checkpoint is written into a temporary folder, each file forced to the disk, and renamed. Older ones are
 deleted only after that, and two verified ones always stay.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,14 +22,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from simple_llm.atomic import replace_file, sync_folder
+from simple_llm.atomic import sync_folder, write_file
+from simple_llm.disk import human_size, room_for
 from simple_llm.errors import ArtefactError
-from simple_llm.manifest import read_manifest, write_manifest
+from simple_llm.event_log import events
+from simple_llm.manifest import MANIFEST, read_manifest, sha256_of_document, write_manifest
+from simple_llm.optimizer import state_bytes, tensor_bytes
+from simple_llm.processes import processes_of_torchrun
 from simple_llm.scoring import Score
 
 _NAME = re.compile(r"step-(\d+)")
 _TEMPORARY_NAME = re.compile(r"\.tmp-(old-)?step-\d+-\d+")
 _FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+_BESIDE_TENSORS = 2**15  # bytes, more than state and manifest take
+_BESIDE_A_TENSOR = 2**10  # and its name, shape and place, with those of its optimizer state
 
 
 @dataclass(frozen=True)
@@ -69,32 +77,52 @@ def save_checkpoint(
 
     Args:
         settings: everything that decides the weights, compared when the run goes on.
+
+    Raises:
+        DiskFullError: with the room that is needed and the room there is; older checkpoints are as they were.
     """
+    started = time.monotonic()
     target = folder / f"step-{state.step}"
     temporary = folder / f".tmp-step-{state.step}-{os.getpid()}"
-    temporary.mkdir(parents=True)
-    try:
-        _write_tensors(temporary / "model.safetensors", _named_tensors(model))
-        _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
-        with replace_file(temporary / "state.json") as file:
-            file.write(json.dumps(asdict(state)).encode())
-        write_manifest(temporary, _FILES, {"step": state.step, "settings": settings})
-        if target.exists():
-            _remove(target)  # a rejected one of this step; a valid one would have been gone on with
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(folder)
-    for old in list_checkpoints(folder)[keep:]:
+    with room_for(checkpoint_bytes(model, optimizers), folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+        temporary.mkdir()
+        try:
+            _write_tensors(temporary / "model.safetensors", _named_tensors(model))
+            _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
+            write_file(temporary / "state.json", json.dumps(asdict(state)).encode())
+            write_manifest(temporary, _FILES, _facts(state, settings))
+            if target.exists():
+                _remove(target)  # a rejected one of this step; a valid one would have been gone on with
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder)
+    for old in _superseded(folder, keep):
         _remove(old)
+    num_bytes = sum(path.stat().st_size for path in target.iterdir())
+    events.info("saved %s: %s in %.2f s", target, human_size(num_bytes), time.monotonic() - started)
     return target
 
 
+def checkpoint_bytes(model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
+    """The room a checkpoint takes, the same before the first step as after it; a little more than is needed."""
+    tensors = _named_tensors(model).values()
+    return tensor_bytes(tensors) + state_bytes(optimizers) + _BESIDE_TENSORS + _BESIDE_A_TENSOR * len(tensors)
+
+
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
-    """Put a verified checkpoint's tensors into a model and its optimizers."""
-    tensors = load_file(path / "model.safetensors")
-    for name, tensor in _named_tensors(model).items():
+    """Put a verified checkpoint's tensors into a model and its optimizers.
+
+    Raises:
+        ArtefactError: they are another model's.
+    """
+    tensors, named = load_file(path / "model.safetensors"), _named_tensors(model)
+    if {name: tensor.shape for name, tensor in tensors.items()} != {name: one.shape for name, one in named.items()}:
+        raise ArtefactError(f"{path} holds other tensors than this model has")
+    for name, tensor in named.items():
         tensor.data.copy_(tensors[name])
     parameters = dict(model.named_parameters())
     owners = {
@@ -109,6 +137,19 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.
         place = parameter.device if tensor.ndim else "cpu"  # AdamW counts its steps on the CPU unless fused on a GPU
         owners[id(parameter)].state[parameter][entry] = tensor.to(place)
     return TrainingState(**json.loads((path / "state.json").read_bytes()))
+
+
+def read_checkpoint(path: Path) -> dict:
+    """Verify a checkpoint; return its manifest.
+
+    Raises:
+        ArtefactError: naming the file and what is wrong with it.
+    """
+    manifest = read_manifest(path)
+    missing = [name for name in _FILES if name not in manifest["files"]]
+    if missing:
+        raise ArtefactError(f"{path / MANIFEST} does not vouch for {', '.join(missing)}")
+    return manifest
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -129,7 +170,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, dict, list[str]]:
     rejected = []
     for path in list_checkpoints(folder):
         try:
-            return path, read_manifest(path), rejected
+            return path, read_checkpoint(path), rejected
         except ArtefactError as error:
             rejected.append(f"rejected {path.name}: {error}")
     if rejected:
@@ -140,11 +181,37 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, dict, list[str]]:
     return None, {}, []
 
 
+def _superseded(folder: Path, keep: int) -> list[Path]:
+    """The checkpoints behind the newest `keep` that verify: one that does not is no reason to let another go."""
+    num_verified = 0
+    for index, path in enumerate(found := list_checkpoints(folder)):
+        if num_verified == keep:
+            return found[index:]
+        with contextlib.suppress(ArtefactError):
+            read_checkpoint(path)
+            num_verified += 1
+    return []
+
+
 def remove_checkpoints(folder: Path, only_temporary: bool = False) -> None:
     """Delete what carries a checkpoint's name, or only the leavings of interrupted saves."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if _TEMPORARY_NAME.fullmatch(path.name) or (not only_temporary and _NAME.fullmatch(path.name)):
             _remove(path)
+
+
+def _facts(state: TrainingState, settings: dict[str, object]) -> dict[str, object]:
+    """What a manifest says beside files and versions; a reader finds by name what he looks for most."""
+    return {
+        "step": state.step,
+        "batch_size": settings.get("training.batch_size"),
+        "world_size": processes_of_torchrun().count,
+        "seed": settings.get("training.seed"),
+        "config_sha256": sha256_of_document(settings),
+        "data_sha256": settings.get("data sha256"),
+        "tokenizer_sha256": settings.get("tokenizer sha256"),
+        "settings": settings,
+    }
 
 
 def _remove(path: Path) -> None:

@@ -19,15 +19,17 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from simple_llm import __version__
+from simple_llm import __version__, event_log
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.config_loading import load_configs
+from simple_llm.disk import is_disk_full
 from simple_llm.errors import ConfigError, EnvironmentFault, SimpleLLMError
 
 OVERRIDES_HELP = "a setting of data_config.yaml or train_config.yaml, for example numbers.base=10"
@@ -137,52 +139,68 @@ def _configured_model() -> Path:
         fail(f"{error}\nname the model with --model", error.exit_code)
 
 
-def run(main: Callable[..., None], *arguments: object, debug: bool = False) -> None:
+def run(main: Callable[..., None], *arguments: object, debug: bool = False, less_memory: str = "") -> None:
     """Call a script's `main` and end the process with the exit code of what happened.
 
-    A bug keeps its traceback and exits with 1; what a user can mend becomes one message and its own code.
+    A bug keeps its traceback and exits with 1; what a user can mend becomes one message and its own code. Either is
+    in run.log too, where the script has opened one.
+
+    Args:
+        debug: show the traceback of what a user can mend as well.
+        less_memory: what takes the memory and what would take less, for when it runs out.
     """
     try:
         main(*arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _close_stdout_quietly()
-        sys.exit(141)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
-    except (SimpleLLMError, FileNotFoundError, OSError, MemoryError) as error:
+        event_log.events.info("ended (exit code 0)")
+    except (Exception, KeyboardInterrupt) as error:
+        message, exit_code = _explained(error, less_memory)
+        event_log.events.error("%s (exit code %d)", message, exit_code, exc_info=exit_code == 1)
+        if exit_code == 1:
+            raise
         if debug:
-            raise
-        fail(*_explained(error))
-    except RuntimeError as error:
-        if debug or not (_is_out_of_memory(error) or _is_lost_process(error)):
-            raise
-        if _is_lost_process(error):
-            fail("another process of this run is gone; started again, it goes on from its last checkpoint", 5)
-        fail(f"out of memory ({str(error).splitlines()[0]}); try training.batch_size=64", EnvironmentFault.exit_code)
+            traceback.print_exc()
+        if isinstance(error, BrokenPipeError):
+            _close_stdout_quietly()
+            sys.exit(exit_code)
+        fail(message, exit_code)
+    finally:
+        event_log.close_log()
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _explained(error: BaseException, less_memory: str) -> tuple[str, int]:
+    """One message and the exit code; 1 is a bug."""
     if isinstance(error, SimpleLLMError):
         return str(error), error.exit_code
-    if isinstance(error, MemoryError):
-        return "out of memory; try a smaller batch or fewer sequences", EnvironmentFault.exit_code
+    if isinstance(error, BrokenPipeError):
+        return "output closed", 141
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if _is_lost_process(error):
+        return "another process of this run is gone; started again, it goes on from its last checkpoint", 5
+    if _is_out_of_memory(error):
+        return f"out of memory {less_memory}".rstrip(), EnvironmentFault.exit_code
     if isinstance(error, FileNotFoundError):
         return f"{error.filename} not found", 3
-    reason = "disk full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-    return f"{error.filename or 'output'}: {reason}", EnvironmentFault.exit_code
+    if is_disk_full(error):
+        return f"{getattr(error, 'filename', None) or 'output'}: disk full", EnvironmentFault.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}", EnvironmentFault.exit_code
+    return f"a bug: {error!r}", 1
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python, in the kernel, or in torch on a CPU or a GPU."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    known = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in known)
 
 
-def _is_lost_process(error: RuntimeError) -> bool:
-    text = str(error)
-    return any(
-        sign in text for sign in ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
-    )
+def _is_lost_process(error: BaseException) -> bool:
+    """Whether gloo or NCCL found one of the processes gone that a sum is made with."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:

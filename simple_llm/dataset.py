@@ -1,7 +1,7 @@
 """The sequences file and its manifest: written whole or not at all, used only when every byte is as written.
 
 sequences.txt                   one problem a row
-sequences.txt.manifest.json     rows, bytes, sha256, seed, version, and the config it was made with
+sequences.txt.manifest.json     rows, bytes, sha256, seed, version, the config it was made with, and its own sha256
 """
 
 import hashlib
@@ -9,9 +9,11 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import replace_file, write_file
 from simple_llm.config import DataConfig
+from simple_llm.disk import room_for
 from simple_llm.errors import ArtefactError
+from simple_llm.manifest import SELF, sha256_of_document
 from simple_llm.problems import concatenate, Problems, RowFormat
 
 # Raised when the same config and seed give other rows.
@@ -63,18 +65,21 @@ def write_dataset(
 
     Args:
         on_rows: called with the number of rows just written; what it raises leaves no file behind.
+
+    Raises:
+        DiskFullError: there is no room for the rows.
     """
     path, layout = config.storage.path, row_format(config)
     digest = hashlib.sha256()
     num_bytes = 0
-    config.storage.manifest_path.unlink(missing_ok=True)  # while the rows are replaced, they are no dataset
-    with replace_file(path) as file:
+    with room_for(layout.most_bytes(problems), path.parent), replace_file(path) as file:
         for first in range(0, len(problems), _BLOCK):
             content = layout.write(problems[first : first + _BLOCK])
             file.write(content)
             digest.update(content)
             num_bytes += len(content)
             on_rows(min(_BLOCK, len(problems) - first))
+        config.storage.manifest_path.unlink(missing_ok=True)  # from here until the end there is no dataset
     manifest = DatasetManifest(
         rows=len(problems),
         bytes=num_bytes,
@@ -85,8 +90,8 @@ def write_dataset(
         drawn=drawn,
         config=expected_config(config),
     )
-    with replace_file(config.storage.manifest_path) as file:
-        file.write((json.dumps(manifest.__dict__, indent=2) + "\n").encode())
+    sealed = {**manifest.__dict__, SELF: sha256_of_document(manifest.__dict__)}
+    write_file(config.storage.manifest_path, (json.dumps(sealed, indent=2) + "\n").encode())
     return manifest
 
 
@@ -101,7 +106,11 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
         missing = manifest_path if path.is_file() else path
         raise ArtefactError(f"{missing} not found; run `python3 data_generator.py` first")
     try:
-        manifest = DatasetManifest(**json.loads(manifest_path.read_bytes()))
+        document = json.loads(manifest_path.read_bytes())
+        claimed = document.pop(SELF, None)
+        if claimed != sha256_of_document(document):
+            raise ValueError(f"its sha256 is not its own {SELF}")
+        manifest = DatasetManifest(**document)
         differences = list(_differences(manifest.config, expected_config(config)))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ArtefactError(f"{manifest_path} is damaged ({error}); run `python3 data_generator.py --force`") from error
@@ -116,7 +125,8 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if (manifest.rows, manifest.bytes, manifest.sha256) != (config.storage.num_sequences, size, sha256):
-        raise ArtefactError(f"{path} is damaged: {_first_damage(config, manifest)}; run `python3 data_generator.py`")
+        damage = _first_damage(config, manifest, sha256)
+        raise ArtefactError(f"{path} is damaged, {damage}; run `python3 data_generator.py`")
     return manifest
 
 
@@ -146,14 +156,21 @@ def _parse_blocks(config: DataConfig) -> Iterator[Problems]:
         layout.parse(rest, config.operand_digits, first_row)
 
 
-def _first_damage(config: DataConfig, manifest: DatasetManifest) -> str:
+def _first_damage(config: DataConfig, manifest: DatasetManifest, sha256: str) -> str:
+    """Name the first row that is not as it was written, what was expected there and what was found."""
     try:
         num_rows = sum(len(block) for block in _parse_blocks(config))
     except ValueError as error:
         return str(error)
-    if num_rows != manifest.rows:
-        return f"{num_rows:,} rows where its manifest says {manifest.rows}"
-    return "its rows are sums, but its sha256 is not the manifest's"
+    expected_rows = config.storage.num_sequences
+    if num_rows < expected_rows:
+        return f"row {num_rows + 1}: expected {expected_rows:,} rows, found the end of the file"
+    if num_rows > expected_rows:
+        return f"row {expected_rows + 1}: expected the end of the file, found {num_rows - expected_rows:,} more rows"
+    return (
+        f"rows 1 to {num_rows}: each is a sum, but not the one that was written; expected sha256 {manifest.sha256}, "
+        f"found {sha256}"
+    )
 
 
 def _differences(there: dict, here: dict, prefix: str = "") -> Iterator[str]:

@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from simple_llm.disk import require_room
 from simple_llm.errors import EnvironmentFault
+
+_LOCK_BYTES = 2**12  # a block of a disk
 
 
 @contextlib.contextmanager
@@ -17,13 +20,17 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
         waits: until another process has given it back.
 
     Raises:
-        EnvironmentFault: another process holds it, or the folder cannot be written.
+        EnvironmentFault: another process holds it, or the folder cannot be written, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        require_room(_LOCK_BYTES, folder)
         file = open(folder / ".lock", "a+", opener=_open_no_link)  # noqa: SIM115 - closed below
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):  # the lock may be there from better days
+        file.close()
+        raise EnvironmentFault(f"{folder} cannot be written: Permission denied")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))

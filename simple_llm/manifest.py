@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from simple_llm import __version__
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 from simple_llm.errors import ArtefactError
 from simple_llm.plain_files import MOST_BYTES, plain_file, read_json, require_name
 
@@ -40,12 +40,13 @@ def write_manifest(folder: Path, file_names: list[str], facts: dict[str, object]
     """Write manifest.json over files that are on the disk already; written last, it makes the folder valid."""
     files = {name: {"bytes": os.path.getsize(folder / name), "sha256": sha256_of(folder / name)} for name in file_names}
     manifest = {**facts, "versions": versions(), "files": files}
-    with replace_file(folder / MANIFEST) as file:
-        file.write((json.dumps({**manifest, SELF: _sha256_of_content(manifest)}, indent=2) + "\n").encode())
+    content = json.dumps({**manifest, SELF: sha256_of_document(manifest)}, indent=2) + "\n"
+    write_file(folder / MANIFEST, content.encode())
 
 
-def _sha256_of_content(manifest: dict) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def sha256_of_document(document: dict) -> str:
+    """Hash what a JSON document says, in whatever order."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict:
@@ -68,7 +69,7 @@ def parse_manifest(folder: Path) -> dict:
     path = folder / MANIFEST
     manifest = read_json(folder, MANIFEST)
     claimed, files = manifest.pop(SELF, None), manifest.get("files")
-    if claimed != _sha256_of_content(manifest):
+    if claimed != sha256_of_document(manifest):
         raise ArtefactError(f"{path} is damaged: its sha256 is not its own {SELF}")
     if not isinstance(files, dict) or not all(map(_is_claim, files.values())):
         raise ArtefactError(f"{path} is damaged: it does not say bytes and sha256 of each file")
@@ -93,5 +94,6 @@ def verify_files(folder: Path, manifest: dict, names: Iterable[str]) -> None:
         size = file.stat().st_size
         if size != claim["bytes"]:
             raise ArtefactError(f"{file} has {size:,} bytes where the manifest says {claim['bytes']}")
-        if sha256_of(file) != claim["sha256"]:
-            raise ArtefactError(f"{file} is damaged: its sha256 is not the manifest's")
+        if (found := sha256_of(file)) != claim["sha256"]:
+            claimed = claim["sha256"][:12]
+            raise ArtefactError(f"{file} is damaged: its sha256 is {found[:12]}, the manifest says {claimed}")

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,22 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 
 from simple_llm import modeling_simple_llm, tokenization_simple_llm
-from simple_llm.atomic import replace_file, sync_folder
+from simple_llm.atomic import sync_folder, write_file
 from simple_llm.batches import Vocabulary
 from simple_llm.config import DataConfig, to_yaml, TrainConfig
 from simple_llm.config_loading import load_configs
+from simple_llm.disk import room_for
 from simple_llm.errors import ArtefactError, ConfigError
-from simple_llm.manifest import MANIFEST, MOST_WEIGHT_BYTES, parse_manifest, verify_files, write_manifest
+from simple_llm.manifest import (
+    MANIFEST,
+    MOST_WEIGHT_BYTES,
+    parse_manifest,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.optimizer import tensor_bytes
 from simple_llm.plain_files import plain_file, read_json
 from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
 from simple_llm.weights_file import check_weights, read_weights, Shapes
@@ -40,9 +48,11 @@ transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few m
 
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py")
 MODEL_FILES = (WEIGHTS, "config.json", "generation_config.json", "modeling_simple_llm.py")
 CONFIG_FILES = ("data_config.yaml", "train_config.yaml")
+_STAGE = ".tmp-model-"
 MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
 # Of tokenizer_config.json; with others the library would look for more files.
 _TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
@@ -192,9 +202,13 @@ def save_model(
     Args:
         card: the text of README.md.
         facts: what the manifest holds beside files and versions.
+
+    Raises:
+        DiskFullError: there is no room for it.
+        ArtefactError: what is on the disk is not what was written.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
-    with _staged(folder) as stage:
+    with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), _staged(folder) as stage:
         model.save_pretrained(stage)
         shutil.copyfile(modeling_simple_llm.__file__, stage / "modeling_simple_llm.py")
         (stage / "data_config.yaml").write_text(to_yaml(data))
@@ -202,6 +216,7 @@ def save_model(
         (stage / CARD).write_text(card)
         _move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
     write_manifest(folder, list(MANIFEST_FILES), facts)
+    read_manifest(folder)
 
 
 def holds_model(folder: Path) -> bool:
@@ -285,10 +300,16 @@ def _expected_shapes(config: SimpleLLMConfig) -> Shapes:
 
 @contextlib.contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the files it will replace, gone at the end."""
+    """A temporary folder beside the files it will replace, gone at the end; so is one that a killed writer left."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as stage:
-        yield Path(stage)
+    stage = folder / f"{_STAGE}{os.getpid()}"
+    for leaving in folder.glob(f"{_STAGE}*"):
+        shutil.rmtree(leaving)
+    try:
+        stage.mkdir()
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
@@ -305,6 +326,5 @@ def _move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
 
 def write_report(folder: Path, name: str, content: bytes) -> Path:
     """Write a report beside a model, whole or not at all."""
-    with replace_file(folder / name) as file:
-        file.write(content)
+    write_file(folder / name, content)
     return folder / name

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from onnxruntime import InferenceSession, SessionOptions
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.onnx_graph import make_onnx
@@ -23,9 +23,7 @@ BATCH_SIZE = 250
 
 def export_model(model: SimpleLLMForCausalLM, path: Path) -> None:
     """Write a model as an ONNX file, whole or not at all; see `make_onnx` for what is in it."""
-    content = make_onnx(model).SerializeToString()
-    with replace_file(path) as file:
-        file.write(content)
+    write_file(path, make_onnx(model).SerializeToString())
 
 
 @dataclass(frozen=True)

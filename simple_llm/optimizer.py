@@ -117,6 +117,19 @@ def build_optimizers(
     return muon, adamw
 
 
+def state_bytes(optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
+    """The size of the optimizers' state once every weight has been stepped: Muon keeps one tensor of it, AdamW two."""
+    return sum(
+        (1 if isinstance(optimizer, Muon) else 2) * tensor_bytes(group["params"])
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+    )
+
+
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def learning_rate_scale(step: int, warmup_steps: int, max_steps: int) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then linear decay to 0 at max_steps."""
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))

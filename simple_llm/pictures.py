@@ -1,5 +1,6 @@
 """Pictures of what was measured: how a run learned, and where a model is right."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +10,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 
 matplotlib.use("Agg")
 _MAP_COLORS = ("#7f0000", "#d7301f", "#fdbb84", "#f0f0f0", "#9ecae1", "#2171b5")
@@ -101,5 +102,6 @@ def draw_margins(margins: NDArray[np.float32], first: int, base: int, title: str
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all."""
-    with replace_file(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
+    write_file(path, picture.getvalue())

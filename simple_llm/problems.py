@@ -285,6 +285,12 @@ class RowFormat:
         """Write each problem as `x|y|x+y` and a row delimiter."""
         return b"".join(self._write_block(problems[i : i + _BLOCK]) for i in range(0, len(problems), _BLOCK))
 
+    def most_bytes(self, problems: Problems) -> int:
+        """What `write` returns is so long, or shorter by the sums that have no more digits than their operands."""
+        parts = (problems[i : i + _BLOCK] for i in range(0, len(problems), _BLOCK))
+        lengths = ((part.x_length, part.y_length) for part in parts)  # (N,) each
+        return 4 * len(problems) + sum(int((x + y + np.maximum(x, y)).sum()) for x, y in lengths)
+
     def _write_block(self, problems: Problems) -> bytes:
         delimiters = (self.column_delimiter, self.column_delimiter, self.row_delimiter)
         lines = []  # of L arrays of N characters: one for each character of a row
@@ -348,8 +354,15 @@ class RowFormat:
             if error := self._row_error(row, width):
                 return f"row {number}: {error}, found {_show(row)}"
         assert rest, "a refused block of rows has no bad row"
-        error = self._row_error(rest, width) or "ends in the middle"
+        error = self._row_error(rest, width) or f"expected {self.row_delimiter!r} at its end"
         return f"row {first_row + len(rows)}: {error}, found {_show(rest)}"
+
+    def _written(self, value: int) -> bytes:
+        digits = b""
+        while value or not digits:
+            value, digit = divmod(value, self.base)
+            digits += DIGIT_ALPHABET[digit].encode()
+        return digits if self.reversed else digits[::-1]
 
     def _row_error(self, row: bytes, width: int) -> str | None:
         fields = row.split(self.column_delimiter.encode())
@@ -363,7 +376,7 @@ class RowFormat:
                 return f"expected numbers of 1 to {most} digits in base {self.base}"
             values.append(_horner(written, self.base))
         if values[0] + values[1] != values[2]:
-            return "the third number is not the sum of the first two"
+            return f"expected the sum {_show(self._written(values[0] + values[1]))}"
         return None
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 from simple_llm.batches import Vocabulary
 from simple_llm.config import digit_count
 from simple_llm.decoding import Reader, SURE
@@ -153,8 +153,8 @@ def shard_path(folder: Path, first: int, last: int) -> Path:
 def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
     """Write a shard whole; `subject` says what was proved: model, tokenizer, range, arithmetic."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(shard_path(folder, shard.first, shard.last)) as file:
-        file.write(json.dumps({"subject": subject, "shard": asdict(shard)}).encode())
+    content = json.dumps({"subject": subject, "shard": asdict(shard)}).encode()
+    write_file(shard_path(folder, shard.first, shard.last), content)
 
 
 def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:

@@ -3,6 +3,8 @@ then the certificate of them.
 """
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import as_completed, ThreadPoolExecutor
@@ -131,6 +133,9 @@ def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
     torch.set_num_threads(1)
     try:
         yield pool
+    except KeyboardInterrupt:  # a second Ctrl-C does not wait for the shards begun: each is written whole or not at all
+        print("interrupted", file=sys.stderr)
+        os._exit(130)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)

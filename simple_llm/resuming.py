@@ -1,25 +1,34 @@
 """What to do with the run that a model folder holds: go on with it, leave it, refuse it, or start over."""
 
+import contextlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from simple_llm.checkpoint import (
+    checkpoint_bytes,
     list_checkpoints,
     load_checkpoint,
     newest_checkpoint,
+    read_checkpoint,
     remove_checkpoints,
     TrainingState,
 )
-from simple_llm.config import DataConfig, TrainConfig, weight_settings
+from simple_llm.config import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.dataset import DatasetManifest
+from simple_llm.disk import require_room
 from simple_llm.errors import ArtefactError, UsageError
-from simple_llm.manifest import MANIFEST, read_manifest
-from simple_llm.model_folder import load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.manifest import MANIFEST, read_manifest, sha256_of_document
+from simple_llm.model_folder import BESIDE_WEIGHTS, load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.optimizer import tensor_bytes
 from simple_llm.plain_files import refuse_link
 from simple_llm.reports import REPORTS
 from simple_llm.run_log import CURVE, METRICS
+
+RESULT = ("step", "num_correct", "num_total", "num_parameters", "seconds")
+TOKENIZER = "tokenizer sha256"  # among the settings
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,27 @@ class Run:
         """Put the checkpoint, if there is one, into model and optimizers."""
         return load_checkpoint(self.checkpoint, model, optimizers) if self.checkpoint else TrainingState()
 
+    def require_room(
+        self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], config: Training
+    ) -> None:
+        """Check, before any training, that the checkpoints to come and the finished model have room.
+
+        A new checkpoint is written before the oldest is deleted, so there is one more than is kept.
+
+        Raises:
+            DiskFullError: they have not.
+        """
+        num_saves = -(-(config.max_steps - max(0, self.start_step)) // config.save_every)
+        num_there = len(list_checkpoints(self.checkpoints))
+        num_more = max(0, min(num_there + num_saves, config.keep_checkpoints + 1) - num_there)
+        num_bytes = num_more * checkpoint_bytes(model, optimizers) + tensor_bytes(model.parameters()) + BESIDE_WEIGHTS
+        require_room(num_bytes, self.checkpoints)
+
+    def identity(self) -> dict[str, object]:
+        """What the log tells this run from others by."""
+        keys = ("training.seed", "training.batch_size", "data sha256", TOKENIZER)
+        return {"config sha256": sha256_of_document(self.settings), **{key: self.settings[key] for key in keys}}
+
     def newest_checkpoint_name(self) -> str:
         found = list_checkpoints(self.checkpoints)
         return str(found[0]) if found else "none yet"
@@ -70,7 +100,7 @@ def prepare_run(
 
     Raises:
         UsageError: the folder holds a run with other settings; names them.
-        ArtefactError: the tokenizer is missing or wrong, or no checkpoint can be used.
+        ArtefactError: the tokenizer is missing, wrong or not the run's, or no checkpoint can be used.
     """
     folder = train.paths.model
     settings = {**weight_settings(data, train), **_inputs(data, train, dataset, folder)}
@@ -80,11 +110,11 @@ def prepare_run(
         return run
     remove_checkpoints(run.checkpoints, only_temporary=True)
     if resume:
-        manifest = read_manifest(resume)
+        manifest = read_checkpoint(resume)
         _refuse_other_settings(manifest, settings, resume)
         return Run(folder, settings, resume, manifest["step"], messages=(f"going on from {resume}",))
     if (folder / MANIFEST).exists():
-        manifest = read_manifest(folder)
+        manifest = _read_finished(folder, settings)
         _refuse_other_settings(manifest, settings, folder)
         return Run(
             folder,
@@ -101,7 +131,7 @@ def prepare_run(
 
 def finished_result(manifest: dict) -> dict[str, object]:
     """What a finished model's manifest says of its training."""
-    return {key: manifest[key] for key in ("step", "num_correct", "num_total", "num_parameters", "seconds")}
+    return {key: manifest[key] for key in RESULT}
 
 
 def _inputs(data: DataConfig, train: TrainConfig, dataset: DatasetManifest, folder: Path) -> dict[str, object]:
@@ -120,12 +150,28 @@ def _inputs(data: DataConfig, train: TrainConfig, dataset: DatasetManifest, fold
         raise ArtefactError(
             f"the tokenizer in {folder} was made for another model.tokens_per_step than {k}; run `python3 tokenizer.py`"
         )
-    return {"data sha256": dataset.sha256, "tokenizer sha256": tokenizer_sha256(tokenizer)}
+    return {"data sha256": dataset.sha256, TOKENIZER: tokenizer_sha256(tokenizer)}
+
+
+def _read_finished(folder: Path, settings: dict[str, object]) -> dict:
+    """Read a finished model's manifest; where it no longer fits its files, say what to do."""
+    try:
+        return read_manifest(folder)
+    except ArtefactError as error:
+        if "tokenizer" in str(error):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                _refuse_other_tokenizer(json.loads((folder / MANIFEST).read_bytes())["settings"], settings, folder)
+        raise ArtefactError(
+            f"{error}; delete {folder / MANIFEST} to finish the run again from its last checkpoint, or start over "
+            "with `python3 trainer.py --fresh`"
+        ) from error
 
 
 def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Path) -> None:
     there = manifest.get("settings", {})
     differing = [key for key in sorted(there.keys() | settings.keys()) if there.get(key) != settings.get(key)]
+    if differing == [TOKENIZER]:
+        _refuse_other_tokenizer(there, settings, path)
     if differing:
         lines = [f"  {key}: {there.get(key)} there, {settings.get(key)} here" for key in differing]
         raise UsageError(
@@ -134,11 +180,24 @@ def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Pa
         )
 
 
+def _refuse_other_tokenizer(there: dict[str, object], here: dict[str, object], path: Path) -> None:
+    if there.get(TOKENIZER) != here[TOKENIZER]:
+        raise ArtefactError(
+            f"{path} was trained with another tokenizer than the model folder holds: {TOKENIZER} "
+            f"{there.get(TOKENIZER)} there, {here[TOKENIZER]} here; run `python3 tokenizer.py --fresh` to make that of "
+            "the config again, or start over with `python3 trainer.py --fresh`"
+        )
+
+
 def _remove_run(folder: Path) -> None:
-    """Delete a run's own files; the tokenizer and anything else in the folder stays."""
+    """Delete a run's own files; the tokenizer and anything else in the folder stays.
+
+    Killed on the way, what is left is still a run with its log, or none.
+    """
     for name in ("checkpoints", "proof"):
         refuse_link(folder / name)
-    for pattern in (MANIFEST, *MODEL_FILES, METRICS, CURVE, *REPORTS, "repairs.jsonl", "proof/shard-*.json"):
+    (folder / MANIFEST).unlink(missing_ok=True)
+    remove_checkpoints(folder / "checkpoints")
+    for pattern in (*MODEL_FILES, METRICS, CURVE, *REPORTS, "repairs.jsonl", "proof/shard-*.json"):
         for path in folder.glob(pattern):
             path.unlink()
-    remove_checkpoints(folder / "checkpoints")

@@ -1,10 +1,13 @@
 """The record of a training run: metrics.jsonl, one JSON document a line."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
+from simple_llm.disk import room_for
 
 METRICS = "metrics.jsonl"
 CURVE = "training_curve.png"
@@ -33,15 +36,21 @@ class RunLog:
             for line in read_metrics(path)
             if line["step"] < start_step or (line["step"] == start_step > 0 and "num_correct" in line)
         ]
-        with replace_file(path) as file:
-            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = path.open("a", buffering=1)
+        write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._path, self._file = path, path.open("ab", buffering=0)
 
     def write(self, step: int, **values: object) -> None:
-        """Add a line."""
+        """Add a line.
+
+        Raises:
+            DiskFullError: there is no room for it; the next start drops what was written of it.
+        """
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        line = (json.dumps({"step": step, **values}) + "\n").encode()
+        with room_for(len(line), self._path.parent):
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._track(step, {name: value for name, value in values.items() if isinstance(value, int | float)})
 
     def close(self) -> None:

@@ -1,8 +1,9 @@
+import fcntl
 import os
 
 import pytest
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import replace_file, write_file
 
 
 def test_a_file_gets_its_name_with_all_its_content(tmp_path):
@@ -27,7 +28,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
 
 
 @pytest.mark.parametrize("refused", ["os.fsync", "pathlib.Path.replace"])
-def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, refused):
+def test_fault_03_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch, refused):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
 
@@ -48,3 +49,18 @@ def test_the_content_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch
     with replace_file(path) as file:
         file.write(b"new")
     assert events == [False, True]  # the file, then the folder that names it
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    path = tmp_path / "file.bin"
+    dead, mine = tmp_path / ".tmp-file.bin-1", tmp_path / ".tmp-file.bin-x"
+    for leaving in (dead, mine):
+        leaving.write_bytes(b"half")
+    living = tmp_path / ".tmp-file.bin-2"
+    with living.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_file(path, b"new")
+        assert sorted(os.listdir(tmp_path)) == [".tmp-file.bin-2", ".tmp-file.bin-x", "file.bin"]
+    write_file(path, b"newer")
+    assert sorted(os.listdir(tmp_path)) == [".tmp-file.bin-x", "file.bin"]
+    assert path.read_bytes() == b"newer"

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from simple_llm.checkpoint import (
     TrainingState,
 )
 from simple_llm.config import Training
-from simple_llm.errors import ArtefactError
+from simple_llm.errors import ArtefactError, EnvironmentFault
+from simple_llm.manifest import read_manifest, sha256_of_document
 from simple_llm.optimizer import build_optimizers
 from tests.tiny_models import tiny_model
 
@@ -111,6 +113,26 @@ def test_buffers_travel_too(tmp_path):
     assert torch.equal(model.transformer.wpe.weight, table)
 
 
+def test_a_manifest_says_by_name_what_a_reader_looks_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    trained = Trained(num_steps=1)
+    settings = {
+        "training.batch_size": 128,
+        "training.seed": 7,
+        "data sha256": "d" * 64,
+        "tokenizer sha256": "e" * 64,
+    }
+    manifests = [
+        read_manifest(save_checkpoint(tmp_path, trained.model, trained.optimizers, TrainingState(step), changed, 2))
+        for step, changed in ((1, settings), (2, {**settings, "training.seed": 8}))
+    ]
+    told = {key: manifests[0][key] for key in ("step", "batch_size", "world_size", "seed", "settings")}
+    assert told == {"step": 1, "batch_size": 128, "world_size": 2, "seed": 7, "settings": settings}
+    assert (manifests[0]["data_sha256"], manifests[0]["tokenizer_sha256"]) == ("d" * 64, "e" * 64)
+    assert manifests[0]["config_sha256"] == sha256_of_document(settings) != manifests[1]["config_sha256"]
+    assert {"torch", "python", "transformers", "simple_llm"} <= manifests[0]["versions"].keys()
+
+
 def test_the_newest_so_many_are_kept_by_number_and_not_by_name(tmp_path, trained_twice):
     (tmp_path / "mine").mkdir()
     for step in (2, 9, 10, 11):
@@ -172,7 +194,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, name, damage):
+def test_fault_06_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, name, damage):
     DAMAGES[damage](folder / "step-8" / name)
     path, manifest, rejected = newest_checkpoint(folder)
     assert path == folder / "step-4"
@@ -201,7 +223,7 @@ def test_no_byte_of_a_manifest_can_change_unseen(folder):
     assert unseen <= set(" \n")  # white space for other white space
 
 
-def test_when_every_checkpoint_is_bad_all_are_listed_and_nothing_starts_over(folder):
+def test_fault_07_when_every_checkpoint_is_bad_all_are_listed_and_nothing_starts_over(folder):
     truncate(folder / "step-8" / "model.safetensors")
     (folder / "step-4" / "manifest.json").unlink()
     with pytest.raises(ArtefactError) as caught:
@@ -228,22 +250,24 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
 # ---- Saves that fail or are killed ----------------------------------------------------------------
 
 
+DISK_CALLS = ("fsync", "rename", "replace", "unlink", "rmdir")
+
+
 def fail_at(patch: pytest.MonkeyPatch, count: int, fail) -> list[str]:
-    """Make the count-th call of fsync, rename or replace call `fail` first; returns the list of calls so far."""
+    """Make the count-th call that changes a folder or forces the disk call `fail` first; returns the calls so far."""
     calls: list[str] = []
 
     def failing(real, name):
-        def call(*arguments):
+        def call(*arguments, **options):
             calls.append(name)
             if len(calls) == count:
                 fail()
-            return real(*arguments)
+            return real(*arguments, **options)
 
         return call
 
-    patch.setattr(os, "fsync", failing(os.fsync, "fsync"))
-    patch.setattr(Path, "rename", failing(Path.rename, "rename"))
-    patch.setattr(Path, "replace", failing(Path.replace, "replace"))
+    for name in DISK_CALLS:
+        patch.setattr(os, name, failing(getattr(os, name), name))
     return calls
 
 
@@ -252,30 +276,39 @@ def disk_full() -> None:
 
 
 def number_of_calls(folder: Path, trained: Trained) -> int:
+    """Of a save that deletes the oldest of two."""
+    for step in (4, 8):
+        trained.save(folder, step)
     with pytest.MonkeyPatch.context() as patch:
         calls = fail_at(patch, 0, disk_full)
         trained.save(folder, 12)
-    assert {"fsync", "rename", "replace"} == set(calls)
+    assert set(calls) == set(DISK_CALLS)
     return len(calls)
 
 
-def test_a_save_that_fails_at_any_point_leaves_what_was_there_and_no_litter(tmp_path, folder, trained_twice):
-    num_calls = number_of_calls(tmp_path / "elsewhere", trained_twice) + 1  # and the rename of the oldest
+def test_fault_03_a_save_that_fails_at_any_point_leaves_what_was_there_and_no_litter(tmp_path, folder, trained_twice):
+    num_calls = number_of_calls(tmp_path / "elsewhere", trained_twice)
     saved = []
     for count in range(1, num_calls + 2):
         for step in (4, 8):
             trained_twice.save(folder, step)
         with pytest.MonkeyPatch.context() as patch:
-            fail_at(patch, count, disk_full)
+            calls = fail_at(patch, count, disk_full)
             try:
                 trained_twice.save(folder, 12)
                 saved.append(count)
-            except OSError as error:
+            except EnvironmentFault as error:
+                assert re.match(r"disk full: need .* kB, have .* at ", str(error))
+            except OSError as error:  # the new one has its name, and an old one could not be deleted
                 assert error.errno == 28
+                assert names(folder)[-1] == "step-8"
+                assert "step-12" in names(folder)
         path, manifest, rejected = newest_checkpoint(folder)
         assert rejected == []
         assert path.name == f"step-{manifest['step']}"
-        assert not [name for name in names(folder) if name.startswith(".tmp")]
+        litter = [name for name in names(folder) if name.startswith(".tmp")]
+        assert litter == [] or calls[count - 1] in ("unlink", "rmdir")
+        remove_checkpoints(folder, only_temporary=True)
         kept = set(names(folder))
         assert {"step-8"} <= kept <= {"step-4", "step-8", "step-12"}
         assert "step-4" in kept or "step-12" in kept  # two verified ones, always
@@ -283,10 +316,10 @@ def test_a_save_that_fails_at_any_point_leaves_what_was_there_and_no_litter(tmp_
     assert saved == [num_calls + 1]  # every call of a save was made to fail once
 
 
-def test_a_save_that_is_killed_at_any_point_leaves_a_verified_checkpoint_and_only_litter_that_is_cleaned(
+def test_fault_01_a_save_that_is_killed_at_any_point_leaves_a_verified_checkpoint_and_only_litter_that_is_cleaned(
     tmp_path, folder, trained_twice
 ):
-    num_calls = number_of_calls(tmp_path / "elsewhere", trained_twice) + 1
+    num_calls = number_of_calls(tmp_path / "elsewhere", trained_twice)
     for count in range(1, num_calls + 1):
         for step in (4, 8):
             trained_twice.save(folder, step)

@@ -142,7 +142,7 @@ def test_shares_become_whole_rows_that_add_up(num_rows, first, second):
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_writing_leaves_no_file(small, tmp_path, monkeypatch, number, exit_code):
+def test_fault_04_a_signal_while_writing_leaves_no_file(small, tmp_path, monkeypatch, number, exit_code):
     class InterruptedBar(data_generator.tqdm):
         def update(self, n=1):
             os.kill(os.getpid(), number)

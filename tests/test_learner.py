@@ -31,7 +31,7 @@ def make_learner(tokens_per_step: int = 2, dropout: float = 0.0, **training):
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_were(monkeypatch, value):
+def test_fault_11_a_loss_that_is_not_finite_leaves_the_weights_as_they_were(monkeypatch, value):
     learner, rows = make_learner()
     learner.step(rows, 0)
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}

@@ -18,13 +18,13 @@ def test_a_second_holder_is_refused_and_told_who_holds_the_folder(tmp_path):
         pass  # free again
 
 
-def test_another_process_is_refused(tmp_path):
+def test_fault_14_another_process_is_refused(tmp_path):
     with exclusive(tmp_path / "runs"):
         done = run_python("-c", HOLD + "; lock.__enter__()", cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
     assert f"is in use by process {os.getpid()}" in done.stderr
 
 
-def test_the_lock_of_a_process_that_died_is_free(tmp_path):
+def test_fault_14_the_lock_of_a_process_that_died_is_free(tmp_path):
     done = run_python(
         "-c", HOLD + "; lock.__enter__(); import os; os.kill(os.getpid(), 9)", cwd=tmp_path, PYTHONPATH=str(REPOSITORY)
     )

@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm.errors import ArtefactError
+from simple_llm import model_folder
+from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.manifest import read_manifest, write_manifest
-from simple_llm.model_folder import load_model, load_tokenizer, save_model, save_tokenizer, tokenizer_sha256
+from simple_llm.model_folder import (
+    load_model,
+    load_tokenizer,
+    save_model,
+    save_tokenizer,
+    tokenizer_sha256,
+)
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from tests.finished_run import damage
 from tests.model_folders import FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
@@ -122,13 +130,25 @@ def test_a_tokenizer_that_is_loaded_is_the_one_transformers_loads_and_is_saved_t
             assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_save_that_fails_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
+def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
     def disk_full(self, target):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(EnvironmentFault, match="disk full: need"):
         save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
     with pytest.raises(ArtefactError, match="holds no finished model"):
         load_model(folder)
     assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_to_be_finished(folder, monkeypatch):
+    real = model_folder.write_manifest
+
+    def damaged_meanwhile(*arguments):
+        real(*arguments)
+        damage(folder / "model.safetensors")
+
+    monkeypatch.setattr(model_folder, "write_manifest", damaged_meanwhile)
+    with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is \w{12}, the manifest says"):
+        save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})

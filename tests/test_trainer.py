@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from simple_llm.checkpoint import list_checkpoints
+from simple_llm.event_log import LOG
 from simple_llm.locking import exclusive
 from simple_llm.manifest import read_manifest
+from simple_llm.model_folder import load_tokenizer, tokenizer_sha256
 from tests.finished_run import damage, interrupt_in_step, make_unfinished
-from tests.pipeline import REPOSITORY, run_python, run_script
+from tests.forked import fork_script
+from tests.pipeline import run_script
 from tests.tiny_models import make_data_config, make_tokenizer
 
 
@@ -23,8 +26,8 @@ def weights(folder: Path) -> str:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, but the lock: who held it last is written there."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    """Every file under a folder, but the lock, which says who held it last, and the log."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", LOG))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -100,40 +103,31 @@ def test_a_finished_run_is_left_as_it_is(run_folder, call_script):
 
 # ---- Interrupted and resumed equals uninterrupted -------------------------------------------------
 
-SABOTAGED = """
-import os, pathlib, runpy, signal, sys
-from simple_llm.batches import BatchOrder
-how, path, *arguments = sys.argv[1:]
-indices, rename = BatchOrder.indices, pathlib.Path.rename
-def stopped_in_step_5(self, step):
-    if step == 5:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return indices(self, step)
-def killed_before_step_8_has_its_name(self, target):
-    if pathlib.Path(target).name == "step-8":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rename(self, target)
-if how == "SIGTERM":
-    BatchOrder.indices = stopped_in_step_5
-else:
-    pathlib.Path.rename = killed_before_step_8_has_its_name
-sys.argv = [path, *arguments]
-runpy.run_path(path, run_name="__main__")
-"""
+
+def kill_before_step_8_has_its_name():
+    real = os.rename
+
+    def rename(source, target):
+        if Path(target).name == "step-8":
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(source, target)
+
+    os.rename = rename
 
 
-def test_a_run_that_was_stopped_and_then_killed_in_a_save_ends_with_the_same_weights(finished_run, run_folder):
+def test_fault_01_a_run_that_was_stopped_and_then_killed_in_a_save_ends_with_the_same_weights(finished_run, run_folder):
     shutil.rmtree(run_folder / "model" / "checkpoints")
     make_unfinished(run_folder)
-    script = str(REPOSITORY / "trainer.py")
 
-    done = run_python("-c", SABOTAGED, "SIGTERM", script, cwd=run_folder, PYTHONPATH=str(REPOSITORY))
-    assert done.returncode == 143, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_step(patch, 5, signal.SIGTERM)
+        done = fork_script("trainer.py", cwd=run_folder).end()
+    assert done.exit_code == 143, done.stderr
     assert "stopped at step 6" in done.stderr
     assert checkpoints(run_folder) == ["step-6", "step-4"]
 
-    done = run_python("-c", SABOTAGED, "SIGKILL", script, cwd=run_folder, PYTHONPATH=str(REPOSITORY))
-    assert done.returncode == -signal.SIGKILL
+    done = fork_script("trainer.py", cwd=run_folder, before=kill_before_step_8_has_its_name).end()
+    assert done.exit_code == -signal.SIGKILL
     assert checkpoints(run_folder) == ["step-6", "step-4"]
     assert list((run_folder / "model" / "checkpoints").glob(".tmp-step-8-*/manifest.json"))
     assert not (run_folder / "model" / "manifest.json").exists()
@@ -148,7 +142,7 @@ def test_a_run_that_was_stopped_and_then_killed_in_a_save_ends_with_the_same_wei
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_the_last_step_saves_it_and_leaves_the_rest_to_the_next_start(
+def test_fault_04_a_signal_in_the_last_step_saves_it_and_leaves_the_rest_to_the_next_start(
     finished_run, run_folder, call_script, number, exit_code
 ):
     make_unfinished(run_folder)
@@ -167,7 +161,9 @@ def test_a_signal_in_the_last_step_saves_it_and_leaves_the_rest_to_the_next_star
     assert metrics(run_folder) == metrics(finished_run.folder)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(finished_run, run_folder, call_script):
+def test_fault_06_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(
+    finished_run, run_folder, call_script
+):
     make_unfinished(run_folder)
     damage(run_folder / "model" / "checkpoints" / "step-12" / "optimizer.safetensors")
     called = call_script("trainer.py", cwd=run_folder)
@@ -178,7 +174,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(f
     read_manifest(run_folder / "model" / "checkpoints" / "step-12")
 
 
-def test_when_every_checkpoint_is_damaged_nothing_starts_over(run_folder, call_script):
+def test_fault_07_when_every_checkpoint_is_damaged_nothing_starts_over(run_folder, call_script):
     make_unfinished(run_folder)
     damage(run_folder / "model" / "checkpoints" / "step-12" / "manifest.json")
     (run_folder / "model" / "checkpoints" / "step-8" / "state.json").unlink()
@@ -191,7 +187,9 @@ def test_when_every_checkpoint_is_damaged_nothing_starts_over(run_folder, call_s
     assert content(run_folder) == before
 
 
-def test_a_checkpoint_can_be_named_and_must_then_be_good_and_of_this_run(finished_run, run_folder, call_script):
+def test_fault_17_a_checkpoint_can_be_named_and_must_then_be_good_and_of_this_run(
+    finished_run, run_folder, call_script
+):
     make_unfinished(run_folder)
     elsewhere = run_folder / "elsewhere"
     shutil.move(run_folder / "model" / "checkpoints" / "step-8", elsewhere)
@@ -214,7 +212,7 @@ def test_a_checkpoint_can_be_named_and_must_then_be_good_and_of_this_run(finishe
 # ---- Runs that must not start ---------------------------------------------------------------------
 
 
-def test_a_folder_of_another_run_is_refused_with_every_difference_named(run_folder, call_script):
+def test_fault_15_a_folder_of_another_run_is_refused_with_every_difference_named(run_folder, call_script):
     before = content(run_folder)
     called = call_script("trainer.py", "training.seed=1", "training.batch_size=56", cwd=run_folder)
     assert called.exit_code == 2
@@ -228,7 +226,9 @@ def test_a_folder_of_another_run_is_refused_with_every_difference_named(run_fold
     assert content(run_folder).items() <= before.items()
 
 
-def test_fresh_starts_over_and_takes_away_what_was_measured_on_the_old_weights(finished_run, run_folder, call_script):
+def test_fault_15_fresh_starts_over_and_takes_away_what_was_measured_on_the_old_weights(
+    finished_run, run_folder, call_script
+):
     called = call_script("trainer.py", "--fresh", "training.seed=1", "training.max_steps=3", cwd=run_folder)
     assert called.exit_code == 0
     assert weights(run_folder) != weights(finished_run.folder)
@@ -237,7 +237,7 @@ def test_fresh_starts_over_and_takes_away_what_was_measured_on_the_old_weights(f
     assert [line["step"] for line in metrics(run_folder) if "num_correct" in line] == [0, 3]
 
 
-def test_other_data_and_another_tokenizer_are_refused(run_folder, call_script):
+def test_fault_09_other_data_and_another_tokenizer_are_refused(run_folder, call_script):
     called = call_script("trainer.py", "seed=1", cwd=run_folder)
     assert called.exit_code == 3
     assert "seed: 0 there, 1 here" in called.stderr
@@ -257,7 +257,32 @@ def test_other_data_and_another_tokenizer_are_refused(run_folder, call_script):
     assert "tokenizer.py" in called.stderr
 
 
-def test_missing_data_and_a_missing_tokenizer_name_the_script_that_makes_them(run_folder, call_script):
+def test_fault_09_a_tokenizer_that_was_replaced_is_told_by_both_hashes_and_can_be_made_again(
+    finished_run, run_folder, call_script
+):
+    def hash_in(manifest):
+        return json.loads(manifest.read_bytes())["settings"]["tokenizer sha256"]
+
+    there = hash_in(run_folder / "model" / "manifest.json")
+    other = make_tokenizer(make_data_config(255, 16))
+    other.pad_token = "<|unk|>"
+    for is_finished in (True, False):
+        if not is_finished:
+            make_unfinished(run_folder)
+        other.save_pretrained(run_folder / "model")
+        called = call_script("trainer.py", cwd=run_folder)
+        assert called.exit_code == 3, called.stderr
+        here = tokenizer_sha256(load_tokenizer(run_folder / "model"))
+        assert here != there
+        assert f"tokenizer sha256 {there} there, {here} here; run `python3 tokenizer.py --fresh`" in called.stderr
+        called = call_script("trainer.py", "training.seed=1", cwd=run_folder)  # not the tokenizer alone
+        assert called.exit_code == (3 if is_finished else 2)
+    assert call_script("tokenizer.py", "--fresh", cwd=run_folder).exit_code == 0
+    assert call_script("trainer.py", cwd=run_folder).exit_code == 0
+    assert weights(run_folder) == weights(finished_run.folder)
+
+
+def test_fault_09_missing_data_and_a_missing_tokenizer_name_the_script_that_makes_them(run_folder, call_script):
     (run_folder / "model" / "tokenizer.json").unlink()
     called = call_script("trainer.py", cwd=run_folder)
     assert called.exit_code == 3
@@ -268,7 +293,7 @@ def test_missing_data_and_a_missing_tokenizer_name_the_script_that_makes_them(ru
     assert "run `python3 data_generator.py` first" in called.stderr
 
 
-def test_a_folder_in_use_and_one_that_cannot_be_written_are_told_before_training(run_folder, call_script):
+def test_fault_14_a_folder_in_use_and_one_that_cannot_be_written_are_told_before_training(run_folder, call_script):
     before = content(run_folder)
     with exclusive(run_folder / "model"):
         called = call_script("trainer.py", "--fresh", cwd=run_folder)
@@ -290,7 +315,9 @@ def test_a_device_that_is_not_there_is_refused(run_folder, call_script):
 # ---- Divergence -----------------------------------------------------------------------------------
 
 
-def test_a_gradient_that_is_not_finite_ends_the_run_and_the_next_start_goes_on(finished_run, run_folder, call_script):
+def test_fault_11_a_gradient_that_is_not_finite_ends_the_run_and_the_next_start_goes_on(
+    finished_run, run_folder, call_script
+):
     make_unfinished(run_folder)
     shutil.rmtree(run_folder / "model" / "checkpoints" / "step-12")
     real, calls = torch.nn.utils.clip_grad_norm_, []

@@ -57,7 +57,7 @@ if __name__ == "__main__":
 
 from tqdm import tqdm
 
-from simple_llm.atomic import replace_file
+from simple_llm.atomic import write_file
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.hub import fetch_model, push_space, require_upload
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
@@ -138,8 +138,7 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         path.replace(output / MODEL)
     description = {**describe(loaded, folder, comparison), "bytes": (output / MODEL).stat().st_size}
     for name, content in (("README.md", SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
-        with replace_file(output / name) as file:
-            file.write(content.encode())
+        write_file(output / name, content.encode())
     return comparison
 
 

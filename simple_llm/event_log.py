@@ -1,0 +1,68 @@
+"""run.log in the model folder: what happened to a run and when, over all its starts. For people; no program reads it.
+
+    2026-03-01T12:00:03Z INFO    started: python3 trainer.py training.seed=1
+    2026-03-01T12:01:40Z INFO    saved checkpoints/step-200: 51.2 MB in 0.3 s
+    2026-03-01T12:02:10Z ERROR   stopped at step 262; started again, it goes on there (exit code 143)
+
+A line an event; a second line of one is indented. Until `open_log` nothing is written anywhere, so what is logged costs
+a test or another program nothing. A log that cannot be written never ends a run.
+"""
+
+import contextlib
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from simple_llm.plain_files import refuse_link
+
+LOG = "run.log"
+
+_package = logging.getLogger("simple_llm")  # the Hub's client warns there; without a log, that goes to stderr alone
+events = logging.getLogger("simple_llm_events")  # what a script also prints, or need not
+events.setLevel(logging.INFO)
+events.propagate = False
+events.addHandler(logging.NullHandler())
+_handlers: list[tuple[logging.Logger, logging.Handler]] = []
+
+
+class _Formatter(logging.Formatter):
+    converter = time.gmtime
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", "\n    ")
+
+
+class _Handler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: a full disk is told by what was to be written, not by the log of it."""
+
+
+def open_log(folder: Path) -> None:
+    """Append to a folder's log from now on."""
+    close_log()
+    path = folder / LOG
+    refuse_link(path)
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):  # the last start was killed in the middle of a line
+        with path.open("a") as file:
+            file.write("\n")
+    handler = _Handler(path, encoding="utf-8")
+    handler.setFormatter(_Formatter())
+    for logger, added in ((events, handler), (_package, handler), (_package, logging.lastResort)):
+        logger.addHandler(added)
+        _handlers.append((logger, added))
+    events.info("started: %s", shlex.join(["python3", *sys.argv]))
+
+
+def close_log() -> None:
+    """Write to no log any more."""
+    for logger, handler in _handlers:
+        logger.removeHandler(handler)
+        if isinstance(handler, _Handler):
+            with contextlib.suppress(OSError):
+                handler.close()
+    _handlers.clear()

@@ -1,0 +1,161 @@
+"""Real signals to real processes: what was begun is ended or left out, and nothing is torn."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import data_generator
+from simple_llm import checkpoint, proof
+from simple_llm.checkpoint import newest_checkpoint
+from simple_llm.run_log import read_metrics
+from tests.finished_run import make_unfinished
+from tests.forked import fork_script
+from tests.test_trainer import checkpoints
+
+KINDS = pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+ENDLESS = ("--fresh", "training.max_steps=1000000", "training.save_every=1000000", "training.eval_every=1000000")
+
+
+def temporaries(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(".tmp")]
+
+
+def steps_done(folder: Path) -> int:
+    return max((line["step"] for line in read_metrics(folder / "model" / "metrics.jsonl")), default=0)
+
+
+# ---- Training -------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_fault_04_and_05_a_signal_in_training_saves_once_and_leaves_the_rest(run_folder, hub, number, exit_code):
+    """Nothing of the end happens: no finished model, and nothing of it at the Hub."""
+    (run_folder / "model" / "metrics.jsonl").unlink()
+    running = fork_script("trainer.py", *ENDLESS, "hub.push=true", "hub.repo_id=me/adder", cwd=run_folder)
+    running.wait_for(lambda: steps_done(run_folder) >= 10)
+    running.send(number)
+    done = running.end()
+    assert done.exit_code == exit_code, done.stderr
+    [name] = checkpoints(run_folder)
+    assert f"stopped at step {name.removeprefix('step-')}; started again" in done.stderr
+    assert "Traceback" not in done.stderr
+    path, _, rejected = newest_checkpoint(run_folder / "model" / "checkpoints")
+    assert (path.name, rejected) == (name, [])
+    assert not (run_folder / "model" / "manifest.json").exists()
+    assert not temporaries(run_folder)
+    assert [request for request in hub.requests if not request.startswith("GET ")] == []
+
+
+def test_fault_05_a_second_ctrl_c_in_a_save_leaves_at_once_and_the_older_checkpoint_whole(run_folder):
+    make_unfinished(run_folder)
+    shutil.rmtree(run_folder / "model" / "checkpoints" / "step-12")
+    saving = run_folder / "saving"
+
+    def never_done_with_the_second_file():
+        real = checkpoint._write_tensors
+
+        def write(path, tensors):
+            real(path, tensors)
+            if path.name == "optimizer.safetensors":
+                saving.touch()
+                time.sleep(60)
+
+        checkpoint._write_tensors = write
+
+    running = fork_script("trainer.py", cwd=run_folder, before=never_done_with_the_second_file)
+    running.wait_for(saving.exists)
+    running.send(signal.SIGINT)
+    time.sleep(0.1)
+    assert temporaries(run_folder)  # the first one lets the save go on
+    asked = time.monotonic()
+    running.send(signal.SIGINT)
+    done = running.end()
+    assert time.monotonic() - asked < 10
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (130, "interrupted")
+    assert checkpoints(run_folder) == ["step-8"]
+    assert newest_checkpoint(run_folder / "model" / "checkpoints")[2] == []
+    assert not temporaries(run_folder)
+
+
+# ---- Evaluation -----------------------------------------------------------------------------------
+
+
+@KINDS
+def test_fault_04_and_05_a_signal_in_an_evaluation_ends_it_without_a_report(run_folder, number, exit_code):
+    (run_folder / "model" / "evaluation.json").unlink()
+    running = fork_script("evaluate.py", "--runs", "1000", cwd=run_folder)
+    running.wait_for(lambda: "seed 1:" in running.stderr)
+    running.send(number)
+    done = running.end()
+    assert done.exit_code == exit_code, done.stderr
+    assert "interrupted; nothing was written" in done.stderr
+    assert not (run_folder / "model" / "evaluation.json").exists()
+    assert not temporaries(run_folder)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "exit_code"), [([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGINT] * 2, 130)]
+)
+def test_fault_04_and_05_a_signal_in_an_exhaustive_evaluation_leaves_whole_shards(
+    run_folder, monkeypatch, numbers, exit_code
+):
+    monkeypatch.setattr(proof, "SHARD_OPERANDS", 2)
+    real, is_impatient = proof.Prover.count, len(numbers) > 1
+
+    def count(self, first, last):
+        time.sleep(60 if is_impatient and first > 194 else 0.05)
+        return real(self, first, last)
+
+    def shards() -> list[Path]:
+        return list((run_folder / "model" / "proof").glob("shard-*.json"))
+
+    monkeypatch.setattr(proof.Prover, "count", count)
+    running = fork_script("evaluate.py", "--exhaustive", "--range", "190:230", cwd=run_folder)
+    running.wait_for(lambda: len(shards()) >= 3)
+    for number in numbers:
+        running.send(number)
+        time.sleep(0.2)
+    asked = time.monotonic()
+    done = running.end()
+    assert time.monotonic() - asked < 10
+    assert done.exit_code == exit_code, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "interrupted" if is_impatient else "stopped; started again, it goes on with the next shard"
+    )
+    assert 3 <= len(shards()) < 21
+    assert not (run_folder / "model" / "certificate.json").exists()
+    assert not temporaries(run_folder)
+
+
+# ---- Writing data ---------------------------------------------------------------------------------
+
+
+@KINDS
+def test_fault_04_and_05_a_signal_while_rows_are_written_leaves_what_was_there(run_folder, number, exit_code):
+    before = {path.name: path.read_bytes() for path in run_folder.glob("sequences.txt*")}
+
+    def slowly():
+        real = data_generator.tqdm.update
+        data_generator.tqdm.update = lambda bar, n=1: (time.sleep(0.1), real(bar, n))
+
+    overrides = ("--force", "numbers.max=99999", "storage.num_sequences=1000000")
+    running = fork_script("data_generator.py", *overrides, cwd=run_folder, before=slowly)
+    running.wait_for(lambda: temporaries(run_folder))
+    time.sleep(0.1)
+    running.send(number)
+    done = running.end()
+    assert done.exit_code == exit_code, done.stderr
+    assert "interrupted; sequences.txt was not written" in done.stderr
+    assert {path.name: path.read_bytes() for path in run_folder.glob("sequences.txt*")} == before
+    assert not temporaries(run_folder)
+
+
+def test_fault_05_a_signal_that_came_before_the_work_ends_it_too(tmp_path):
+    """Before its loop a script has nothing to save: the signal's own way to end it is good enough."""
+    script = fork_script("data_generator.py", cwd=tmp_path, before=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert script.end().exit_code == -signal.SIGTERM
+    assert os.listdir(tmp_path) == []
