@@ -84,7 +84,7 @@ from simple_llm.evaluation import (
     STRATA,
 )
 from simple_llm.hub import fetch_model
-from simple_llm.length_evaluation import evaluate_length, longest_known
+from simple_llm.length_evaluation import evaluate_length
 from simple_llm.manifest import versions
 from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of
@@ -339,7 +339,7 @@ def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_lin
 
 def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Decode problems of each length asked for, with uniform digits and with long carries, and print a table."""
-    longest = longest_known(loaded.train.model, loaded.data)
+    longest = loaded.train.model.most_digits
     too_long = [num_digits for num_digits in arguments.lengths if longest is not None and num_digits > longest]
     if too_long:
         raise UsageError(f"--lengths: this model has positions for {longest:,} digits, not for {too_long[0]:,}")

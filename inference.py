@@ -1,6 +1,6 @@
 """Answer sums with a trained model.
 
-    python3 inference.py [--model DIR] [--trace] ["1342+879" ...]
+    python3 inference.py [--model DIR] [--trace] [--allow-longer] ["1342+879" ...]
 
     python3 inference.py "1342+879" "12 + 7"        1342+879=2221 and 12+7=19, one a line
     python3 inference.py --trace "1342+879"         the digits, their positions, what each step said
@@ -8,6 +8,15 @@
     python3 inference.py --input problems.txt > sums.txt
     python3 inference.py                            on a terminal: asks for sums; :help tells more
     python3 inference.py --model me/my-adder "1+1"  a model from the Hugging Face Hub
+    python3 inference.py --allow-longer "12345+1"   beyond the training: answered, and marked as such
+
+A number above the largest of the training is refused, for what a model says to it is a guess. With --allow-longer it is
+answered as far as the position table has room; a second column then says so, after a tab, and --json says
+"beyond_training": true:
+
+    12345+1=12346      beyond training
+
+Leading zeros are dropped: 007+1 is 7+1.
 
 Reads   a model folder that trainer.py wrote; nothing else
 Writes  answers to stdout; a line that is no sum is named on stderr, and the exit code is 2 at the end
@@ -28,6 +37,9 @@ if __name__ == "__main__":
         lambda parser: (
             parser.add_argument("prompts", nargs="*", metavar="SUM"),
             parser.add_argument("--input", type=command_line.Path, metavar="FILE", help="read one problem a line"),
+            parser.add_argument(
+                "--allow-longer", action="store_true", help="answer numbers above those of the training too, marked"
+            ),
             parser.add_argument("--trace", action="store_true", help="show tokens, positions and steps"),
         ),
     )
@@ -49,6 +61,7 @@ from simple_llm.prompts import MAX_CHARACTERS, Prompt, PromptError
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
 CHARACTERS_AT_A_TIME = 2**21
+BEYOND = "\tbeyond training"  # a column of its own behind an answer that no training covers
 BAR_AFTER = 2.0  # seconds: a few sums need no progress bar
 
 HELP = """a sum such as 1342+879 is answered
@@ -68,7 +81,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         lines = bounded_lines(sys.stdin.buffer)
     else:
         lines = None
-    adder = Adder(load_model(fetch_model(arguments.model)), resolve_device("auto"))
+    adder = Adder(load_model(fetch_model(arguments.model)), resolve_device("auto"), arguments.allow_longer)
     if lines is None:
         converse(adder, arguments.trace)
         return
@@ -153,15 +166,23 @@ def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, names_lin
 
 def print_answers(
     adder: Adder, prompts: list[Prompt], answers: list[str], arguments: command_line.argparse.Namespace
-) -> list[dict[str, str]]:
+) -> list[dict[str, object]]:
     """Print sums with their answers; return them for --json, else nothing."""
     for prompt, answer in zip(prompts, answers, strict=True):
-        print(f"{prompt}={answer}")
+        print(line_of(prompt, answer))
         if arguments.trace:
             print(adder.trace(prompt))
     if not arguments.json:
         return []
-    return [{"prompt": str(prompt), "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
+    return [
+        {"prompt": str(prompt), "answer": answer, "beyond_training": prompt.is_longer}
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def line_of(prompt: Prompt, answer: str) -> str:
+    """A sum with its answer, marked where it is beyond the training."""
+    return f"{prompt}={answer}{BEYOND * prompt.is_longer}"
 
 
 def next_block(numbered: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -210,7 +231,7 @@ def converse(adder: Adder, trace: bool) -> None:
             except PromptError as error:
                 print(error, file=sys.stderr)
                 continue
-            print(f"{prompt}={adder.answer([prompt])[0]}")
+            print(line_of(prompt, adder.answer([prompt])[0]))
             if trace:
                 print(adder.trace(prompt))
 

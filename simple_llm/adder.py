@@ -16,6 +16,7 @@ from simple_llm.tokenization_simple_llm import DELIMITER
 
 NO_ANSWER = "no answer"
 _SMALL = 18  # decimal digits that fit in 64 bits
+_MOST_DIGITS = 2000  # beyond training: where each token sees all others, memory grows with the square of the length
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,24 @@ class Transcript:
 
 
 class Adder:
-    """Answers prompts with a loaded model."""
+    """Answers prompts with a loaded model.
 
-    def __init__(self, loaded: LoadedModel, device: torch.device) -> None:
+    Args:
+        allow_longer: read prompts above the model's range too, as far as its position table has room.
+    """
+
+    def __init__(self, loaded: LoadedModel, device: torch.device, allow_longer: bool = False) -> None:
         self.loaded = loaded
         self.model = loaded.model.to(device)
         self.decoder = Decoder.of(self.model)
         self.vocabulary = vocabulary_of(loaded.tokenizer)
         self.knows_every_length = loaded.train.model.knows_every_length
+        most_digits = loaded.train.model.most_digits
+        self.most_digits = min(most_digits or _MOST_DIGITS, _MOST_DIGITS) if allow_longer else None
 
     def parse(self, text: str) -> Prompt:
         """Read a prompt that this model can be asked; raises PromptError."""
-        return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length)
+        return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length, self.most_digits)
 
     def answer(self, prompts: list[Prompt], on_batch: Callable[[int], object] = lambda num_prompts: None) -> list[str]:
         """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number.
@@ -57,7 +64,7 @@ class Adder:
             return []
         problems = self._problems(prompts)
         tokens = prompt_tokens(problems, self.vocabulary)  # (N, T)
-        answers = self.decoder.decode(tokens, self._max_answer_tokens(problems), on_batch=on_batch)
+        answers = self.decoder.decode(tokens, self._max_answer_tokens(prompts, problems), on_batch=on_batch)
         values = self._values(answers.tokens)
         return [
             NO_ANSWER if value is None or not is_finished else str(value)
@@ -97,7 +104,7 @@ class Adder:
         """Answer one prompt, and tell what was said where."""
         problem = self._problems([prompt])
         prompt_row = prompt_tokens(problem, self.vocabulary)  # (1, T)
-        [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens(problem)).tokens
+        [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens([prompt], problem)).tokens
         said, read, k = said_row.tolist(), prompt_row[0].tolist(), self.model.config.tokens_per_step
         if k == "all":
             start = read.index(self.vocabulary.delimiter_id, 1) + 1  # the second operand's first digit
@@ -110,10 +117,10 @@ class Adder:
         return Transcript(read, said, list(range(start, start + len(said))))
 
     def _problems(self, prompts: list[Prompt]) -> Problems:
-        data, base = self.loaded.data, self.loaded.data.numbers.base
+        base = self.loaded.data.numbers.base
         if max(len(operand) for prompt in prompts for operand in (prompt.x, prompt.y)) <= _SMALL:
             pairs = [(int(prompt.x), int(prompt.y)) for prompt in prompts]
-            largest = max(map(max, pairs)) if self.knows_every_length else data.numbers.max
+            largest = max(map(max, pairs))
             return from_integers(pairs, base, digit_count(largest, base))
         write = self.loaded.tokenizer.write_number  # any number of digits, in a moment
         written = [[write(operand) for operand in (prompt.x, prompt.y)] for prompt in prompts]
@@ -121,11 +128,11 @@ class Adder:
             written = [[operand[::-1] for operand in pair] for pair in written]
         return from_digits(written, base)
 
-    def _max_answer_tokens(self, problems: Problems) -> int:
+    def _max_answer_tokens(self, prompts: list[Prompt], problems: Problems) -> int:
         """The longest sum of these lengths, and what ends it."""
-        if not self.knows_every_length:
-            return self.loaded.data.answer_digits + 1
-        return problems.x.shape[0] + 2
+        if self.knows_every_length or any(prompt.is_longer for prompt in prompts):
+            return problems.x.shape[0] + 2
+        return self.loaded.data.answer_digits + 1
 
     def _values(self, tokens: Tensor) -> list[int | str | None]:
         """Answers as decimal numbers, None where they are none: (N, A) -> N."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simple_llm.strict_yaml import format_yaml
 
+MOST_WEIGHTS = 10**9  # of a model: four gigabytes
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
 
 
@@ -123,6 +124,15 @@ class Model(Section):
         """Whether numbers may be longer than those in training: no position is new, and a window is never full."""
         return self.attention_window is not None and self.position_period is not None
 
+    @property
+    def most_digits(self) -> int | None:
+        """Digits of the longest operands that there are positions for; None if any will do."""
+        if self.knows_every_length or self.position_embedding == "none":
+            return None
+        if self.position_embedding.startswith("block"):
+            return self.n_positions - 2  # position 0 is no place, and the sum has a digit more
+        return (self.n_positions - 5) // 3  # +x+y+z+
+
     @field_validator("tokens_per_step", mode="before")
     @classmethod
     def _is_no_other_kind_of_one(cls, value: object) -> object:
@@ -197,6 +207,8 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
             ("training.batch_size", "training.accumulation_steps"),
             f"{training.batch_size} is not a multiple of training.accumulation_steps = {training.accumulation_steps}",
         )
+    if "\0" in str(train.paths.model):
+        yield Conflict(("paths.model",), f"{str(train.paths.model)!r} is no name of a folder")
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
         yield Conflict(("tokenizer.unk_token", "tokenizer.pad_token"), "must differ from tokenizer.pad_token")
     yield from _hub_conflicts(train.hub, training)
@@ -232,7 +244,7 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
             ("split.validation", "split.train"),
             f"{split.validation:g} with split.train = {split.train:g} leaves nothing for the test side",
         )
-    if not storage.path.name or "\0" in storage.path.name:
+    if not storage.path.name or "\0" in str(storage.path):
         yield Conflict(("storage.path",), f"{str(storage.path)!r} is no name of a file")
     delimiters = ("column_delimiter", "row_delimiter")
     for name in delimiters:
@@ -273,11 +285,23 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
             f"{model.n_positions} is too short a position table for sums up to 2 * {_short(data.numbers.max)} "
             f"in base {data.numbers.base}; set at least {needed}",
         )
+    yield from _size_conflicts(model)
     yield from _window_conflicts(model, data)
     if not data.numbers.reversed and model.tokens_per_step != 1:
         yield Conflict(
             ("model.tokens_per_step", "numbers.reversed"),
             "numbers.reversed is false: the first digits wait for every carry, set model.tokens_per_step=1",
+        )
+
+
+def _size_conflicts(model: Model) -> Iterator[Conflict]:
+    """Sizes that are each plausible, and together make what no machine here could hold."""
+    num_weights = model.n_embd * (model.n_positions + 12 * model.n_layer * model.n_embd)
+    if num_weights > MOST_WEIGHTS:
+        yield Conflict(
+            ("model.n_embd", "model.n_layer", "model.n_positions"),
+            f"{model.n_embd} with model.n_layer = {model.n_layer} and model.n_positions = {model.n_positions} makes "
+            f"some {num_weights:,} weights; a model has at most {MOST_WEIGHTS:,}",
         )
 
 

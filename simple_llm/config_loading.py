@@ -17,9 +17,10 @@ from pydantic.fields import FieldInfo
 
 from simple_llm.config import Conflict, conflicts, DataConfig, TrainConfig
 from simple_llm.errors import ConfigError
-from simple_llm.strict_yaml import MAX_BYTES, parse_yaml, StrictYamlError
+from simple_llm.strict_yaml import MAX_BYTES, parse_yaml, shown, shown_key, StrictYamlError, TOO_LARGE
 
 COMMAND_LINE = "command line"
+MOST_LINES = 40  # of a file; both together have 45 settings
 
 Tree = dict[str, object]
 
@@ -39,7 +40,8 @@ class _Problems:
         report = []
         for place, lines in self.lines.items():
             report.append(f"{place}: {len(lines)} bad setting{'s' if len(lines) > 1 else ''}")
-            report += [f"  {line}" for line in lines]
+            report += [f"  {line}" for line in lines[:MOST_LINES]]
+            report += [f"  and {len(lines) - MOST_LINES:,} more"] * (len(lines) > MOST_LINES)
         raise ConfigError("\n".join(report))
 
 
@@ -72,7 +74,7 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
         for key, message in errors:
             bad_keys.add(key)
             is_overridden = not overridden.isdisjoint({key, key.partition(".")[0]})
-            problems.add(COMMAND_LINE if is_overridden else str(path), f"{key}: {message}")
+            problems.add(COMMAND_LINE if is_overridden else str(path), f"{shown_key(key)}: {message}")
         configs.append(config)
     data, train = configs
 
@@ -97,7 +99,7 @@ def _read_tree(path: Path, problems: _Problems) -> Tree:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise StrictYamlError(f"larger than {MAX_BYTES:,} bytes; is it a config file?")
+            raise StrictYamlError(TOO_LARGE)
         tree = parse_yaml(content.decode("utf-8"))
     except FileNotFoundError:
         problems.add(str(path), "not found; run in the repository's folder or name another file")
@@ -110,7 +112,7 @@ def _read_tree(path: Path, problems: _Problems) -> Tree:
     else:
         if isinstance(tree, dict):
             return tree
-        problems.add(str(path), "expected sections such as `model:` with their keys below, found " + _shown(tree))
+        problems.add(str(path), "expected sections such as `model:` with their keys below, found " + shown(tree))
     return {}
 
 
@@ -124,15 +126,15 @@ def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problem
         key, equals, text = override.partition("=")
         parts = key.split(".")
         if not equals or not 1 <= len(parts) <= 2 or not all(parts):
-            problems.add(COMMAND_LINE, f"{override}: write section.key=value, for example training.seed=1")
+            problems.add(COMMAND_LINE, f"{shown_key(override)}: write section.key=value, for example training.seed=1")
             continue
         if parts[0] not in owners:
-            problems.add(COMMAND_LINE, f"{key}: unknown section{_did_you_mean(parts[0], owners)}")
+            problems.add(COMMAND_LINE, f"{shown_key(key)}: unknown section{_did_you_mean(parts[0], owners)}")
             continue
         try:
             value = parse_yaml(text)
         except StrictYamlError as error:
-            problems.add(COMMAND_LINE, f"{key}: {error}")
+            problems.add(COMMAND_LINE, f"{shown_key(key)}: {error}")
             continue
         tree = owners[parts[0]]
         if len(parts) == 2:
@@ -165,8 +167,8 @@ def _describe(error: dict, model: type[BaseModel], location: list[str]) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key" + _did_you_mean(location[-1], owner.model_fields)
     if field is None or error["type"] == "model_type":
-        return f"expected keys below it, such as {next(iter(owner.model_fields))}: ..., got {_shown(error['input'])}"
-    return f"expected {_expectation(field)}, got {_shown(error['input'])}"
+        return f"expected keys below it, such as {next(iter(owner.model_fields))}: ..., got {shown(error['input'])}"
+    return f"expected {_expectation(field)}, got {shown(error['input'])}"
 
 
 def _find_field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseModel], FieldInfo | None]:
@@ -226,8 +228,3 @@ def _bounds(field: FieldInfo) -> Iterator[str]:
 def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-
-
-def _shown(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

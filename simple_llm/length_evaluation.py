@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
-from simple_llm.config import DataConfig, Model
 from simple_llm.decoding import Decoder, Reader
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.pair_tree import row_margins
@@ -49,15 +48,6 @@ class LengthScore:
 
     def as_dict(self) -> dict[str, object]:
         return {**asdict(self), "error_rate_upper_95": self.error_rate_upper_95}
-
-
-def longest_known(model: Model, data: DataConfig) -> int | None:
-    """Digits of the longest operands that a model has positions for; None if any will do."""
-    if model.knows_every_length or model.position_embedding == "none":
-        return None
-    if model.position_embedding.startswith("block"):
-        return model.n_positions - 2  # position 0 is no place, and the sum has a digit more
-    return (model.n_positions - 5) // 3  # +x+y+z+
 
 
 def problems_of_length(rng: np.random.Generator, base: int, num_digits: int, num_problems: int, kind: str) -> Problems:

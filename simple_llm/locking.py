@@ -21,7 +21,7 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
+        file = open(folder / ".lock", "a+", opener=_open_no_link)  # noqa: SIM115 - closed below
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
     with file:
@@ -34,3 +34,8 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file, but not what a link leads to: the number written into it would be the end of that."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 from simple_llm import __version__
 from simple_llm.atomic import replace_file
 from simple_llm.errors import ArtefactError
+from simple_llm.plain_files import MOST_BYTES, plain_file, read_json, require_name
 
 MANIFEST = "manifest.json"
+MOST_WEIGHT_BYTES = 2**34  # of a file of tensors: what an optimizer keeps of the largest model there can be
 SELF = "manifest_sha256"  # of everything else in it
 
 
@@ -51,25 +54,44 @@ def read_manifest(folder: Path) -> dict:
     Raises:
         ArtefactError: naming the file and what is wrong with it.
     """
+    manifest = parse_manifest(folder)
+    verify_files(folder, manifest, manifest["files"])
+    return manifest
+
+
+def parse_manifest(folder: Path) -> dict:
+    """Read manifest.json alone.
+
+    Raises:
+        ArtefactError: it is missing or damaged.
+    """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-        claimed = manifest.pop(SELF)
-        files = {str(name): (facts["bytes"], facts["sha256"]) for name, facts in manifest["files"].items()}
-    except FileNotFoundError:
-        raise ArtefactError(f"{path} not found") from None
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"{path} is damaged: {error!r}") from error
+    manifest = read_json(folder, MANIFEST)
+    claimed, files = manifest.pop(SELF, None), manifest.get("files")
     if claimed != _sha256_of_content(manifest):
         raise ArtefactError(f"{path} is damaged: its sha256 is not its own {SELF}")
-    for name, (size, sha256) in files.items():
-        file = folder / name
-        if Path(name).name != name or not file.is_file():
-            raise ArtefactError(f"{file} not found")
-        if file.stat().st_size != size:
-            raise ArtefactError(f"{file} has {file.stat().st_size:,} bytes where the manifest says {size}")
-        if sha256_of(file) != sha256:
-            raise ArtefactError(f"{file} is damaged: its sha256 is not the manifest's")
+    if not isinstance(files, dict) or not all(map(_is_claim, files.values())):
+        raise ArtefactError(f"{path} is damaged: it does not say bytes and sha256 of each file")
+    for name in files:
+        require_name(folder, name)
     return manifest
+
+
+def _is_claim(facts: object) -> bool:
+    return isinstance(facts, dict) and type(facts.get("bytes")) is int and isinstance(facts.get("sha256"), str)
+
+
+def verify_files(folder: Path, manifest: dict, names: Iterable[str]) -> None:
+    """Compare files with what the manifest says of them.
+
+    Raises:
+        ArtefactError: naming the first that differs.
+    """
+    for name in names:
+        claim = manifest["files"][name]
+        file = plain_file(folder, name, MOST_WEIGHT_BYTES if name.endswith(".safetensors") else MOST_BYTES)
+        size = file.stat().st_size
+        if size != claim["bytes"]:
+            raise ArtefactError(f"{file} has {size:,} bytes where the manifest says {claim['bytes']}")
+        if sha256_of(file) != claim["sha256"]:
+            raise ArtefactError(f"{file} is damaged: its sha256 is not the manifest's")

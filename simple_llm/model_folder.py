@@ -9,7 +9,9 @@ manifest.json                                          written last: it makes th
 """
 
 import contextlib
+import copy
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -17,7 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tokenizers
+import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 
 from simple_llm import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.atomic import replace_file, sync_folder
@@ -25,9 +30,11 @@ from simple_llm.batches import Vocabulary
 from simple_llm.config import DataConfig, to_yaml, TrainConfig
 from simple_llm.config_loading import load_configs
 from simple_llm.errors import ArtefactError, ConfigError
-from simple_llm.manifest import MANIFEST, read_manifest, sha256_of, write_manifest
+from simple_llm.manifest import MANIFEST, MOST_WEIGHT_BYTES, parse_manifest, verify_files, write_manifest
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
-from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.plain_files import plain_file, read_json
+from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.weights_file import check_weights, read_weights, Shapes
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 
@@ -37,6 +44,12 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenization_simp
 MODEL_FILES = (WEIGHTS, "config.json", "generation_config.json", "modeling_simple_llm.py")
 CONFIG_FILES = ("data_config.yaml", "train_config.yaml")
 MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
+# Of tokenizer_config.json; with others the library would look for more files.
+_TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
+# Of config.json: what neither train_config.yaml nor the tokenizer says, and what is no setting at all.
+_OTHER_SETTINGS = ("activation_function", "layer_norm_epsilon", "initializer_range")
+_ACTIVATIONS = ("gelu", "gelu_new")  # ours, and GPT-2's own
+_WRITTEN_BY_LIBRARY = ("architectures", "auto_map", "dtype", "transformers_version", "_name_or_path")
 
 
 @dataclass(frozen=True)
@@ -69,20 +82,42 @@ def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
-    """Load the tokenizer of a model folder.
+    """Load the tokenizer of a model folder from its two files, and whatever else lies there from nothing.
 
     Raises:
         ArtefactError: there is none, or it cannot be read.
     """
     for name in TOKENIZER_FILES[:2]:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise ArtefactError(f"{folder / name} not found; run `python3 tokenizer.py` first")
+    backend, settings = (read_json(folder, name) for name in TOKENIZER_FILES[:2])
     try:
-        tokenizer = SimpleLLMTokenizer.from_pretrained(folder)
-        tokenizer.digit_ids, tokenizer.reversed  # noqa: B018 - both must be there
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ArtefactError(f"the tokenizer in {folder} is damaged ({error}); run `python3 tokenizer.py`") from error
+        tokenizer = SimpleLLMTokenizer(
+            tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(backend)),
+            **{name: settings[name] for name in _TOKENIZER_SETTINGS if name in settings},
+        )
+        is_ours = _has_its_tokens(tokenizer)
+    except Exception as error:  # the library has no narrower one for a file that is no tokenizer
+        raise ArtefactError(
+            f"the tokenizer in {folder} is damaged ({_one_line(error)}); run `python3 tokenizer.py`"
+        ) from error
+    if not is_ours:
+        raise ArtefactError(f"the tokenizer in {folder} is damaged (other tokens); run `python3 tokenizer.py`")
     return tokenizer
+
+
+def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:
+    """Whether it has padding, unknown, the delimiter and the digits of its base, and no other token."""
+    if type(tokenizer.base) is not int or not 2 <= tokenizer.base <= len(DIGITS):
+        return False
+    if type(tokenizer.reversed) is not bool or type(tokenizer.says_all) is not bool:
+        return False
+    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.delimiter_id, *tokenizer.digit_ids]
+    return sorted(ids) == list(range(tokenizer.base + 3)) == sorted(tokenizer.get_vocab().values())
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
@@ -108,8 +143,14 @@ def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
 
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
     """Make the model of a config with fresh weights, drawn from torch's global generator."""
-    model, delimiter_id = train.model, tokenizer.delimiter_id
-    config = SimpleLLMConfig(
+    made = SimpleLLMForCausalLM(model_config(train, tokenizer))
+    return _greedy(made, data)
+
+
+def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: object) -> SimpleLLMConfig:
+    """What config.json says of a model: all of it follows from train_config.yaml, the tokenizer and `others`."""
+    model = train.model
+    return SimpleLLMConfig(
         vocab_size=len(tokenizer),
         n_layer=model.n_layer,
         n_head=model.n_head,
@@ -125,13 +166,17 @@ def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokeni
         attention_window=model.attention_window and model.attention_window.model_dump(),
         position_period=model.position_period,
         bos_token_id=None,
-        eos_token_id=delimiter_id,
+        eos_token_id=tokenizer.delimiter_id,
         pad_token_id=tokenizer.pad_token_id,
+        **others,
     )
-    made = SimpleLLMForCausalLM(config)
-    made.generation_config.do_sample = False
-    made.generation_config.max_new_tokens = data.answer_digits + 1
-    return made
+
+
+def _greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalLM:
+    """Have generate() say the most likely tokens, as many as the longest answer has."""
+    model.generation_config.do_sample = False
+    model.generation_config.max_new_tokens = data.answer_digits + 1
+    return model
 
 
 def save_model(
@@ -167,6 +212,9 @@ def holds_model(folder: Path) -> bool:
 def load_model(folder: Path) -> LoadedModel:
     """Verify a model folder and load it, with this package's code and never the folder's own.
 
+    A stranger may have made it. So its files are looked at before they are opened, what it says of sizes is compared
+    before anything is allocated, and no file is read but those that `MANIFEST_FILES` names.
+
     Raises:
         ArtefactError: no model there, or one that is not as its manifest says.
     """
@@ -174,16 +222,65 @@ def load_model(folder: Path) -> LoadedModel:
         raise ArtefactError(f"{folder} not found; run `python3 trainer.py` first, or name a model with --model")
     if not (folder / MANIFEST).exists():
         raise ArtefactError(f"{folder} holds no finished model; run `python3 trainer.py` first")
-    manifest = read_manifest(folder)
+    manifest = parse_manifest(folder)
     missing = sorted(set(MANIFEST_FILES) - manifest["files"].keys())
     if missing:
         raise ArtefactError(f"{folder / MANIFEST} does not vouch for {', '.join(missing)}")
+    verify_files(folder, manifest, [name for name in MANIFEST_FILES if name != WEIGHTS])
     try:
         data, train = load_configs(*(folder / name for name in CONFIG_FILES), [])
     except ConfigError as error:
-        raise ArtefactError(f"{folder}: {error}") from error
-    model = SimpleLLMForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="float32").eval()
-    return LoadedModel(model, load_tokenizer(folder), data, train, sha256_of(folder / WEIGHTS), manifest)
+        raise ArtefactError(f"{folder}: {_one_line(error)}") from error
+    tokenizer = load_tokenizer(folder)
+    config = _read_config(folder, train, tokenizer)
+    weights = plain_file(folder, WEIGHTS, MOST_WEIGHT_BYTES)
+    check_weights(weights, _expected_shapes(config))
+    verify_files(folder, manifest, [WEIGHTS])
+    model = SimpleLLMForCausalLM.from_pretrained(
+        None, config=config, state_dict=read_weights(weights), dtype="float32"
+    ).eval()
+    return LoadedModel(_greedy(model, data), tokenizer, data, train, manifest["files"][WEIGHTS]["sha256"], manifest)
+
+
+def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMConfig:
+    """Read config.json, which has to say what train_config.yaml and the tokenizer imply.
+
+    Raises:
+        ArtefactError: naming the first key that differs.
+    """
+    said = read_json(folder, "config.json")
+    others = {name: said[name] for name in _OTHER_SETTINGS if name in said}
+    if others.get("activation_function") not in _ACTIVATIONS:
+        raise ArtefactError(f"{folder / 'config.json'} has an activation_function that is none of {_ACTIVATIONS}")
+    try:
+        implied = model_config(train, tokenizer, **others)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise ArtefactError(f"{folder / 'config.json'}: {_one_line(error)}") from error
+    for name, value in implied.to_dict().items():
+        if name in said and name not in _WRITTEN_BY_LIBRARY and said[name] != value:
+            raise ArtefactError(
+                f"{folder / 'config.json'} has {name} = {said[name]!r:.40} where the folder's other files "
+                f"say {value!r:.40}"
+            )
+    return implied
+
+
+def _expected_shapes(config: SimpleLLMConfig) -> Shapes:
+    """Shapes of a model's tensors, the head left out, which is the token table; nothing is allocated.
+
+    All blocks are like the first: to make a thousand of them takes seconds.
+    """
+    of_one_block = copy.copy(config)
+    of_one_block.n_layer = 1
+    with torch.device("meta"):
+        tensors = SimpleLLMForCausalLM(of_one_block).state_dict()
+    first = "transformer.h.0."
+    return {
+        name.replace(first, f"transformer.h.{block}."): tuple(tensor.shape)
+        for name, tensor in tensors.items()
+        if name != "lm_head.weight"
+        for block in range(config.n_layer if name.startswith(first) else 1)
+    }
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What a person types: `1342+879`, checked character by character.
 
 Leading zeros are dropped (007+1 is 7+1), spaces around the operator and one trailing = are fine, anything else is
-refused with the column it stands in.
+refused with the column it stands in. So are numbers that the model was not trained for, unless they are asked for.
 """
 
 import re
@@ -22,21 +22,27 @@ class PromptError(UsageError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """Two operands in decimal digits, without leading zeros."""
+    """Two operands in decimal digits, without leading zeros.
+
+    Attributes:
+        is_longer: one of them is above the largest of the training.
+    """
 
     x: str
     y: str
+    is_longer: bool = False
 
     def __str__(self) -> str:
         return f"{self.x}+{self.y}"
 
 
-def parse_prompt(text: str, numbers: Numbers, any_length: bool = False) -> Prompt:
+def parse_prompt(text: str, numbers: Numbers, any_length: bool = False, most_digits: int | None = None) -> Prompt:
     """Read a prompt.
 
     Args:
         numbers: the operands the model was trained for.
-        any_length: it takes larger ones too.
+        any_length: it takes larger ones too, as well as those.
+        most_digits: where given, larger ones are read too, of at most so many digits in the model's base.
 
     Raises:
         PromptError: naming what is wrong and where.
@@ -47,17 +53,29 @@ def parse_prompt(text: str, numbers: Numbers, any_length: bool = False) -> Promp
     if not found:
         raise PromptError(f"{_shown(text)}: {_what_is_wrong(text)}; write a sum such as 1342+879")
     x, y = (operand.lstrip("0") or "0" for operand in found.groups())
+    is_longer = False
     for operand in (x, y):
         if not any_length and _is_above(operand, numbers.max):
-            raise PromptError(f"{_shown(text)}: {_shown(operand)} is above {numbers.max}, the largest this model knows")
+            is_longer = True
+            _refuse_longer(f"{_shown(text)}: {_shown(operand)}", operand, numbers, most_digits)
         if numbers.min and not _is_above(operand, numbers.min - 1):
             raise PromptError(f"{_shown(text)}: {operand} is below {numbers.min}, the smallest this model knows")
-    return Prompt(x, y)
+    return Prompt(x, y, is_longer)
+
+
+def _refuse_longer(what: str, operand: str, numbers: Numbers, most_digits: int | None) -> None:
+    """Raise PromptError for a larger operand than in training, unless it was asked for and there is room for it."""
+    if most_digits is None:
+        raise PromptError(f"{what} is above {_shown(str(numbers.max))}, the largest this model knows")
+    if _is_above(operand, numbers.base**most_digits - 1):
+        raise PromptError(
+            f"{what} has more than {most_digits:,} digits in base {numbers.base}, the most this model has room for"
+        )
 
 
 def _is_above(decimal: str, bound: int) -> bool:
     """Compare without converting: a hostile operand may have thousands of digits."""
-    written = str(bound)
+    written = str(bound)  # of at most 4,300 digits, which is as far as Python goes
     return (len(decimal), decimal) > (len(written), written)
 
 
@@ -85,4 +103,7 @@ def _what_is_wrong(text: str) -> str:
 
 def _shown(text: str) -> str:
     shown = text if len(text) <= 40 else text[:37] + "..."
-    return repr(shown) if not shown.isascii() or not shown.isprintable() else shown
+    if shown.isascii() and shown.isprintable():
+        return shown
+    escaped = repr(shown)  # up to ten characters for one
+    return escaped if len(escaped) <= 60 else escaped[:57] + "..."

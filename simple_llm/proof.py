@@ -27,8 +27,9 @@ from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
+from simple_llm.plain_files import read_json
 from simple_llm.problems import from_integers, Problems
-from simple_llm.reports import CERTIFICATE
+from simple_llm.reports import CERTIFICATE, MOST_BYTES
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
@@ -159,11 +160,11 @@ def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
 def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:
     """Read a shard of the same subject; None where there is none, or another's, or a damaged one."""
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path.parent, path.name)
         if document["subject"] != subject:
             return None
         shard = Shard(**document["shard"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ArtefactError, TypeError, KeyError):
         return None
     return shard if path.name == shard_path(path.parent, shard.first, shard.last).name else None
 
@@ -228,16 +229,16 @@ def read_certificate(folder: Path, model_sha256: str) -> Certificate:
     Raises:
         ArtefactError: there is none, or it is damaged, or of another model.
     """
+    if not (folder / CERTIFICATE).exists():
+        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first")
+    document = read_json(folder, CERTIFICATE, MOST_BYTES)
     try:
-        document = json.loads((folder / CERTIFICATE).read_bytes())
         if document.get("kind", "all pairs") != "all pairs":
             raise ArtefactError(f"{folder / CERTIFICATE} is of {document['kind']}, not of pairs")
         minimum, maximum = document["range"]
         counts = (int(document[key]) for key in ("expected", "checked", "wrong"))
         certificate = Certificate(int(minimum), int(maximum), *counts, [(x, y) for x, y in document["failures"]])
         is_this_model = document["model_sha256"] == model_sha256
-    except FileNotFoundError:
-        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(
             f"{folder / CERTIFICATE} is damaged ({error}); run `python3 evaluate.py --exhaustive`"

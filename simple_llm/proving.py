@@ -19,6 +19,7 @@ from simple_llm.errors import Interrupted, UsageError
 from simple_llm.manifest import versions
 from simple_llm.model_folder import LoadedModel, tokenizer_sha256, vocabulary_of
 from simple_llm.pair_tree import row_margins
+from simple_llm.plain_files import refuse_link
 from simple_llm.problems import from_integers
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof import (
@@ -44,6 +45,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     Returns:
         all shards in the first process, None in the others.
     """
+    refuse_link(folder)
     processes = processes_of_torchrun()
     bounds = shard_bounds(prover.minimum, prover.maximum)
 

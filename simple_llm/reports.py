@@ -4,9 +4,12 @@ They are not in the manifest. Each names the weights it is about by `model_sha25
 shown, and not uploaded.
 """
 
-import json
 from pathlib import Path
 
+from simple_llm.errors import ArtefactError
+from simple_llm.plain_files import read_json
+
+MOST_BYTES = 2**28  # of a report, which may list a million mistakes
 EVALUATION = "evaluation.json"
 ACCURACY = "evaluation.png"
 CERTIFICATE = "certificate.json"
@@ -27,10 +30,10 @@ def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
     found = {}
     for name, needed in _NEEDED.items():
         try:
-            report = json.loads((folder / name).read_bytes())
+            report = read_json(folder, name, MOST_BYTES)
             if report["model_sha256"] == model_sha256 and all(key in report for key in needed):
                 found[name] = report
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ArtefactError, KeyError):
             continue
     return found
 

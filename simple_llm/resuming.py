@@ -17,6 +17,7 @@ from simple_llm.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.plain_files import refuse_link
 from simple_llm.reports import REPORTS
 from simple_llm.run_log import CURVE, METRICS
 
@@ -135,6 +136,8 @@ def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Pa
 
 def _remove_run(folder: Path) -> None:
     """Delete a run's own files; the tokenizer and anything else in the folder stays."""
+    for name in ("checkpoints", "proof"):
+        refuse_link(folder / name)
     for pattern in (MANIFEST, *MODEL_FILES, METRICS, CURVE, *REPORTS, "repairs.jsonl", "proof/shard-*.json"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -9,8 +9,10 @@ from collections.abc import Hashable
 
 import yaml
 
-MAX_BYTES = 100_000  # PyYAML takes a second for that many
+MAX_BYTES = 32_000  # PyYAML takes up to a second for that many; the longest of our files has 2,200
+TOO_LARGE = f"larger than {MAX_BYTES:,} bytes; is it a config file?"
 
+MOST_BRACKETS = 50  # one in another
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _EXPONENT_FLOAT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
@@ -26,30 +28,36 @@ class _StrictLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
             raise StrictYamlError(f"{_line(self.peek_event())}anchors and aliases are not supported")
         if tag := getattr(self.peek_event(), "tag", None):
-            raise StrictYamlError(f"{_line(self.peek_event())}tags are not supported, found {tag!r}")
+            raise StrictYamlError(f"{_line(self.peek_event())}tags are not supported, found {shown(tag)}")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        """Count the brackets that are open: PyYAML goes through all of them at each token."""
+        if self.flow_level >= MOST_BRACKETS:
+            raise StrictYamlError(f"line {self.line + 1}: nested too deeply")
+        super().fetch_flow_collection_start(kind)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise StrictYamlError(f"{_line(key_node)}a key must be a word, got {key_node.value!r}")
+                raise StrictYamlError(f"{_line(key_node)}a key must be a word, got {shown(key_node.value)}")
             if key in seen:
-                raise StrictYamlError(f"{_line(key_node)}key {key} appears twice")
+                raise StrictYamlError(f"{_line(key_node)}key {shown_key(key)} appears twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_plain_int(self, node: yaml.ScalarNode) -> int:
         if not _PLAIN_INT.fullmatch(node.value):
-            raise StrictYamlError(f"{_line(node)}write the number {node.value!r} in plain decimal digits")
+            raise StrictYamlError(f"{_line(node)}write the number {shown(node.value)} in plain decimal digits")
         if len(node.value) > 4300:
             raise StrictYamlError(f"{_line(node)}a number may have 4,300 digits, this one has {len(node.value)}")
         return int(node.value)
 
     def construct_plain_float(self, node: yaml.ScalarNode) -> float:
         if ":" in node.value or "_" in node.value:
-            raise StrictYamlError(f"{_line(node)}write the number {node.value!r} in plain decimal digits")
+            raise StrictYamlError(f"{_line(node)}write the number {shown(node.value)} in plain decimal digits")
         return self.construct_yaml_float(node)
 
     def construct_true_or_false(self, node: yaml.ScalarNode) -> bool:
@@ -83,6 +91,17 @@ class _StrictDumper(yaml.SafeDumper):
 _StrictDumper.add_representer(str, _StrictDumper.represent_text)
 
 
+def shown(value: object) -> str:
+    """Write what somebody else wrote so that it fits into a line and cannot break it."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shown_key(key: str) -> str:
+    """The same for a key, as it is where that does no harm."""
+    return key if key.isprintable() and len(key) <= 60 else shown(key)
+
+
 def _line(marked: yaml.Node | yaml.Event) -> str:
     return f"line {marked.start_mark.line + 1}: " if marked.start_mark else ""
 
@@ -93,6 +112,8 @@ def parse_yaml(text: str) -> object:
     Raises:
         StrictYamlError: not YAML, or one of the surprises named at the top of this file.
     """
+    if len(text) > MAX_BYTES:
+        raise StrictYamlError(TOO_LARGE)
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:

@@ -158,6 +158,19 @@ def run_folder(finished_run, tmp_path) -> Path:
     return Path(shutil.copytree(finished_run.folder, tmp_path / "run"))
 
 
+@pytest.fixture(scope="session")
+def untrained_folder(tmp_path_factory) -> Path:
+    """The folder of a model that has learned nothing, only to be read; it was loaded once, so imports are done."""
+    from simple_llm.model_folder import load_model
+    from tests.model_folders import write_model
+    from tests.tiny_models import make_data_config, make_train_config
+
+    folder = tmp_path_factory.mktemp("untrained")
+    write_model(folder, make_data_config(), make_train_config(2))
+    load_model(folder)
+    return folder
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A Hub that this process talks to; what is stored on this machine for the real one is out of sight."""

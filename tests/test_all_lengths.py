@@ -17,7 +17,7 @@ from simple_llm.all_lengths import (
 )
 from simple_llm.engine import Engine
 from simple_llm.errors import UsageError
-from simple_llm.length_evaluation import longest_known, problems_of_length
+from simple_llm.length_evaluation import problems_of_length
 from simple_llm.model_folder import LoadedModel
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from simple_llm.pair_tree import row_logits
@@ -170,7 +170,7 @@ class WrongInOneContext:
 
 
 @pytest.mark.parametrize("which", [0, 100, 500, 700])
-def test_a_wrong_context_that_was_planted_is_found_and_told_as_a_problem(any_length, which):
+def test_fault_30_a_wrong_context_that_was_planted_is_found_and_told_as_a_problem(any_length, which):
     vocabulary, seen = any_length.vocabulary, 0
     for some in contexts(3, 0, 1, 2):
         if which < seen + len(some):
@@ -255,7 +255,7 @@ def test_problems_have_the_length_asked_for(num_digits):
 
 def test_a_model_says_how_long_numbers_may_be(any_length):
     config = any_length_config(1)
-    assert longest_known(config.model, any_length.data) is None
+    assert config.model.most_digits is None
     bounded = config.model.model_copy(update={"attention_window": None, "position_period": None, "n_positions": 20})
-    assert longest_known(bounded, any_length.data) == 18
-    assert longest_known(bounded.model_copy(update={"position_embedding": "learned"}), any_length.data) == 5
+    assert bounded.most_digits == 18
+    assert bounded.model_copy(update={"position_embedding": "learned"}).most_digits == 5

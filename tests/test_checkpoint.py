@@ -222,7 +222,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
     write_manifest(folder / "step-8", ["../secret"], {"step": 8})
     path, _, [line] = newest_checkpoint(folder)
     assert path == folder / "step-4"
-    assert "secret not found" in line
+    assert "'../secret' is no name of a file in it" in line
 
 
 # ---- Saves that fail or are killed ----------------------------------------------------------------

@@ -2,6 +2,8 @@ import errno
 import itertools
 import json
 import os
+import re
+import resource
 import signal
 
 import pytest
@@ -41,7 +43,7 @@ def early_answers(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-def test_help_and_a_wrong_config_are_answered_before_a_slow_library_is_imported(early_answers):
+def test_fault_21_help_and_a_wrong_config_are_answered_before_a_slow_library_is_imported(early_answers):
     assert early_answers[1] == []
 
 
@@ -58,6 +60,31 @@ def test_every_script_helps_and_refuses_in_the_same_way(early_answers, script):
     code, out, err = answers[script]
     assert (code, out) == (2, "")
     assert "train_config.yaml: 1 bad setting\n  model.n_layr: unknown key, did you mean n_layer?" in err
+
+
+WRONG_FILES = {
+    "many mistakes": b"model: {n_layr: 3, n_head: -1}\ntraining: {learning_rate: fast, max_steps: 010}\n",
+    "a gigabyte": None,
+    "binary": bytes(range(256)),
+    "an alias bomb": b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+    "brackets": b"[" * 30_000,
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_fault_21_the_real_script_refuses_a_wrong_config_at_once(tmp_path, name):
+    write_configs(tmp_path)
+    path, content = tmp_path / "train_config.yaml", WRONG_FILES[name]
+    path.write_bytes(content or b"")
+    os.truncate(path, len(content) if content else 2**30)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run_script("trainer.py", cwd=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (done.returncode, done.stdout) == (2, "")
+    header, *lines = done.stderr.splitlines()
+    assert re.fullmatch(r"train_config\.yaml: \d bad settings?", header)
+    assert lines and all(line.startswith("  ") and len(line) < 200 for line in lines)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2  # seconds of processor time
 
 
 # ---- Exit codes -----------------------------------------------------------------------------------
@@ -178,7 +205,7 @@ def run_with_stdout(opened, *arguments, cwd):
 
 
 @pytest.mark.parametrize("num_lines", ["1", "100000"])
-def test_output_closed_early_ends_quietly_with_141(tmp_path, num_lines):
+def test_fault_27_output_closed_early_ends_quietly_with_141(tmp_path, num_lines):
     done = run_with_stdout("(ends := os.pipe())[1]; os.close(ends[0])", num_lines, "ends", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -187,7 +214,7 @@ def test_output_closed_early_ends_quietly_with_141(tmp_path, num_lines):
     ("num_lines", "end", "exit_code", "message"),
     [("1", "ends", 5, "output: disk full"), ("100000", "ends", 5, "output: disk full"), ("1", "fails", 2, "wrong")],
 )
-def test_output_to_a_full_device_ends_with_one_line(tmp_path, num_lines, end, exit_code, message):
+def test_fault_27_output_to_a_full_device_ends_with_one_line(tmp_path, num_lines, end, exit_code, message):
     done = run_with_stdout("open('/dev/full', 'w')", num_lines, end, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (exit_code, message + "\n")
 

@@ -86,7 +86,7 @@ def test_an_override_wins_over_the_file_and_leaves_its_neighbours(load):
     ("written", "value"),
     [("1e-4", 1e-4), ("1E-4", 1e-4), ("2e-3", 0.002), ("1.5e-3", 0.0015), ("0.5", 0.5), ("1", 1.0)],
 )
-def test_a_rate_may_be_written_with_an_exponent(load, written, value):
+def test_fault_21_a_rate_may_be_written_with_an_exponent(load, written, value):
     assert load(train=f"training: {{learning_rate: {written}}}\n")[1].training.learning_rate == value
     assert load(f"training.learning_rate={written}")[1].training.learning_rate == value
 
@@ -240,7 +240,7 @@ WRONG_SETTINGS = [
 
 
 @pytest.mark.parametrize(("file", "content", "parts"), WRONG_SETTINGS, ids=lambda value: repr(value)[:40])
-def test_a_wrong_setting_is_named_with_its_file_its_value_and_the_remedy(errors, tmp_path, file, content, parts):
+def test_fault_21_a_wrong_setting_is_named_with_file_value_and_remedy(errors, tmp_path, file, content, parts):
     header, line = errors(**{file: content})
     assert header == f"{tmp_path / file}.yaml: 1 bad setting"
     assert [part for part in parts if part not in line] == []
@@ -267,72 +267,16 @@ def test_a_wrong_setting_is_named_with_its_file_its_value_and_the_remedy(errors,
         ("model.n_embd=250", ["model.n_embd", "250", "model.n_head = 4"]),
     ],
 )
-def test_a_wrong_override_is_named_as_one(errors, override, parts):
+def test_fault_21_a_wrong_override_is_named_as_one(errors, override, parts):
     header, line = errors(override)
     assert header == "command line: 1 bad setting"
     assert [part for part in parts if part not in line] == []
 
 
-# ---- What is refused: settings that cannot go together --------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("overrides", "parts"),
-    [
-        (["model.n_embd=250"], ["model.n_embd", "250", "model.n_head = 4"]),
-        (["model.n_head=3"], ["model.n_embd", "256", "model.n_head = 3"]),
-        (["numbers.min=10", "numbers.max=9"], ["numbers.min", "10", "numbers.max = 9"]),
-        (["sampling={uniform: 0.5, lengths: 0.2, carries: 0.2}"], ["sampling.uniform", "add up to 1", "0.9"]),
-        (["split.train=0.9", "split.validation=0.1"], ["split.validation", "test side"]),
-        (["split.train=0.95", "split.validation=0.1"], ["split.validation", "test side"]),
-        (["storage.column_delimiter=A"], ["storage.column_delimiter", "'A'"]),
-        (["storage.row_delimiter='0'"], ["storage.row_delimiter", "'0'"]),
-        (["storage.column_delimiter=§"], ["storage.column_delimiter", "'§'"]),
-        (['storage.column_delimiter="\\0"'], ["storage.column_delimiter", "cannot separate"]),
-        (['storage.row_delimiter="\\0"'], ["storage.row_delimiter", "cannot separate"]),
-        (["storage.row_delimiter='|'"], ["storage.column_delimiter", "must differ from storage.row_delimiter"]),
-        (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
-        (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
-        (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
-        (["hub.every=100"], ["hub.every", "hub.push is false"]),
-        (["hub.push=true", "hub.repo_id=me/adder", "hub.every=150"], ["hub.every", "150", "training.eval_every = 100"]),
-        (["numbers.reversed=false"], ["model.tokens_per_step", "numbers.reversed is false"]),
-        (["model.position_embedding=none", "model.max_position_offset=3"], ["model.max_position_offset"]),
-    ],
-)
-def test_settings_that_cannot_go_together_are_named(errors, overrides, parts):
-    header, line = errors(*overrides)
-    assert header == "command line: 1 bad setting"
-    assert [part for part in parts if part not in line] == []
-
-
-def test_sampling_shares_that_add_up_to_one_but_for_rounding_are_taken(load):
-    assert load("sampling.uniform=0.1", "sampling.lengths=0.2", "sampling.carries=0.7")
-
-
-@pytest.mark.parametrize("maximum", [0, 4, 5, 9, 49, 50, 99, 499, 500])
-@pytest.mark.parametrize("kind", ["block", "learned"])
-def test_the_position_table_is_refused_when_it_is_one_row_too_short(load, errors, kind, maximum):
-    # The last position of a row, or of its longest number: the sum of the largest operands.
-    longest = len(str(2 * maximum)) if kind == "block" else len(f"+{maximum}+{maximum}+{2 * maximum}+") - 1
-    settings = [f"numbers.max={maximum}", "numbers.base=10", f"model.position_embedding={kind}"]
-    load(*settings, f"model.n_positions={longest + 1}")
-    if longest + 1 > 2:  # a table of one row is refused for itself
-        _, line = errors(*settings, f"model.n_positions={longest}")
-        assert "model.n_positions" in line
-        assert f"at least {longest + 1}" in line
-
-
-def test_an_offset_of_the_positions_needs_as_many_rows_more(load, errors):
-    settings = ["numbers.max=99", "numbers.base=10", "model.max_position_offset=5"]
-    load(*settings, "model.n_positions=9")  # 1 to 3 digits, shifted by 5: position 8 is the last
-    assert "at least 9" in errors(*settings, "model.n_positions=8")[1]
-
-
 # ---- All errors at once ---------------------------------------------------------------------------
 
 
-def test_every_bad_setting_is_named_at_once(errors, tmp_path):
+def test_fault_21_every_bad_setting_is_named_at_once(errors, tmp_path):
     lines = errors(
         *("training.seed=x", "nonsense", "hub.push=true"),
         data="numbers: {base: 99, max: many}\nstorge: {}\nsplit: {train: 2}\n",
@@ -386,8 +330,36 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
         load_configs(tmp_path, REPOSITORY / "train_config.yaml", [])
 
 
-def test_a_gigabyte_is_refused_without_reading_it(load, tmp_path, errors):
-    load()
+@pytest.mark.parametrize("override", ["x" * 10**5, "model.n_layer=" + "9" * 10**5, "a\nb=1", "model.\x1b[2J=1"])
+def test_fault_21_an_override_that_means_harm_is_shown_in_one_short_line(errors, override):
+    header, line = errors(override)
+    assert header == "command line: 1 bad setting"
+    assert line.isprintable() and len(line) < 250
+
+
+HARM = ['"a\\nb": 1', '"\\e[2J": 1', "? " + "k" * 20_000, "model: {" + "n" * 20_000 + ": 1}", "{" * 5000, "- " * 9000]
+
+
+@pytest.mark.parametrize("text", HARM, ids=lambda text: text[:12])
+def test_fault_21_keys_and_brackets_that_mean_harm_are_shown_in_one_short_line(errors, text):
+    _, line = errors(train=text)
+    assert line.isprintable() and len(line) < 250
+
+
+def test_fault_21_of_thousands_of_bad_settings_the_first_are_shown_and_all_are_counted(errors):
+    header, *lines = errors(train="model:\n" + "".join(f"  k{number}: 1\n" for number in range(2000)))
+    assert header.endswith(": 2000 bad settings")
+    assert lines[-1] == "  and 1,960 more"
+    assert len(lines) == 41
+
+
+def test_a_file_is_measured_in_bytes_and_not_in_characters(load, errors):
+    load(train="hub: {push: false}  # " + "a" * 31_900)
+    _, line = errors(train="hub: {push: false}  # " + "\u00e9" * 16_000)
+    assert "larger than 32,000 bytes" in line
+
+
+def test_fault_21_a_gigabyte_is_refused_without_reading_it(tmp_path):
     huge = tmp_path / "huge.yaml"
     huge.touch()
     os.truncate(huge, 2**30)  # sparse: takes no disk

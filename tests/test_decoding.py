@@ -7,7 +7,7 @@ from simple_llm.decoding import Answers, Decoder, sorted_by_shape
 from simple_llm.engine import Engine
 from tests.greedy import say_alone
 from tests.oracle import PerfectAdder
-from tests.tiny_models import all_pairs, make_vocabulary, problems_of, tiny_model
+from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_vocabulary, problems_of, tiny_model
 
 PAIRS = [(0, 0), (99, 1), (12, 873), (9999, 9999), (5, 67), (7, 8), (31, 4159), (1, 2), (45, 55), (1342, 879), (12, 9)]
 KINDS = [1, 2, "all"]
@@ -63,7 +63,7 @@ def test_answers_come_in_the_order_of_the_prompts_whatever_their_lengths(k, batc
 
 
 @pytest.mark.parametrize("k", [1, 2])
-def test_an_answer_that_does_not_end_is_unfinished_and_has_every_token_there_is_room_for(k):
+def test_fault_28_an_answer_that_does_not_end_is_unfinished_and_has_every_token_there_is_room_for(k):
     endless = frozenset([(12, 873), (1, 2)])
     answers = decode(oracle(k, endless=endless), prompts_for(k), 7)
     one = make_vocabulary().digit_ids[1]
@@ -231,6 +231,19 @@ def test_the_pipeline_says_the_same_in_decimal_and_in_the_users_order(trained_fo
     assert [adder(f"{x}+{y}=")[0]["generated_text"] for x, y in pairs] == expected
     together = adder([f"{x}+{y}=" for x, y in pairs], batch_size=len(pairs))
     assert [one[0]["generated_text"] for one in together] == expected
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_fault_23_the_pipeline_drops_leading_zeros(k):
+    tokenizer = make_tokenizer(make_data_config(), says_all=k == "all")
+    adder = pipeline("text-generation", model=tiny_model(k), tokenizer=tokenizer)
+    answers = {}
+    for text in ("7+45=", "007+45=", "07+00045=", "0+9=", "000+09="):
+        x, y = text.strip("=").split("+")
+        said = adder(text, max_new_tokens=6)[0]["generated_text"].removeprefix(text)
+        answers.setdefault((int(x), int(y)), set()).add(said)
+    assert len(answers) == 2
+    assert all(len(said) == 1 for said in answers.values())  # a random model's, but of one sum always the same
 
 
 @torch.inference_mode()

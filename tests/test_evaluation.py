@@ -128,7 +128,7 @@ def test_a_perfect_model_is_found_perfect(sample, added, k):
 
 
 @pytest.mark.parametrize("k", [1, 2])
-def test_planted_errors_are_reported_exactly_those(sample, added, k):
+def test_fault_30_planted_errors_are_reported_exactly_those(sample, added, k):
     pairs = pairs_of(sample)
     off_by_one, too_long, endless = pairs[0], pairs[123], pairs[399]
     wrong = {off_by_one: sum(off_by_one) + 1, too_long: 10 * sum(too_long) + 5}
@@ -143,6 +143,14 @@ def test_planted_errors_are_reported_exactly_those(sample, added, k):
     summary = evaluation.summary()
     assert (summary["correct"], summary["total"], summary["min_logit_margin"]) == (397, 400, -10.0)
     assert summary["error_rate_upper_95"] == Score(397, 400).error_rate_upper_95
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_fault_28_an_answer_without_an_end_counts_as_wrong(sample, added, k):
+    endless = frozenset(pairs_of(sample)[5:8])
+    evaluation = evaluate(load_oracle(tokens_per_step=k, endless=endless), sample, added)
+    assert evaluation.score == Score(397, 400)
+    assert {(int(one["x"]), int(one["y"])) for one in evaluation.failures} == endless
 
 
 def test_problems_added_for_the_tables_count_there_and_not_in_the_total(sample, added):

@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import httpx2
 import huggingface_hub
 import pytest
 from safetensors.torch import load_file
@@ -56,7 +57,7 @@ def model(run_folder) -> Path:
 # ---- There and back -------------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_uploaded_by_the_allow_list_and_answers_from_there(finished_run, run_folder, tmp_path):
+def test_fault_32_a_run_is_uploaded_by_the_allow_list_and_the_token_is_nowhere(finished_run, run_folder, tmp_path):
     model = run_folder / "model"
     for name in (".env", "notes.txt", "training_args.bin", "optimizer.pt"):
         (model / name).write_text("private")
@@ -95,8 +96,18 @@ def test_an_uploaded_model_is_evaluated_to_the_same_counts(finished_run, run_fol
     assert {**there, **dict.fromkeys(timed)} == {**here, **dict.fromkeys(timed)}
 
 
-def test_without_a_push_nothing_is_asked_of_anyone_and_the_token_is_written_nowhere(finished_run):
+def test_fault_20_without_a_push_nothing_is_asked_of_anyone(finished_run):
+    assert {
+        "data_generator.py",
+        "tokenizer.py",
+        "trainer.py",
+        "evaluate.py",
+        "inference.py",
+    } <= finished_run.done.keys()
     assert finished_run.requests == []
+
+
+def test_fault_32_without_a_push_the_token_is_written_nowhere_either(finished_run):
     assert files_with(TOKEN, finished_run.folder) == []
     assert not [done for done in finished_run.done.values() if TOKEN in done.stdout + done.stderr]
 
@@ -218,7 +229,7 @@ STEPS_OF_AN_UPLOAD = {
 
 @pytest.mark.parametrize("step", STEPS_OF_AN_UPLOAD)
 @pytest.mark.parametrize("status", [429, 500, 503, RESET])
-def test_a_hub_that_fails_for_a_while_is_asked_again(model, hub, waits, status, step):
+def test_fault_18_a_hub_that_fails_for_a_while_is_asked_again(model, hub, waits, status, step):
     hub.refuse(STEPS_OF_AN_UPLOAD[step], status, times=2, **({"Retry_After": "7"} if status == 429 else {}))
     require_upload("me/adder")
     assert push_folder(model, "me/adder", True)
@@ -238,7 +249,7 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(model, hub, waits):
     assert "evaluation.json" not in hub.files("me/adder")
 
 
-def test_a_hub_that_keeps_failing_ends_with_6_and_the_command_to_try_again(
+def test_fault_18_a_hub_that_keeps_failing_ends_with_6_and_the_command_to_try_again(
     finished_run, run_folder, call_script, hub, waits
 ):
     hub.refuse("POST .*/commit/", 500)
@@ -256,7 +267,20 @@ def test_a_hub_that_keeps_failing_ends_with_6_and_the_command_to_try_again(
     assert hub.files("me/adder")["model.safetensors"] == weights
 
 
-def test_nobody_waits_an_hour_for_a_busy_hub(model, hub, waits):
+def test_fault_18_a_hub_that_does_not_answer_in_time_is_asked_again(hub, waits, monkeypatch):
+    real, late = huggingface_hub.HfApi.whoami, [httpx2.ReadTimeout("late"), httpx2.ConnectTimeout("late")]
+
+    def whoami(self):
+        if late:
+            raise late.pop()
+        return real(self)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "whoami", whoami)
+    require_upload("me/adder")
+    assert waits == [1, 2]
+
+
+def test_fault_18_nobody_waits_an_hour_for_a_busy_hub(model, hub, waits):
     hub.refuse("POST .*/commit/", 429, Retry_After="3600")
     with pytest.raises(HubError, match="429"):
         push_folder(model, "me/adder", True)
@@ -289,7 +313,7 @@ def test_a_hub_that_cannot_be_reached_is_no_bug_of_ours(hub, monkeypatch, waits)
 
 
 @pytest.mark.parametrize("script_options", [PUSH, (*PUSH, "--fresh"), PUSH_ONLY])
-def test_a_push_without_a_token_is_refused_before_anything_is_done(
+def test_fault_19_a_push_without_a_token_is_refused_before_anything_is_done(
     finished_run, run_folder, call_script, hub, monkeypatch, script_options
 ):
     monkeypatch.setenv("HF_TOKEN", "")
@@ -301,7 +325,7 @@ def test_a_push_without_a_token_is_refused_before_anything_is_done(
     assert (run_folder / "model" / "model.safetensors").read_bytes() == model.read_bytes()
 
 
-def test_a_token_that_the_hub_does_not_know_is_refused_and_not_shown(run_folder, call_script, hub, monkeypatch):
+def test_fault_19_a_token_that_the_hub_refuses_is_refused_and_not_shown(run_folder, call_script, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_forged")
     called = call_script("trainer.py", *PUSH, "--fresh", cwd=run_folder)
     assert called.exit_code == 2
@@ -311,7 +335,7 @@ def test_a_token_that_the_hub_does_not_know_is_refused_and_not_shown(run_folder,
     assert (run_folder / "model" / "manifest.json").exists()
 
 
-def test_a_token_that_may_only_read_is_refused(hub):
+def test_fault_19_a_token_that_may_only_read_is_refused(hub):
     require_upload("me/adder")
     hub.role = "read"
     with pytest.raises(UsageError, match="the token may only read"):

@@ -3,17 +3,19 @@ import itertools
 import json
 import os
 import random
+import resource
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import inference
-from simple_llm.model_folder import LoadedModel, save_model, save_tokenizer, vocabulary_of
+from simple_llm.model_folder import LoadedModel, save_tokenizer, vocabulary_of
 from simple_llm.prompts import MAX_CHARACTERS, parse_prompt
+from tests.model_folders import write_model
 from tests.oracle import PerfectAdder
 from tests.pipeline import REPOSITORY, run_python, write_configs
-from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 pytestmark = pytest.mark.usefixtures("oracle_engine")
 
@@ -73,7 +75,7 @@ def test_a_file_and_stdin_are_answered_line_by_line_in_their_order(infer, tmp_pa
     assert infer("--input", "sums.txt").stdout == expected
 
 
-def test_blank_lines_and_windows_line_ends_are_no_problem(infer):
+def test_fault_26_blank_lines_are_skipped_and_a_last_line_without_its_end_is_served(infer):
     done = infer(stdin=b"\r\n1+2\r\n\n  \t \n3+4\n\n5+6")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "1+2=3\n3+4=7\n5+6=11\n", "")
 
@@ -84,11 +86,14 @@ def test_json_is_the_last_line_and_holds_every_reply_and_the_models_hash(infer):
     assert lines == ["1342+879=2221", "7+7=14"]
     assert json.loads(last) == {
         "model_sha256": "f" * 64,
-        "replies": [{"prompt": "1342+879", "answer": "2221"}, {"prompt": "7+7", "answer": "14"}],
+        "replies": [
+            {"prompt": "1342+879", "answer": "2221", "beyond_training": False},
+            {"prompt": "7+7", "answer": "14", "beyond_training": False},
+        ],
     }
 
 
-def test_what_the_model_says_is_shown_right_or_wrong(infer):
+def test_fault_28_what_the_model_says_is_shown_right_or_wrong_and_what_does_not_end_is_no_answer(infer):
     done = infer("1+1", "12+7", "5+5", "3+4", wrong={(1, 1): 3, (5, 5): 0}, endless=frozenset({(12, 7)}))
     assert done.stdout == "1+1=3\n12+7=no answer\n5+5=0\n3+4=7\n"
 
@@ -123,7 +128,7 @@ def test_the_trace_of_a_whole_answer_shows_under_each_token_what_it_said(infer):
 # ---- Sums that are not ----------------------------------------------------------------------------
 
 
-def test_a_bad_line_is_named_by_number_and_column_and_the_others_are_answered(infer):
+def test_fault_22_a_bad_line_is_named_by_number_and_column_and_the_others_are_answered(infer):
     lines = [b"1+1", b"12+x", b"", b"\xd9\xa3+4", b"1e9+1", b"2+2", b"12345+1", b"\xff+1", b"1\0+1", b"-5+3", b"3+3"]
     done = infer(stdin=b"\n".join(lines) + b"\n")
     assert (done.exit_code, done.stdout) == (2, "1+1=2\n2+2=4\n3+3=6\n")
@@ -141,24 +146,25 @@ def test_a_bad_sum_on_the_command_line_is_named_without_a_line_number(infer):
     done = infer("12+x", "1+1", "--json")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("12+x: column 4")
-    assert json.loads(done.stdout.splitlines()[-1])["replies"] == [{"prompt": "1+1", "answer": "2"}]
+    [reply] = json.loads(done.stdout.splitlines()[-1])["replies"]
+    assert (reply["prompt"], reply["answer"]) == ("1+1", "2")
 
 
 @pytest.mark.parametrize("arguments", [[""], ["  ", "\t"]])
-def test_nothing_to_answer_is_a_mistake(infer, arguments):
+def test_fault_26_nothing_to_answer_is_a_mistake(infer, arguments):
     done = infer(*arguments)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "no problem to answer" in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"  \n\r\n\t"])
-def test_stdin_without_a_line_is_a_mistake(infer, content):
+def test_fault_26_stdin_without_a_line_is_a_mistake(infer, content):
     done = infer(stdin=content)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "no problem to answer" in done.stderr
 
 
-def test_huge_operands_and_huge_lines_are_refused_in_a_short_line_and_what_follows_is_answered(infer):
+def test_fault_25_huge_operands_and_huge_lines_are_refused_in_a_short_line_and_what_follows_is_answered(infer):
     lines = [b"9" * 10_000 + b"+1", b"1+" + b"0" * 10_000 + b"1", b"1" * 5_000_000, b"\xff" * 200_000, b"2+2"]
     done = infer(stdin=b"\n".join(lines))
     assert (done.exit_code, done.stdout) == (2, "1+1=2\n2+2=4\n")
@@ -206,7 +212,7 @@ def test_lines_are_cut_where_they_are_too_long_and_counted_all_the_same(monkeypa
         assert list(inference.bounded_lines(io.BytesIO(content))) == expected
 
 
-def test_no_more_than_a_megabyte_of_a_line_is_held_at_a_time():
+def test_fault_25_no_more_than_a_megabyte_of_a_line_is_held_at_a_time():
     class Endless(io.RawIOBase):
         """A line of 50 MB and a short one, never more of it than is asked for."""
 
@@ -228,7 +234,41 @@ def test_no_more_than_a_megabyte_of_a_line_is_held_at_a_time():
     assert not file.left
 
 
-def test_lines_are_answered_block_by_block(monkeypatch, capsys):
+def test_fault_25_a_line_of_100_megabytes_is_named_and_takes_no_memory(infer, tmp_path):
+    with (tmp_path / "sums.txt").open("wb") as file:
+        file.write(b"1+1\n")
+        file.truncate(100_000_000)  # sparse: a line of NULs that takes no disk
+        file.seek(100_000_000)
+        file.write(b"\n2+2")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    done = infer("--input", "sums.txt")
+    assert (done.exit_code, done.stdout) == (2, "1+1=2\n2+2=4\n")
+    assert done.stderr.startswith("line 2: ") and "a prompt has at most 500,000" in done.stderr
+    assert len(done.stderr) < 200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+def test_fault_25_of_very_many_lines_each_is_answered_in_its_place_and_each_bad_one_named(capsys):
+    class Adder:
+        loaded = SimpleNamespace(data=DATA, sha256="")
+
+        def parse(self, text):
+            return parse_prompt(text, DATA.numbers)
+
+        def answer(self, prompts, on_batch):
+            return [str(int(prompt.x) + int(prompt.y)) for prompt in prompts]
+
+    num_lines = 200_000  # more than are held at a time
+    lines = (f"{number % 9999}+1" if number % 50_000 else "1e9+1" for number in range(1, num_lines + 1))
+    arguments = SimpleNamespace(prompts=[], trace=False, json=False)
+    assert inference.answer_lines(Adder(), lines, arguments, inference.tqdm(disable=True)) == 4
+    out, err = capsys.readouterr()
+    expected = (f"{number % 9999}+1={number % 9999 + 1}" for number in range(1, num_lines + 1) if number % 50_000)
+    assert all(line == one for line, one in zip(out.splitlines(), expected, strict=True))
+    assert [line.split(":")[0] for line in err.splitlines()] == [f"line {n}" for n in range(50_000, 200_001, 50_000)]
+
+
+def test_fault_25_lines_are_answered_block_by_block(monkeypatch, capsys):
     monkeypatch.setattr(inference, "LINES_AT_A_TIME", 3)
     taken, asked = [], []
 
@@ -305,11 +345,8 @@ def test_a_conversation_ends_when_asked_and_traces_when_asked(talk):
 # ---- The real script ------------------------------------------------------------------------------
 
 
-def test_output_closed_early_is_quiet_even_after_a_bad_line(tmp_path):
-    folder = tmp_path / "model"
-    data = make_data_config(99)
-    save_tokenizer(make_tokenizer(data), folder)
-    save_model(folder, tiny_model(n_positions=8), data, make_train_config(), "", {})
+def test_fault_27_output_closed_early_is_quiet_even_after_a_bad_line(tmp_path):
+    write_model(tmp_path / "model", make_data_config(99), make_train_config())
     program = "import os, subprocess, sys\nend, start = os.pipe()\nos.close(end)\n" + (
         "sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], stdout=start).returncode)"
     )

@@ -54,3 +54,12 @@ def test_who_waits_comes_after_the_holder(tmp_path):
         order.append("first")
     waiting.join(10)
     assert order == ["first", "second"]
+
+
+def test_fault_31_a_lock_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(EnvironmentFault, match="runs cannot be written"), exclusive(tmp_path / "runs"):
+        pytest.fail("locked")
+    assert (tmp_path / "mine").read_text() == "precious"

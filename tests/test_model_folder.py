@@ -8,36 +8,24 @@ import torch
 
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import read_manifest, write_manifest
-from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, save_tokenizer
+from simple_llm.model_folder import load_model, load_tokenizer, save_model, save_tokenizer, tokenizer_sha256
+from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from tests.model_folders import FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 DATA, TRAIN = make_data_config(), make_train_config(2)
-FILES = {
-    *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
-    *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py", "data_config.yaml", "train_config.yaml"),
-}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A model folder, only to be read, and the model in it."""
     folder = tmp_path_factory.mktemp("saved")
-    tokenizer = make_tokenizer(DATA)
-    torch.manual_seed(0)
-    model = build_model(DATA, TRAIN, tokenizer)
-    save_tokenizer(tokenizer, folder)
-    save_model(folder, model, DATA, TRAIN, "a card", {"step": 7})
-    return folder, model
+    return folder, write_model(folder, DATA, TRAIN)
 
 
 @pytest.fixture
 def folder(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved[0], tmp_path / "model"))
-
-
-def vouch_again(folder: Path) -> None:
-    """Write the manifest anew over changed files, as somebody who means harm would."""
-    write_manifest(folder, sorted(FILES), {"step": 7})
 
 
 def test_what_is_loaded_is_what_was_saved(saved):
@@ -121,6 +109,17 @@ def test_a_tokenizer_that_does_not_know_its_base_is_refused(folder):
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ArtefactError, match="is damaged"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("base", [2, 10, 16, 36])
+def test_a_tokenizer_that_is_loaded_is_the_one_transformers_loads_and_is_saved_to_the_same_bytes(tmp_path, base):
+    for says_all in (False, True):
+        save_tokenizer(make_tokenizer(make_data_config(99, base), says_all), tmp_path / "one")
+        loaded = load_tokenizer(tmp_path / "one")
+        assert tokenizer_sha256(loaded) == tokenizer_sha256(SimpleLLMTokenizer.from_pretrained(tmp_path / "one"))
+        save_tokenizer(loaded, tmp_path / "two")
+        for path in (tmp_path / "one").iterdir():
+            assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_save_that_fails_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from simple_llm.adder import Adder, NO_ANSWER
+from simple_llm.config import Numbers
 from simple_llm.model_folder import LoadedModel
-from simple_llm.prompts import Prompt
+from simple_llm.prompts import parse_prompt, Prompt
 from tests.browser import chromium, visit
 from tests.golden import GOLDEN
 from tests.trained_model import any_length_config, config_for
@@ -89,9 +90,17 @@ def test_bad_input_is_named_and_the_number_it_is_in_is_marked(open_page):
         assert words in page.inner_text("#error")
         assert page.eval_on_selector_all("[aria-invalid]", "all => all.map(one => one.id)") == [marked]
         assert page.evaluate("document.activeElement.id") == marked
-    assert visited.add(" 007", "1 ")[0] == "8"
+    assert visited.add("7", "1")[0] == "8"
     assert page.inner_text("#error") == ""
     assert page.query_selector("[aria-invalid]") is None
+
+
+def test_fault_23_the_page_drops_leading_zeros_as_the_scripts_do(open_page):
+    _, visited = open_page()
+    for x, y in ((" 007", "1 "), ("000", "00"), ("0" * 500 + "12", "034")):
+        prompt = parse_prompt(f"{x}+{y}", Numbers(max=99))
+        answer, status = visited.add(x, y)
+        assert (answer, status.startswith("Exact in")) == (str(int(prompt.x) + int(prompt.y)), True)
 
 
 def test_the_keyboard_alone_adds_and_chooses_tokens_and_heads(open_page):

@@ -29,10 +29,21 @@ def refusal(text, numbers=NUMBERS):
     [
         *[("1342+879", "1342", "879"), ("12 + 7", "12", "7"), ("  12\t+7  ", "12", "7"), ("0+0", "0", "0")],
         *[("12+7=", "12", "7"), ("12 + 7 = ", "12", "7"), ("9999+9999", "9999", "9999")],
-        *[("007+1", "7", "1"), ("000+00", "0", "0"), ("00009999+010", "9999", "10"), ("0" * 5000 + "5+5", "5", "5")],
     ],
 )
-def test_a_sum_is_read(text, x, y):
+def test_fault_22_a_sum_is_read_with_or_without_spaces_around_its_signs(text, x, y):
+    check_read(text, x, y)
+
+
+@pytest.mark.parametrize(
+    ("text", "x", "y"),
+    [("007+1", "7", "1"), ("000+00", "0", "0"), ("00009999+010", "9999", "10"), ("0" * 5000 + "5+5", "5", "5")],
+)
+def test_fault_23_leading_zeros_are_dropped(text, x, y):
+    check_read(text, x, y)
+
+
+def check_read(text, x, y):
     prompt = parse_prompt(text, NUMBERS)
     assert (prompt.x, prompt.y) == (x, y)
     assert str(prompt) == f"{x}+{y}"
@@ -74,7 +85,7 @@ def test_a_sum_is_read(text, x, y):
         ("1+1;", 4, ";"),
     ],
 )
-def test_the_first_wrong_character_is_named_with_its_column(text, column, character):
+def test_fault_22_the_first_wrong_character_is_named_with_its_column(text, column, character):
     message = refusal(text)
     assert f"column {column}: {character!r} is not " in message
     assert "1342+879" in message  # what a prompt looks like

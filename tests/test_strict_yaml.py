@@ -106,7 +106,7 @@ def test_a_bad_document_is_refused(text, message):
     assert message in str(caught.value)
 
 
-def test_an_alias_bomb_is_refused_before_it_grows():
+def test_fault_21_an_alias_bomb_is_refused_before_it_grows():
     bomb = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True))
     with pytest.raises(StrictYamlError, match="anchors and aliases"):
         parse_yaml(bomb)

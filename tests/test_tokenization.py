@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simple_llm.config import DataConfig, Numbers
+from simple_llm.batches import prompt_tokens
+from simple_llm.config import DataConfig, digit_count, Numbers
+from simple_llm.model_folder import vocabulary_of
+from simple_llm.problems import from_integers
+from simple_llm.prompts import parse_prompt
 from simple_llm.tokenization_simple_llm import from_digits, to_digits
 from tests.tiny_models import make_tokenizer
 
@@ -151,7 +155,7 @@ def test_a_sum_is_written_as_model_text(base, is_reversed, text, model_text):
         *("1+2==", "1 2+3", "1+2=3=4", "E35+F63", "1-2"),
     ],
 )
-def test_text_that_is_no_sum_is_refused(text):
+def test_fault_22_text_that_is_no_sum_is_refused_by_the_tokenizer_too(text):
     with pytest.raises(ValueError, match="expected a sum"):
         tokenizer_of(16).to_model_text(text)
     with pytest.raises(ValueError, match="expected a sum"):
@@ -232,6 +236,21 @@ def test_a_batch_is_padded_on_the_left_and_decoded_to_the_sums_without_leading_z
         assert tokenizer.decode(ids, skip_special_tokens=True) == canonical(*one)
         assert tokenizer.decode(ids) == "<|pad|>" * padding + canonical(*one)
     assert tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True) == [canonical(*one) for one in sums]
+
+
+@pytest.mark.parametrize(("base", "is_reversed"), KINDS)
+def test_fault_23_the_tokenizer_drops_the_same_leading_zeros_as_the_scripts(base, is_reversed):
+    """Its text is what pipeline() and AutoTokenizer take; the scripts make tokens of what parse_prompt has read."""
+    tokenizer, numbers = tokenizer_of(base, is_reversed), Numbers(base=base, reversed=is_reversed)
+    for zeros in itertools.product(["", "0", "0000"], repeat=2):
+        for values in itertools.product([0, 7, 10, 999, 9999], repeat=2):
+            text = "+".join(f"{zero}{value}" for zero, value in zip(zeros, values, strict=True))
+            prompt = parse_prompt(text, numbers)
+            assert str(prompt) == "{}+{}".format(*values)
+            ids = tokenizer(f"{text}=")["input_ids"]
+            assert tokenizer.decode(ids) == f"{prompt}="
+            problem = from_integers([(int(prompt.x), int(prompt.y))], base, digit_count(9999, base))
+            assert prompt_tokens(problem, vocabulary_of(tokenizer)).tolist() == [ids]
 
 
 @given(st.sampled_from(KINDS), st.data())

@@ -1,0 +1,100 @@
+"""Settings that are fine one by one and cannot go together."""
+
+import pytest
+import torch
+
+from simple_llm.config import MOST_WEIGHTS
+from simple_llm.model_folder import model_config
+from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from tests.pipeline import run_script, write_configs
+from tests.tiny_models import make_tokenizer
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["model.n_embd=250"], ["model.n_embd", "250", "model.n_head = 4"]),
+        (["model.n_head=3"], ["model.n_embd", "256", "model.n_head = 3"]),
+        (["numbers.min=10", "numbers.max=9"], ["numbers.min", "10", "numbers.max = 9"]),
+        (["sampling={uniform: 0.5, lengths: 0.2, carries: 0.2}"], ["sampling.uniform", "add up to 1", "0.9"]),
+        (["split.train=0.9", "split.validation=0.1"], ["split.validation", "test side"]),
+        (["split.train=0.95", "split.validation=0.1"], ["split.validation", "test side"]),
+        (["storage.column_delimiter=A"], ["storage.column_delimiter", "'A'"]),
+        (["storage.row_delimiter='0'"], ["storage.row_delimiter", "'0'"]),
+        (["storage.column_delimiter=§"], ["storage.column_delimiter", "'§'"]),
+        (['storage.column_delimiter="\\0"'], ["storage.column_delimiter", "cannot separate"]),
+        (['storage.row_delimiter="\\0"'], ["storage.row_delimiter", "cannot separate"]),
+        (["storage.row_delimiter='|'"], ["storage.column_delimiter", "must differ from storage.row_delimiter"]),
+        (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
+        (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
+        (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
+        (["hub.every=100"], ["hub.every", "hub.push is false"]),
+        (["hub.push=true", "hub.repo_id=me/adder", "hub.every=150"], ["hub.every", "150", "training.eval_every = 100"]),
+        (["numbers.reversed=false"], ["model.tokens_per_step", "numbers.reversed is false"]),
+        (["model.position_embedding=none", "model.max_position_offset=3"], ["model.max_position_offset"]),
+    ],
+)
+def test_fault_10_settings_that_cannot_go_together_are_named(errors, overrides, parts):
+    header, line = errors(*overrides)
+    assert header == "command line: 1 bad setting"
+    assert [part for part in parts if part not in line] == []
+
+
+def test_sampling_shares_that_add_up_to_one_but_for_rounding_are_taken(load):
+    assert load("sampling.uniform=0.1", "sampling.lengths=0.2", "sampling.carries=0.7")
+
+
+@pytest.mark.parametrize("maximum", [0, 4, 5, 9, 49, 50, 99, 499, 500])
+@pytest.mark.parametrize("kind", ["block", "learned"])
+def test_fault_10_the_position_table_is_refused_when_it_is_one_row_too_short(load, errors, kind, maximum):
+    # The last position of a row, or of its longest number: the sum of the largest operands.
+    longest = len(str(2 * maximum)) if kind == "block" else len(f"+{maximum}+{maximum}+{2 * maximum}+") - 1
+    settings = [f"numbers.max={maximum}", "numbers.base=10", f"model.position_embedding={kind}"]
+    load(*settings, f"model.n_positions={longest + 1}")
+    if longest + 1 > 2:  # a table of one row is refused for itself
+        _, line = errors(*settings, f"model.n_positions={longest}")
+        assert "model.n_positions" in line
+        assert f"at least {longest + 1}" in line
+
+
+def test_fault_10_an_offset_of_the_positions_needs_as_many_rows_more(load, errors):
+    settings = ["numbers.max=99", "numbers.base=10", "model.max_position_offset=5"]
+    load(*settings, "model.n_positions=9")  # 1 to 3 digits, shifted by 5: position 8 is the last
+    assert "at least 9" in errors(*settings, "model.n_positions=8")[1]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.n_embd=100000"],
+        ["model.n_layer=1000", "model.n_embd=1024"],
+        ["model.n_positions=1000000", "model.n_embd=1024"],
+        ["model.n_layer=1000", "model.n_embd=100000", "model.n_positions=1000000"],
+    ],
+)
+def test_fault_10_sizes_that_no_machine_here_could_hold_are_named_together(errors, overrides):
+    header, line = errors(*overrides)
+    assert header == "command line: 1 bad setting"
+    assert all(override.partition("=")[2] in line for override in overrides)
+    assert "at most 1,000,000,000" in line
+
+
+def test_the_largest_models_are_counted_as_torch_counts_them(load, errors):
+    for n_layer, n_embd in ((1, 9000), (20, 2040), (100, 900)):  # just below a billion, but for embeddings and biases
+        data, train = load(f"model.n_layer={n_layer}", f"model.n_embd={n_embd}")
+        with torch.device("meta"):
+            model = SimpleLLMForCausalLM(model_config(train, make_tokenizer(data)))
+        assert 0.95 * MOST_WEIGHTS < model.num_parameters() < 1.01 * MOST_WEIGHTS
+        errors(f"model.n_layer={n_layer + 1 + n_layer // 50}", f"model.n_embd={n_embd + 136}")
+
+
+def test_fault_10_the_real_script_ends_with_2_at_its_start(tmp_path):
+    write_configs(tmp_path)
+    done = run_script("trainer.py", "model.n_embd=250", "model.n_head=4", "numbers.max=99999999", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "command line: 2 bad settings",
+        "  model.n_embd: 250 is not a multiple of model.n_head = 4",
+        "  model.n_positions: 8 is too short a position table for sums up to 2 * 99999999 in base 10; set at least 10",
+    ]
+    assert not (tmp_path / "model").exists()
