@@ -1,12 +1,14 @@
+import importlib.util
 import random
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.__main__ import PARTS
+from benchmarks.faults import __main__ as benchmark
 from benchmarks.faults.flips import flip_bits, Subject, subjects_of
 from benchmarks.faults.tally import Plan, table, Tally
-from simple_llm.errors import ArtefactError
+from simple_llm.errors import ArtefactError, GateError, UsageError
 from tests.pipeline import REPOSITORY
 
 
@@ -73,4 +75,23 @@ def test_the_table_shows_counts_where_faults_hit_and_what_was_lost():
 
 
 def test_every_part_is_a_module():
-    assert all((REPOSITORY / "benchmarks" / "faults" / f"{name}.py").exists() for name in PARTS)
+    assert all((REPOSITORY / "benchmarks" / "faults" / f"{name}.py").exists() for name in benchmark.PARTS)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_is_lost_fails_the_gate_unless_it_is_another_librarys(is_ours, monkeypatch, capsys):
+    tally = Tally("a fault", survived=2, lost=1, is_ours=is_ours)
+    monkeypatch.setattr(benchmark, "run_part", lambda name, count, seed: [tally, Tally("ours", survived=4)])
+    arguments = Namespace(only="flips", flips=3, seed=0, json=False)
+    if is_ours:
+        with pytest.raises(GateError, match="1 of 7 faults"):
+            benchmark.main(arguments)
+    else:
+        benchmark.main(arguments)
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a", "fault", "3", "2", "0", "1"]
+
+
+def test_the_comparison_without_its_package_ends_with_one_line(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"--only trainer: transformers\.Trainer needs accelerate"):
+        benchmark.main(Namespace(only="trainer"))

@@ -20,6 +20,7 @@ class Tally:
         reasons: the first of what was lost.
         seconds: of a whole part, in its first tally.
         where: what the faults hit, as far as it can be seen afterwards.
+        is_ours: not of another library, tried for comparison.
     """
 
     fault: str
@@ -29,6 +30,7 @@ class Tally:
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
     where: Counter[str] = field(default_factory=Counter)
+    is_ours: bool = True
 
     @property
     def tried(self) -> int:
