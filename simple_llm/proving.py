@@ -134,7 +134,7 @@ def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
     try:
         yield pool
     except KeyboardInterrupt:  # a second Ctrl-C does not wait for the shards begun: each is written whole or not at all
-        print("interrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr, flush=True)
         os._exit(130)
     finally:
         pool.shutdown(cancel_futures=True)

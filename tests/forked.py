@@ -1,16 +1,19 @@
 """Scripts in a process of their own, forked from this one: real signals, kills and limits, no seconds of imports."""
 
+import contextlib
 import ctypes
 import os
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 import data_generator  # noqa: F401 - what a script imports is there before a child is forked
 import evaluate  # noqa: F401
@@ -39,13 +42,15 @@ class Forked:
             try:
                 os.dup2(self._out, 1)
                 os.dup2(self._err, 2)
-                sys.stdout, sys.stderr = (os.fdopen(descriptor, "w") for descriptor in (1, 2))
+                tqdm.set_lock(threading.RLock())  # its own lock is shared by all forks: a killed one would keep it
+                sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", 1, closefd=False) for descriptor in (1, 2))
                 exit_code = call() or 0
             except BaseException:
                 traceback.print_exc()
             finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
                 os._exit(exit_code)
 
     @property

@@ -138,7 +138,7 @@ def test_without_a_dataset_the_script_to_run_is_named(tokenize, folder):
     shutil.rmtree(folder / "model", ignore_errors=True)
 
 
-def test_a_damaged_dataset_is_refused_by_its_row(tokenize, folder):
+def test_fault_08_a_damaged_dataset_is_refused_by_its_row(tokenize, folder):
     path = folder / "sequences.txt"
     content = path.read_bytes()
     path.write_bytes(content[:-4])
@@ -146,7 +146,7 @@ def test_a_damaged_dataset_is_refused_by_its_row(tokenize, folder):
     path.write_bytes(content[:5] + b"x" + content[6:])
     assert "row 1: " in refusal(tokenize, folder)
     path.write_bytes(content + b"1|1|2\n")
-    assert "2,001 rows where its manifest says 2000" in refusal(tokenize, folder)
+    assert "row 2001: expected the end of the file, found 1 more rows" in refusal(tokenize, folder)
 
 
 def test_a_dataset_without_its_manifest_or_of_another_config_is_refused(tokenize, folder):
