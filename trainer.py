@@ -55,7 +55,7 @@ from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device
-from simple_llm.errors import DivergedError, HubError, Interrupted, UsageError
+from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, UsageError
 from simple_llm.event_log import events, open_log
 from simple_llm.host import host_facts
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
@@ -126,6 +126,8 @@ def train_if_needed(
     with processes.first_goes_first():  # it clears away what a former run left
         manifest = read_manifest(data)
         run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh and processes.is_first)
+    if not processes.agree(run.fingerprint()):
+        raise ArtefactError(f"the processes see different runs; {folder} must be a folder that all of them share")
     events.info("%s", json.dumps(run.identity()))
     for line in run.messages if processes.is_first else ():
         say(line)

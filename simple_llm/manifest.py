@@ -44,7 +44,7 @@ def write_manifest(folder: Path, file_names: list[str], facts: dict[str, object]
     write_file(folder / MANIFEST, content.encode())
 
 
-def sha256_of_document(document: dict) -> str:
+def sha256_of_document(document: object) -> str:
     """Hash what a JSON document says, in whatever order."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 

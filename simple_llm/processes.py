@@ -58,6 +58,10 @@ class Processes:
             distributed.all_reduce(everywhere, op=distributed.ReduceOp.MAX)
         return int(everywhere)
 
+    def agree(self, number: int) -> bool:
+        """Whether all processes have the same number."""
+        return self.largest(number) == number == -self.largest(-number)
+
     def wait(self) -> None:
         """Go on when all processes have come this far."""
         if self.count > 1:

@@ -78,6 +78,10 @@ class Run:
         num_bytes = num_more * checkpoint_bytes(model, optimizers) + tensor_bytes(model.parameters()) + BESIDE_WEIGHTS
         require_room(num_bytes, self.checkpoints)
 
+    def fingerprint(self) -> int:
+        """A number that is another one for a run with other settings, or at another step."""
+        return int(sha256_of_document([self.settings, self.start_step, self.is_finished])[:15], 16)
+
     def identity(self) -> dict[str, object]:
         """What the log tells this run from others by."""
         keys = ("training.seed", "training.batch_size", "data sha256", TOKENIZER)
@@ -130,7 +134,14 @@ def prepare_run(
 
 
 def finished_result(manifest: dict) -> dict[str, object]:
-    """What a finished model's manifest says of its training."""
+    """What a finished model's manifest says of its training.
+
+    Raises:
+        ArtefactError: it says nothing of it.
+    """
+    missing = [key for key in RESULT if key not in manifest]
+    if missing:
+        raise ArtefactError(f"the model's {MANIFEST} does not say {', '.join(missing)} of its training")
     return {key: manifest[key] for key in RESULT}
 
 

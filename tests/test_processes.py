@@ -16,6 +16,7 @@ import pytest
 from simple_llm.checkpoint import list_checkpoints, newest_checkpoint
 from simple_llm.manifest import sha256_of
 from simple_llm.processes import ALONE, Processes
+from simple_llm.resuming import Run
 from tests.finished_run import DATA, make_unfinished, TRAIN
 from tests.pipeline import REPOSITORY, run_script, write_configs
 
@@ -171,3 +172,16 @@ def test_the_shares_of_all_processes_are_everything_once():
     shares = [items[Processes(rank, 3).share] for rank in range(3)]
     assert shares == [[0, 3, 6], [1, 4], [2, 5]]
     assert items[ALONE.share] == items
+
+
+@pytest.mark.parametrize("number", [4, 5, 6])
+def test_processes_agree_when_no_number_differs(monkeypatch, number):
+    monkeypatch.setattr(Processes, "largest", lambda self, other: max(other, number if other > 0 else -number))
+    assert Processes(0, 2).agree(5) == (number == 5)
+
+
+def test_runs_with_other_settings_or_at_another_step_have_other_fingerprints(tmp_path):
+    runs = [Run(tmp_path, {"a": 1}), Run(tmp_path, {"a": 2}), Run(tmp_path, {"a": 1}, tmp_path, 5)]
+    runs.append(Run(tmp_path, {"a": 1}, result={"step": 5}))
+    assert len({run.fingerprint() for run in runs}) == 4
+    assert Run(tmp_path / "elsewhere", {"a": 1}).fingerprint() == runs[0].fingerprint()
