@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import data_generator
 from simple_llm.config import DataConfig, Sampling, Split
 from simple_llm.errors import Interrupted
+from simple_llm.manifest import SELF
 from simple_llm.problems import from_integers, split_sides
 from tests.pipeline import run_script, write_configs
 
@@ -59,7 +60,7 @@ def test_the_file_holds_as_many_right_rows_as_asked_for_each_once_and_none_of_th
 def test_the_manifest_and_the_json_line_describe_the_file(generated):
     folder, done = generated
     told = json.loads((folder / MANIFEST).read_bytes())
-    assert json.loads(done.stdout.splitlines()[-1]) == {"path": "sequences.txt", **told}
+    assert {**json.loads(done.stdout.splitlines()[-1]), SELF: told[SELF]} == {"path": "sequences.txt", **told}
     content = (folder / "sequences.txt").read_bytes()
     assert (told["rows"], told["bytes"], told["sha256"]) == (5000, len(content), hashlib.sha256(content).hexdigest())
     assert told["asked"] == {"uniform": 3000, "lengths": 1000, "carries": 1000}

@@ -1,32 +1,36 @@
-"""Several real processes, started by torchrun, on the run that one process does alone."""
+"""Several real processes on the run that one process does alone: forked, and once started by torchrun."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from simple_llm.checkpoint import list_checkpoints, newest_checkpoint
+from simple_llm.config import Training
+from simple_llm.errors import UsageError
+from simple_llm.learning import make_learner
 from simple_llm.manifest import sha256_of
 from simple_llm.processes import ALONE, Processes
 from simple_llm.resuming import Run
-from tests.finished_run import DATA, make_unfinished, TRAIN
-from tests.pipeline import REPOSITORY, run_script, write_configs
+from tests.finished_run import DATA, TRAIN
+from tests.forked import fork_script, Forked
+from tests.pipeline import REPOSITORY, write_configs
+from tests.tiny_models import tiny_model
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 # Two blocks, so that the middle of the model is asked too; no dropout, whose masks depend on who draws them.
 TWO_BLOCKS = {
     **TRAIN,
     "model": {**TRAIN["model"], "n_layer": 2, "dropout": 0.0},
     "training": {**TRAIN["training"], "accumulation_steps": 1, "max_steps": 60, "save_every": 5, "eval_every": 20},
 }
+IN_TWO_SLICES = "training.accumulation_steps=2"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     write_configs(folder, DATA, TWO_BLOCKS)
     for name in ("data_generator.py", "tokenizer.py"):
-        assert run_script(name, cwd=folder).returncode == 0
+        assert fork_script(name, cwd=folder).end().exit_code == 0
     return folder
 
 
@@ -43,58 +47,34 @@ def prepared(tmp_path_factory) -> Path:
 def alone(prepared) -> Path:
     """The model folder of one process that takes each batch in two slices."""
     folder = shutil.copytree(prepared, prepared.with_name("alone"))
-    done = run_script("trainer.py", "training.accumulation_steps=2", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = fork_script("trainer.py", IN_TWO_SLICES, cwd=folder).end()
+    assert done.exit_code == 0, done.stderr
     return folder / "model"
 
 
-@dataclass
-class Two:
-    """Two processes of trainer.py under torchrun."""
-
-    torchrun: subprocess.Popen
-    checkpoints: Path
-
-    def wait_for_save(self, after_step: int) -> None:
-        while not any(int(path.name[5:]) > after_step for path in list_checkpoints(self.checkpoints)):
-            assert self.torchrun.poll() is None, self.torchrun.communicate()
-            time.sleep(0.01)
-
-    def ranks(self) -> list[int]:
-        """Their process IDs, in the order of their ranks."""
-        of_parent = subprocess.run(["pgrep", "-P", str(self.torchrun.pid)], capture_output=True, text=True, check=True)
-        rank_of = {int(line): _environment(int(line)).get("RANK") for line in of_parent.stdout.split()}
-        return [pid for pid, rank in sorted(rank_of.items(), key=lambda item: str(item[1])) if rank is not None]
-
-    def end(self) -> str:
-        """What they said, after all of them have ended by themselves within a minute."""
-        _, stderr = self.torchrun.communicate(timeout=60)
-        return stderr
+def fork_two(name: str, *arguments: str, cwd: Path) -> list[Forked]:
+    """Start a script in two processes that know of each other as torchrun would tell them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        fork_script(
+            name, *arguments, cwd=cwd, before=lambda rank=rank: os.environ.update(meeting, RANK=rank, LOCAL_RANK=rank)
+        )
+        for rank in ("0", "1")
+    ]
 
 
-def _environment(pid: int) -> dict[str, str]:
-    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+def newest_step(folder: Path) -> int:
+    """Of the checkpoints that verify; 0 where there is none."""
+    path, _, _ = newest_checkpoint(folder / "model" / "checkpoints")
+    return int(path.name.removeprefix("step-")) if path else 0
 
 
-@contextlib.contextmanager
-def two_processes(folder: Path):
-    """Start trainer.py in two processes; nothing of them is left when the block ends."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*TORCHRUN, str(REPOSITORY / "trainer.py")],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as torchrun:
-        try:
-            yield Two(torchrun, folder / "model" / "checkpoints")
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(torchrun.pid, signal.SIGKILL)
+def has_saved_after(folder: Path, step: int) -> bool:
+    found = list_checkpoints(folder / "model" / "checkpoints")
+    return any(int(path.name.removeprefix("step-")) > step for path in found)
 
 
 def losses_of(model: Path) -> dict[int, float]:
@@ -102,67 +82,80 @@ def losses_of(model: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-def test_fault_02_killed_stopped_and_resumed_by_two_and_by_one_the_run_ends_with_the_same_weights(
+def assert_same_result(folder: Path, alone: Path) -> None:
+    """Losses and weights are those of one process with two slices, to the last bit."""
+    assert len(losses_of(alone)) == 6
+    assert losses_of(folder / "model") == losses_of(alone)
+    assert sha256_of(folder / "model" / "model.safetensors") == sha256_of(alone / "model.safetensors")
+
+
+def test_fault_02_one_of_two_is_killed_the_other_ends_and_one_goes_on_to_the_same_weights(prepared, alone, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "two")
+    first, second = fork_two("trainer.py", cwd=folder)
+    second.wait_for(lambda: has_saved_after(folder, 0))
+    second.send(signal.SIGKILL)
+    killed_at = time.monotonic()
+    assert second.end().exit_code == -signal.SIGKILL
+    called = first.end()
+    assert time.monotonic() - killed_at < 60
+    assert called.exit_code == 5
+    assert called.stderr.splitlines()[-1].startswith("another process of this run is gone; started again, it goes on")
+    step = newest_step(folder)
+    assert 5 <= step < 60
+
+    called = fork_script("trainer.py", IN_TWO_SLICES, cwd=folder).end()
+    assert called.exit_code == 0, called.stderr
+    assert f"going on from model/checkpoints/step-{step}" in called.stderr
+    assert_same_result(folder, alone)
+
+
+def test_fault_04_and_16_torchrun_goes_on_from_one_is_stopped_and_two_end_with_the_same_weights(
     prepared, alone, tmp_path
 ):
-    """Two processes, of which one is killed; two again, stopped by a signal; one, to the end."""
     folder = shutil.copytree(prepared, tmp_path / "two")
-    with two_processes(folder) as two:
-        two.wait_for_save(0)
-        os.kill(two.ranks()[1], signal.SIGKILL)
-        said = two.end()
-        assert two.torchrun.returncode != 0
-        assert "another process of this run is gone" in said
-    killed_at = int(newest_checkpoint(two.checkpoints)[0].name[5:])
-    assert 5 <= killed_at < 60
+    first = fork_script("trainer.py", IN_TWO_SLICES, cwd=folder)
+    first.wait_for(lambda: has_saved_after(folder, 4))
+    first.send(signal.SIGTERM)
+    assert first.end().exit_code == 143
+    begun_at = newest_step(folder)
 
-    with two_processes(folder) as two:
-        two.wait_for_save(killed_at)
-        two.torchrun.send_signal(signal.SIGTERM)
-        said = two.end()
-        assert two.torchrun.returncode != 0
-        assert f"going on from model/checkpoints/step-{killed_at}" in said
-        assert "stopped at step" in said
-    stopped_at = int(newest_checkpoint(two.checkpoints)[0].name[5:])
-    assert killed_at < stopped_at < 60
+    torchrun = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(REPOSITORY / "trainer.py")],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not has_saved_after(folder, begun_at):
+        assert torchrun.poll() is None, torchrun.communicate()
+        time.sleep(0.005)
+    torchrun.send_signal(signal.SIGTERM)
+    _, said = torchrun.communicate(timeout=60)
+    assert torchrun.returncode != 0
+    assert f"going on from model/checkpoints/step-{begun_at}" in said
+    assert "stopped at step" in said
+    stopped_at = newest_step(folder)
+    assert begun_at < stopped_at < 60
     assert not (folder / "model" / "manifest.json").exists()
-    assert not list(two.checkpoints.glob(".tmp-*"))
 
-    done = run_script("trainer.py", "training.accumulation_steps=2", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert f"going on from model/checkpoints/step-{stopped_at}" in done.stderr
-    assert losses_of(folder / "model") == losses_of(alone)
-    assert sha256_of(folder / "model" / "model.safetensors") == sha256_of(alone / "model.safetensors")
+    for called in [process.end() for process in fork_two("trainer.py", cwd=folder)]:
+        assert called.exit_code == 0, called.stderr
+    assert_same_result(folder, alone)
 
 
-def test_fault_16_two_processes_go_on_from_one_and_their_evaluation_counts_the_same(alone, tmp_path):
-    folder = shutil.copytree(alone.parent, tmp_path / "two")
-    make_unfinished(folder)
-    shutil.rmtree(folder / "model" / "checkpoints" / "step-60")
-    with two_processes(folder) as two:
-        said = two.end()
-        assert two.torchrun.returncode == 0, said
-        assert "going on from model/checkpoints/step-55" in said
-    assert losses_of(folder / "model") == losses_of(alone)
-    assert sha256_of(folder / "model" / "model.safetensors") == sha256_of(alone / "model.safetensors")
-
+def test_two_processes_count_what_one_counts(alone):
     evaluations = []
-    for command in ([sys.executable], TORCHRUN):
-        arguments = [str(REPOSITORY / "evaluate.py"), "--samples", "301", "--json"]
-        done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=True)
-        evaluations.append(json.loads(done.stdout.splitlines()[-1]))
+    arguments = ("evaluate.py", "--samples", "301", "--json")
+    for processes in ([fork_script(*arguments, cwd=alone.parent)], fork_two(*arguments, cwd=alone.parent)):
+        called, *others = [process.end() for process in processes]
+        assert called.exit_code == 0, called.stderr
+        assert all((other.exit_code, other.stdout) == (0, "") for other in others)
+        evaluations.append(json.loads(called.stdout.splitlines()[-1]))
     for key in ("correct", "total", "commutes", "by_operand_length", "failures"):
         assert evaluations[0][key] == evaluations[1][key]
     assert evaluations[0]["min_logit_margin"] == pytest.approx(evaluations[1]["min_logit_margin"], abs=1e-4)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused_with_both_numbers(monkeypatch):
-    from simple_llm.config import Training
-    from simple_llm.errors import UsageError
-    from simple_llm.learning import make_learner
-    from tests.tiny_models import tiny_model
-
+def test_a_batch_that_cannot_be_shared_evenly_is_refused_with_both_numbers():
     with pytest.raises(UsageError, match=r"batch_size: 128 .* 3 processes times training.accumulation_steps = 1"):
         make_learner(tiny_model(1), Training(), Processes(rank=0, count=3))
 
