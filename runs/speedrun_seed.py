@@ -181,7 +181,7 @@ def test_sample(data: DataConfig) -> Problems:
 
 
 def count(loaded: LoadedModel, problems: Problems) -> dict[str, list]:
-    """Decode problems; how many are right, of how many, and the first wrong ones with what was said, None for no number."""
+    """Decode problems: how many are right, of how many; the first wrong ones, with what was said (None: no number)."""
     decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
     is_right = decoded_right(decoder, problems, loaded)
     wrong = problems[~is_right][:MAX_FAILURES_SHOWN]
