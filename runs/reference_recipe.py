@@ -18,7 +18,7 @@ import time
 import torch
 
 from data_generator import draw_problems
-from runs.speedrun_seed import add_options, count, draw_rows, made_tokenizer, test_sample
+from runs.speedrun_seed import add_options, count, draw_rows, made_tokenizer, test_sample, validation_problems
 from runs.tracks import edge_problems, recipe, Track, TRACKS, without
 from simple_llm import command_line
 from simple_llm.batches import BatchOrder, Examples, make_examples
@@ -28,7 +28,7 @@ from simple_llm.learning import step_seed
 from simple_llm.losses import TrainingLoss
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.problems import from_integers, Problems, split_sides, to_integers, TRAIN, VALIDATION
+from simple_llm.problems import from_integers, Problems, split_sides, to_integers, TRAIN
 
 MODEL = Model(tokens_per_step=1, dropout=0.1)
 LEARNING_RATE = 1.5e-4
@@ -100,8 +100,7 @@ def cosine(share: float) -> float:
 
 def held_out_problems(track: Track, data: DataConfig, train: TrainConfig) -> dict[str, Problems]:
     """What the track's own run with this seed is validated and tested on."""
-    rows = draw_rows(track, data)
-    validation = rows[split_sides(rows, data.split) == VALIDATION][: train.training.eval_problems]
+    validation = validation_problems(draw_rows(track, data), data, train)
     edges = {"edge_cases": edge_problems(track, data)} if track.edge_cases else {}
     return {"validation": validation, "test": test_sample(data), **edges}
 

@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from runs.pipeline import REPOSITORY
-from runs.tracks import breaches, recipe, RECIPES, Track, TRACKS
+from runs.tracks import breaches, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS
 from simple_llm import command_line
 from simple_llm.errors import GateError
 
@@ -38,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     for seed in seeds:
         runs.append(fresh_process("runs.speedrun_seed", *told, "--seed", str(seed)))
         print(line_of(runs[-1]), file=sys.stderr, flush=True)
-    document = summary(track, runs, list(breaches(track, data, train, len(runs))))
+    document = summary(track, runs, [*breaches(track, data, train, len(runs)), *shortfalls(runs)])
     document |= {"command": arguments.command, "commit": commit(), "overrides": arguments.overrides}
     if arguments.baseline:
         limit = ["--seconds", str(document["seconds"]["median"]), "--seed", str(arguments.first_seed)]
@@ -67,8 +68,17 @@ def fresh_process(module: str, *arguments: str) -> dict[str, object]:
             text=True,
         )
     if done.returncode:
-        command_line.fail(f"{module} ended with exit code {done.returncode}", done.returncode % 256)
+        exit_code = done.returncode if done.returncode > 0 else 128 - done.returncode  # ended by a signal
+        command_line.fail(f"{module} ended with exit code {exit_code}", exit_code)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def shortfalls(runs: list[dict]) -> Iterator[str]:
+    """Say where a recipe's rows, or its range, hold fewer problems than have to be right."""
+    for name, needed in (("validation", NUM_VALIDATION), ("test", NUM_TEST)):
+        fewest = min((run[name][1] for run in runs if name in run), default=needed)
+        if fewest < needed:
+            yield f"only {fewest:,} problems in the {name}, not {needed:,}"
 
 
 def summary(track: Track, runs: list[dict], breached: list[str]) -> dict[str, object]:

@@ -30,7 +30,7 @@ from simple_llm.evaluation import decoded_right, held_out_sample
 from simple_llm.host import host_facts
 from simple_llm.manifest import versions
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
-from simple_llm.problems import Problems, to_integers
+from simple_llm.problems import Problems, split_sides, to_integers, VALIDATION
 from simple_llm.proof import PROOF_FORMAT, Prover, total
 from simple_llm.proving import count_shards
 from simple_llm.resuming import Run
@@ -114,7 +114,11 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
         facts["proof"] = prove(loaded, folder)
         clock.end("proof")
     facts |= {**stopped(clock), "passed": False, "why": why}
-    return facts | verdict(track, loaded, facts) if is_exact else facts
+    if is_exact:
+        facts |= verdict(track, loaded, facts)
+    elif "validation" in facts:
+        facts["failures"] = count(loaded, validation_problems(rows, data, train))["failures"]
+    return facts
 
 
 def draw_rows(track: Track, data: DataConfig) -> Problems:
@@ -173,6 +177,11 @@ def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict
         "failures": [failure for one in tested.values() for failure in one["failures"]][:MAX_FAILURES_SHOWN],
         "evaluation_seconds": round(time.monotonic() - started, 3),
     }
+
+
+def validation_problems(rows: Problems, data: DataConfig, train: TrainConfig) -> Problems:
+    """The rows that trainer.py validates on."""
+    return rows[split_sides(rows, data.split) == VALIDATION][: train.training.eval_problems]
 
 
 def test_sample(data: DataConfig) -> Problems:
