@@ -1,0 +1,219 @@
+"""One seed of a track, in the fresh process that runs/speedrun.py starts for it; ends in one JSON line.
+
+    python3 -m runs.speedrun_seed --track A --seed 0 --started SECONDS --folder DIR [section.key=value ...]
+
+Everything from nothing, by the scripts' own functions: rows drawn, the tokenizer trained, the model built and trained
+by trainer.py until its validation is exact. There the clock stops, unless every pair is to be proved too.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import trainer
+from data_generator import draw_problems
+from runs.tracks import edge_problems, NUM_TEST, recipe, RECIPES, Track, TRACKS, without
+from simple_llm import command_line
+from simple_llm.batches import prompt_tokens, read_answers
+from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.dataset import row_format
+from simple_llm.decoding import Decoder
+from simple_llm.device import resolve_device
+from simple_llm.errors import DivergedError
+from simple_llm.evaluation import decoded_right, held_out_sample
+from simple_llm.host import host_facts
+from simple_llm.manifest import versions
+from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.problems import Problems, split_sides, to_integers, VALIDATION
+from simple_llm.proof import PROOF_FORMAT, Prover, total
+from simple_llm.proving import count_shards
+from simple_llm.resuming import Run
+from simple_llm.sampling import Sampler
+from simple_llm.scoring import Score
+from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from tokenizer import train_tokenizer
+
+MAX_FAILURES_SHOWN = 20
+_TOKENIZER_ROWS = 1000  # it learns an alphabet, which these show
+
+
+class Clock:
+    """Seconds by phase; each phase starts where the one before ended, and the first at `started`."""
+
+    def __init__(self, started: float) -> None:
+        self.now = started
+        self.phases: dict[str, float] = {}
+
+    def end(self, phase: str) -> None:
+        """End a phase now."""
+        before, self.now = self.now, time.monotonic()
+        self.phases[phase] = self.now - before
+
+    def end_training(self, step_times: list[float], eval_every: int) -> None:
+        """End training now, and divide it: its start, in which kernels are compiled, its steps and its validation.
+
+        The validation after a step is what that step took longer than half of the steps without one, so its seconds
+        are an estimate; together the three are exact.
+
+        Args:
+            step_times: when each step began.
+        """
+        started, self.now = self.now, time.monotonic()
+        second = step_times[1] if len(step_times) > 1 else self.now  # when the first step and what precedes it is over
+        ends = [*step_times[2:], self.now]
+        seconds = {step: end - begin for step, (begin, end) in enumerate(zip(step_times[1:], ends, strict=False), 1)}
+        is_evaluated = {step for step in seconds if (step + 1) % eval_every == 0 or step == len(seconds)}
+        plain = [one for step, one in seconds.items() if step not in is_evaluated]
+        typical = statistics.median(plain) if plain else 0.0
+        validation = sum(max(0.0, seconds[step] - typical) for step in is_evaluated) if plain else 0.0
+        self.phases["compile"] = second - started
+        self.phases["training"] = self.now - second - validation
+        self.phases["validation"] = validation
+
+
+def main(arguments: argparse.Namespace) -> None:
+    clock = Clock(arguments.started)
+    clock.end("import")
+    track = TRACKS[arguments.track]
+    data, train = recipe(track.name, arguments.recipes, arguments.seed, arguments.overrides)
+    facts = run_seed(track, data, train, arguments.folder, clock)
+    print(json.dumps({"seed": arguments.seed, **facts, "machine": host_facts(), "versions": versions()}))
+
+
+def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, clock: Clock) -> dict[str, object]:
+    """Train from nothing and verify; return what was counted, and the seconds up to where the clock stops."""
+    rows = draw_rows(track, data)
+    tokenizer = made_tokenizer(rows, data, train)
+    prepared = trainer.prepare_data(rows, data, train, vocabulary_of(tokenizer))
+    clock.end("data")
+    torch.manual_seed(train.training.seed)
+    model = build_model(data, train, tokenizer).to(resolve_device(train.training.device))
+    clock.end("model")
+    step_times: list[float] = []
+    facts: dict[str, object] = {"num_parameters": model.num_parameters()}
+    why, is_exact = "", False
+    try:
+        result = trainer.train_model(
+            model, prepared, train.training, Run(folder, {}), lambda state: step_times.append(time.monotonic())
+        )
+        score = Score(result["num_correct"], result["num_total"])
+        is_exact = score.is_perfect and score.num_total > 0
+        facts |= {"step": result["step"], "validation": [score.num_correct, score.num_total]}
+        why = "" if is_exact else f"validation {score} exact at the last step, {result['step']:,}"
+    except DivergedError as error:
+        why = str(error)
+    clock.end_training(step_times, train.training.eval_every)
+    loaded = LoadedModel(model.eval(), tokenizer, data, train, "", {})
+    if is_exact and track.is_proved:
+        facts["proof"] = prove(loaded, folder)
+        clock.end("proof")
+    facts |= {**stopped(clock), "passed": False, "why": why}
+    if is_exact:
+        facts |= verdict(track, loaded, facts)
+    elif "validation" in facts:
+        facts["failures"] = count(loaded, validation_problems(rows, data, train))["failures"]
+    return facts
+
+
+def draw_rows(track: Track, data: DataConfig) -> Problems:
+    """Draw the rows of training and validation, without the edge cases."""
+    return without(draw_problems(data).problems, track.edge_cases)
+
+
+def made_tokenizer(rows: Problems, data: DataConfig, train: TrainConfig) -> SimpleLLMTokenizer:
+    """Train the tokenizer on some of the rows, as the model will see them."""
+    storage = data.storage
+    text = row_format(data).write(rows[:_TOKENIZER_ROWS]).decode()
+
+    def lines() -> Iterator[str]:
+        for row in text.split(storage.row_delimiter)[:-1]:
+            yield DELIMITER + row.replace(storage.column_delimiter, DELIMITER) + DELIMITER
+
+    return train_tokenizer(lines(), data, train)
+
+
+def stopped(clock: Clock) -> dict[str, object]:
+    """What the clock shows: the record's seconds, their phases, and the CPU seconds of this process until now."""
+    return {
+        "seconds": round(sum(clock.phases.values()), 3),
+        "cpu_seconds": round(sum(os.times()[:4]), 3),
+        "phases": {phase: round(seconds, 3) for phase, seconds in clock.phases.items()},
+    }
+
+
+def prove(loaded: LoadedModel, folder: Path) -> dict[str, object]:
+    """Check every ordered pair, as `evaluate.py --exhaustive` does."""
+    numbers, vocabulary = loaded.data.numbers, vocabulary_of(loaded.tokenizer)
+    prover = Prover(Decoder.of(loaded.model).readers, vocabulary, numbers.min, numbers.max)
+    counted = total(count_shards(prover, folder / "proof", {"format": PROOF_FORMAT}), numbers.min, numbers.max)
+    counted["failures"] = counted["failures"][:MAX_FAILURES_SHOWN]
+    return {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}
+
+
+def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict[str, object]:
+    """Whether a model that was exact in validation passes: all pairs proved, or sample and edge cases right."""
+    if track.is_proved:
+        proof = facts["proof"]
+        is_right = proof["wrong"] == 0 and proof["checked"] == proof["expected"]
+        return {
+            "passed": is_right,
+            "why": "" if is_right else f"{proof['wrong']:,} of {proof['expected']:,} pairs are wrong",
+        }
+    started = time.monotonic()
+    tested = {"test": count(loaded, test_sample(loaded.data))}
+    if track.edge_cases:
+        tested["edge_cases"] = count(loaded, edge_problems(track, loaded.data))
+    wrong = [f"{name} {Score(*one['counts'])} right" for name, one in tested.items() if one["failures"]]
+    return {
+        "passed": not wrong,
+        "why": ", ".join(wrong),
+        **{name: one["counts"] for name, one in tested.items()},
+        "failures": [failure for one in tested.values() for failure in one["failures"]][:MAX_FAILURES_SHOWN],
+        "evaluation_seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def validation_problems(rows: Problems, data: DataConfig, train: TrainConfig) -> Problems:
+    """The rows that trainer.py validates on."""
+    return rows[split_sides(rows, data.split) == VALIDATION][: train.training.eval_problems]
+
+
+def test_sample(data: DataConfig) -> Problems:
+    """Draw the test sample of a seed, uniformly over values."""
+    return held_out_sample(Sampler.of(data.numbers), data.split, NUM_TEST, data.seed)
+
+
+def count(loaded: LoadedModel, problems: Problems) -> dict[str, list]:
+    """Decode problems: how many are right, of how many; the first wrong ones, with what was said (None: no number)."""
+    decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
+    is_right = decoded_right(decoder, problems, loaded)
+    wrong = problems[~is_right][:MAX_FAILURES_SHOWN]
+    failures = []
+    if len(wrong):
+        answers = decoder.decode(prompt_tokens(wrong, vocabulary), loaded.data.answer_digits + 1)
+        columns = (to_integers(digits, wrong.base) for digits in (wrong.x, wrong.y, wrong.z))
+        said = read_answers(answers.tokens, vocabulary)
+        failures = [dict(zip(("x", "y", "sum", "said"), row, strict=True)) for row in zip(*columns, said, strict=True)]
+    return {"counts": [int(is_right.sum()), len(problems)], "failures": failures}
+
+
+def add_options(made: argparse.ArgumentParser) -> None:
+    """Options of a process that runs/speedrun.py starts."""
+    made.add_argument("--track", choices=TRACKS, required=True)
+    made.add_argument("--seed", type=command_line.whole_number, required=True)
+    made.add_argument("--started", type=float, required=True, help="of time.monotonic(), where the clock starts")
+    made.add_argument("--folder", type=Path, required=True, help="for what the run writes")
+    made.add_argument("--recipes", type=Path, default=RECIPES)
+    made.add_argument("overrides", nargs="*", metavar="section.key=value")
+
+
+if __name__ == "__main__":
+    parser = command_line.parser(__doc__)
+    add_options(parser)
+    command_line.run(main, parser.parse_intermixed_args())
