@@ -10,6 +10,7 @@
     python3 evaluate.py --exhaustive                   every ordered pair of the range; exit code 7 unless all are right
     torchrun --nproc-per-node 2 evaluate.py --exhaustive        shared by two processes, as is the decoding of
                                                        held-out problems; torchrun's exit code is 0 or 1
+    python3 evaluate.py --exhaustive --table           the same in seconds, for a model of one block with a window
     python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
     python3 evaluate.py --all-lengths                  every context that a sum of any length has; exit code 7 unless
                                                        all are right; for models of one block with an attention window
@@ -40,6 +41,9 @@ if __name__ == "__main__":
             parser.add_argument("--range", type=command_line.integer_range, metavar="MIN:MAX"),
             parser.add_argument("--runs", type=command_line.positive_integer, default=1, metavar="N"),
             parser.add_argument("--exhaustive", action="store_true", help="check all pairs, write a certificate"),
+            parser.add_argument(
+                "--table", action="store_true", help="with --exhaustive: of pairs that look alike to a token, read one"
+            ),
             parser.add_argument("--all-lengths", action="store_true", help="prove every sum of any length"),
             parser.add_argument(
                 "--lengths", type=command_line.positive_integers, metavar="N,N,...", help="digits of both operands"
@@ -88,6 +92,7 @@ from simple_llm.length_evaluation import evaluate_length
 from simple_llm.manifest import versions
 from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of
+from simple_llm.pair_table import can_be_tabled
 from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import to_integers
 from simple_llm.processes import joined, processes_of_torchrun
@@ -117,6 +122,8 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     asked = [name for name, (is_asked, _) in other_work.items() if is_asked]
     if len(asked) > 1:
         raise UsageError(f"give one at a time of {', '.join(asked)}")
+    if arguments.table and not arguments.exhaustive:
+        raise UsageError("--table is a way to do --exhaustive; give both")
     if asked and (arguments.exhaustive or processes_of_torchrun().is_first):
         other_work[asked[0]][1]()
     elif not asked:
@@ -223,21 +230,26 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
         raise UsageError("--exhaustive needs a model of numbers.reversed = true")
     if 2 * sampler.maximum >= 2**63:
         raise UsageError(f"--exhaustive counts operands below 2^62; choose a smaller --range than {sampler.maximum}")
-    if not arguments.yes:
+    by_table = arguments.table
+    if by_table and not can_be_tabled(loaded.model.config):
+        raise UsageError("--table needs model.n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1")
+    if not arguments.yes and not by_table:
         refuse_hours(decoder, vocabulary, sampler)
-    prover = Prover(decoder.readers, vocabulary, sampler.minimum, sampler.maximum)
-    subject = proof_subject(loaded, decoder.dtype_names, sampler)
+    prover = Prover(decoder.readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
+    subject = proof_subject(loaded, "float32" if by_table else decoder.dtype_names, sampler, by_table)
     shards = count_shards(prover, folder / "proof", subject)
     if shards is None:
         return  # the first process writes the certificate
     certificate = {
         **make_certificate(loaded, sampler, shards, subject),
+        **({"rows_in_table": prover.pairs.num_rows} if by_table else {}),
         "command": shlex.join(["python3", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     path = record(folder, CERTIFICATE, certificate)
     right = certificate["checked"] - certificate["wrong"]
-    print(f"{right:,} of {certificate['expected']:,} ordered pairs right, {certificate['prompts']:,} prompts run")
+    rows = f"{prover.pairs.num_rows:,} rows of a table" if by_table else f"{certificate['prompts']:,} prompts"
+    print(f"{right:,} of {certificate['expected']:,} ordered pairs right, {rows} run")
     x, y = certificate["min_logit_margin_at"]
     print(f"smallest margin {certificate['min_logit_margin']:.3f} logits, at {x}+{y}")
     differences = ", ".join(f"{name} {value:.2g}" for name, value in certificate["rounding"].items())

@@ -65,7 +65,6 @@ from simple_llm.manifest import versions
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.pictures import draw_curve
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.processes import ALONE, joined, Processes
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
@@ -268,6 +267,8 @@ def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
 
 def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> None:
     """Draw the curve and write the finished model."""
+    from simple_llm.pictures import draw_curve  # matplotlib: half a second that nothing before this waits for
+
     folder = train.paths.model
     draw_curve(read_metrics(folder / METRICS), folder / CURVE)
     card = model_card(CardFacts(data, train, facts, pictures=(CURVE,)))

@@ -6,6 +6,11 @@ Everything from nothing, by the scripts' own functions: rows drawn, the tokenize
 by trainer.py until its validation is exact. There the clock stops, unless every pair is to be proved too.
 """
 
+from simple_llm import command_line
+
+if __name__ == "__main__":
+    command_line.pause_collector()
+
 import argparse
 import json
 import os
@@ -19,7 +24,6 @@ import torch
 import trainer
 from data_generator import draw_problems
 from runs.tracks import edge_problems, NUM_TEST, recipe, RECIPES, Track, TRACKS, without
-from simple_llm import command_line
 from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import row_format
@@ -30,6 +34,7 @@ from simple_llm.evaluation import decoded_right, held_out_sample
 from simple_llm.host import host_facts
 from simple_llm.manifest import versions
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.pair_table import can_be_tabled
 from simple_llm.problems import Problems, split_sides, to_integers, VALIDATION
 from simple_llm.proof import PROOF_FORMAT, Prover, total
 from simple_llm.proving import count_shards
@@ -148,12 +153,14 @@ def stopped(clock: Clock) -> dict[str, object]:
 
 
 def prove(loaded: LoadedModel, folder: Path) -> dict[str, object]:
-    """Check every ordered pair, as `evaluate.py --exhaustive` does."""
+    """Check every ordered pair as `evaluate.py --exhaustive` does, with `--table` where the model allows that."""
     numbers, vocabulary = loaded.data.numbers, vocabulary_of(loaded.tokenizer)
-    prover = Prover(Decoder.of(loaded.model).readers, vocabulary, numbers.min, numbers.max)
+    by_table = can_be_tabled(loaded.model.config)
+    prover = Prover(Decoder.of(loaded.model).readers, vocabulary, numbers.min, numbers.max, by_table=by_table)
     counted = total(count_shards(prover, folder / "proof", {"format": PROOF_FORMAT}), numbers.min, numbers.max)
     counted["failures"] = counted["failures"][:MAX_FAILURES_SHOWN]
-    return {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}
+    told = {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}
+    return told | ({"rows_in_table": prover.pairs.num_rows} if by_table else {})
 
 
 def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict[str, object]:

@@ -26,6 +26,7 @@ from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.pair_table import PairTable
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
 from simple_llm.plain_files import read_json
 from simple_llm.problems import from_integers, Problems
@@ -74,6 +75,7 @@ class Prover:
     Args:
         readers: a fast one, and where there is another, that one decides what the first is not sure of.
         memory_budget: bytes that the tokens read together may take.
+        by_table: of the pairs that look alike to a token, read one, by the last reader; see `pair_table`.
     """
 
     def __init__(
@@ -83,11 +85,15 @@ class Prover:
         minimum: int,
         maximum: int,
         memory_budget: int = MEMORY_BUDGET,
+        by_table: bool = False,
     ) -> None:
-        self.readers, self.vocabulary = readers, vocabulary
+        self.readers, self.vocabulary = readers[-1:] if by_table else readers, vocabulary
         self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
-        max_tokens = max(self.base, memory_budget // readers[0].bytes_per_token())
-        self.tree = PairTree(readers[0], vocabulary, minimum, maximum, max_tokens)
+        if by_table:
+            self.pairs = PairTable(self.readers[0], vocabulary, minimum, maximum)
+        else:
+            max_tokens = max(self.base, memory_budget // readers[0].bytes_per_token())
+            self.pairs = PairTree(readers[0], vocabulary, minimum, maximum, max_tokens)
         values = torch.arange(minimum, maximum + 1)
         powers = [self.base**place for place in range(1, digit_count(maximum, self.base))]
         self.lengths = torch.ones_like(values) + sum(
@@ -98,7 +104,7 @@ class Prover:
     def count(self, first: int, last: int) -> Shard:
         """Check every pair whose first operand, as the model reads it, is in a block."""
         started = time.monotonic()
-        margins = self.tree.margins(first, last)  # (X, Y)
+        margins = self.pairs.margins(first, last)  # (X, Y)
         num_decided_again = self._decide_again(margins, first) if len(self.readers) > 1 else 0
         is_asked = margins != math.inf
         # With the longer operand second, one prompt is asked for x + y and for y + x.

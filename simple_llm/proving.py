@@ -90,7 +90,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     return [shard for shard in shards if shard is not None]
 
 
-def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler) -> dict[str, object]:
+def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: bool = False) -> dict[str, object]:
     """What is proved, by which arithmetic: shards of another subject do not count."""
     return {
         "format": PROOF_FORMAT,
@@ -100,6 +100,7 @@ def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler) -> dict[str
         "range": [sampler.minimum, sampler.maximum],
         "dtype": dtype,
         "device": loaded.model.device.type,
+        **({"method": "table"} if by_table else {}),
     }
 
 

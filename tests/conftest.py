@@ -1,6 +1,7 @@
 """What several test files share: a vocabulary, a trained model, a finished run, scripts called in this process."""
 
 import functools
+import gc
 import os
 import pickle
 import runpy
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from tests.pipeline import REPOSITORY
 
@@ -23,6 +25,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them every script they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# On a busy machine any example may take long, which says nothing about the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
 
 @dataclass(frozen=True)
 class Called:
@@ -31,6 +37,13 @@ class Called:
     exit_code: int
     stdout: str
     stderr: str
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    """Let the collector run again after a test that reads options and does not start what turns it on."""
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -1,0 +1,222 @@
+"""How the cost of exactness grows: with the digits, with the base, and with the parameters, digits reversed or not.
+
+    python3 -m runs.scaling [--axis digits] [--seeds 3] [--rows scaling.jsonl] [--plot docs/images/scaling.png]
+
+    python3 -m runs.scaling                                 everything: hours
+    python3 -m runs.scaling --axis base --seeds 1           one axis, once
+    python3 -m runs.scaling --plot-only --plot p.png        from the rows that are there
+
+At each point a model is trained from nothing with schedules of 100, 200, 400, ... steps, each twice as long as the one
+before, until one ends with every validation problem right, and every problem of a test sample that is drawn after that.
+What counts is that schedule, not those that fell short: its problems (steps times batch) and its seconds, CPU seconds
+beside them. Where none gets there the row says so.
+
+Each run is a line of --rows; one that is there is not run again.
+"""
+
+from simple_llm import command_line
+
+if __name__ == "__main__":
+    command_line.pause_collector()
+
+import argparse
+import itertools
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from runs.speedrun_seed import Clock, run_seed
+from runs.tracks import Track
+from simple_llm.config import DataConfig, Model, Numbers, Sampling, Storage, TrainConfig, Training
+
+BATCH_SIZE = 128
+SCHEDULES = (100, 200, 400, 800, 1600)  # steps
+NUM_ROWS = 60_000
+NUM_VALIDATION = 2_000
+BASE, DIGITS = 10, 4
+SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
+    "10k": (1, 2, 28),
+    "50k": (1, 4, 64),
+    "400k": (2, 4, 128),
+    "2M": (3, 4, 256),
+    "10M": (8, 4, 320),
+}
+AXES: dict[str, tuple] = {"digits": (2, 4, 8, 16, 32), "base": (2, 4, 10, 16, 32), "parameters": tuple(SHAPES)}
+
+
+def configs(axis: str, value: int | str, is_reversed: bool, seed: int, steps: int) -> tuple[DataConfig, TrainConfig]:
+    """The settings of a run: one value of one axis, everything else in the middle.
+
+    The digits are decimal ones, whatever the base: base 2 writes 9999 with fourteen.
+    """
+    digits = value if axis == "digits" else DIGITS
+    base = value if axis == "base" else BASE
+    layers, heads, width = SHAPES[value if axis == "parameters" else "400k"]
+    maximum = 10**digits - 1
+    data = DataConfig(
+        seed=seed,
+        numbers=Numbers(max=maximum, base=base, reversed=is_reversed),
+        sampling=Sampling(uniform=0.4, lengths=0.4, carries=0.2),
+        storage=Storage(num_sequences=min(NUM_ROWS, (maximum + 1) ** 2 // 2)),
+    )
+    model = Model(n_layer=layers, n_head=heads, n_embd=width, n_positions=data.answer_digits + 1, tokens_per_step=1)
+    training = Training(
+        batch_size=BATCH_SIZE,
+        max_steps=steps,
+        warmup_steps=10,
+        learning_rate=0.006,
+        muon_learning_rate=0.04,
+        muon_momentum=0.9,
+        eval_every=steps,
+        eval_problems=NUM_VALIDATION,
+        stop_after_exact=1,
+        save_every=10**6,
+        seed=seed,
+    )
+    return data, TrainConfig(model=model, training=training)
+
+
+def run_point(axis: str, value: int | str, is_reversed: bool, seed: int) -> dict[str, object]:
+    """Double the schedule until one ends exact; return the row."""
+    row: dict[str, object] = {"axis": axis, "value": value, "reversed": is_reversed, "seed": seed, "attempts": []}
+    for steps in SCHEDULES:
+        data, train = configs(axis, value, is_reversed, seed, steps)
+        cpu_before = sum(os.times()[:4])
+        with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+            told = run_seed(Track("", "", data.numbers.max), data, train, Path(folder), Clock(time.monotonic()))
+        facts = {
+            "steps": steps,
+            "exact": told["passed"],
+            "problems": steps * BATCH_SIZE,
+            "seconds": told["seconds"],
+            "cpu_seconds": round(told["cpu_seconds"] - cpu_before, 3),
+            **{name: told[name] for name in ("validation", "test") if name in told},
+        }
+        row["attempts"].append(facts)
+        row["num_parameters"] = told["num_parameters"]
+        print(
+            f"{axis} {value} {'' if is_reversed else 'not '}reversed, seed {seed}: {facts}", file=sys.stderr, flush=True
+        )
+        if told["passed"]:
+            break
+    return row
+
+
+def main(arguments: argparse.Namespace) -> None:
+    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()] if arguments.rows.exists() else []
+    done = {key_of(row) for row in rows}
+    axes = [arguments.axis] if arguments.axis else list(AXES)
+    points = [
+        (axis, value, is_reversed, seed)
+        for seed, axis in itertools.product(range(arguments.seeds), axes)
+        for value, is_reversed in itertools.product(AXES[axis], (True, False))
+    ]
+    for point in [] if arguments.plot_only else points:
+        if point in done:
+            continue
+        rows.append(run_point(*point))
+        with arguments.rows.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    print_table(rows)
+    if arguments.plot:
+        draw(rows, arguments.plot)
+    if arguments.json:
+        print(json.dumps(rows))
+
+
+def key_of(row: dict) -> tuple:
+    return row["axis"], row["value"], row["reversed"], row["seed"]
+
+
+def grouped(rows: list[dict], axis: str) -> dict[tuple[bool, int | str], list[dict]]:
+    """The seeds of each point of an axis, in its order, reversed first."""
+    points = {(is_reversed, value): [] for is_reversed in (True, False) for value in AXES[axis]}
+    for row in rows:
+        if row["axis"] == axis:
+            points[row["reversed"], row["value"]].append(row)
+    return {point: seeds for point, seeds in points.items() if seeds}
+
+
+def cost(row: dict, name: str) -> float:
+    """Problems or CPU seconds of the schedule that ended exact; infinite where none did."""
+    last = row["attempts"][-1]
+    return last[name] if last["exact"] else math.inf
+
+
+def print_table(rows: list[dict]) -> None:
+    """A row a point: medians and the spread over its seeds."""
+    print("| axis | value | reversed | parameters | exact | problems to exactness | CPU seconds |")
+    print("|---" * 7 + "|")
+    for axis in AXES:
+        for (is_reversed, value), seeds in grouped(rows, axis).items():
+            num_exact = sum(row["attempts"][-1]["exact"] for row in seeds)
+            counts = f"{num_exact} of {len(seeds)}"
+            cells = [spread_text([cost(row, name) for row in seeds]) for name in ("problems", "cpu_seconds")]
+            facts = [axis, str(value), "yes" if is_reversed else "no", f"{seeds[0]['num_parameters']:,}", counts]
+            print("| " + " | ".join([*facts, *cells]) + " |")
+
+
+def spread_text(values: list[float]) -> str:
+    """Median (smallest to largest)."""
+    low, middle, high = (f"{pick(values):,.0f}" for pick in (min, statistics.median, max))
+    return f"{middle} ({low} to {high})".replace("inf", "never")
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Problems and CPU seconds to exactness over each axis: a dot a seed, a line through the medians."""
+    matplotlib.use("Agg")
+    figure, grid = pyplot.subplots(2, len(AXES), figsize=(13, 7), layout="constrained")
+    for column, axis in enumerate(AXES):
+        for line, (name, label) in enumerate((("problems", "problems"), ("cpu_seconds", "CPU seconds"))):
+            draw_axis(grid[line, column], grouped(rows, axis), axis, name)
+            grid[line, column].set(xlabel=axis, ylabel=f"{label} to exactness", xscale="log", yscale="log")
+    grid[0, 0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_axis(axes: Axes, points: dict[tuple[bool, int | str], list[dict]], axis: str, name: str) -> None:
+    """Draw one cost over one axis; seeds that never got there are crosses at the top."""
+    ticks = {}
+    for is_reversed, color in ((True, "tab:blue"), (False, "tab:red")):
+        lines = {value: seeds for (way, value), seeds in points.items() if way == is_reversed}
+        middles = []
+        for value, seeds in lines.items():
+            place = seeds[0]["num_parameters"] if axis == "parameters" else value
+            ticks[place] = str(value)
+            costs = [cost(row, name) for row in seeds]
+            spent = [row["attempts"][-1][name] for row in seeds]
+            for one, at_least in zip(costs, spent, strict=True):
+                axes.plot(place, at_least, marker="o" if math.isfinite(one) else "x", color=color, markersize=5)
+            if math.isfinite(statistics.median(costs)):
+                middles.append((place, statistics.median(costs)))
+        label = "reversed" if is_reversed else "not reversed"
+        axes.plot(*(zip(*middles, strict=True) if middles else ((), ())), color=color, label=f"{label} (x: never)")
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    made = command_line.parser(__doc__)
+    made.add_argument("--axis", choices=AXES, help="default: all of them")
+    made.add_argument("--seeds", type=command_line.positive_integer, default=3, metavar="N")
+    made.add_argument("--rows", type=Path, default=Path("scaling.jsonl"), metavar="FILE")
+    made.add_argument("--plot", type=Path, metavar="PNG")
+    made.add_argument("--plot-only", action="store_true", help="run nothing")
+    return made.parse_args()
+
+
+if __name__ == "__main__":
+    asked = options()
+    command_line.run(main, asked, debug=asked.debug)
