@@ -7,9 +7,9 @@
     python3 -m runs.scaling --plot-only --plot p.png        from the rows that are there
 
 At each point a model is trained from nothing with schedules of 100, 200, 400, ... steps, each twice as long as the one
-before, until one ends with every validation problem right, and every problem of a test sample that is drawn after that.
-What counts is that schedule, not those that fell short: its problems (steps times batch) and its seconds, CPU seconds
-beside them. Where none gets there the row says so.
+before, until one has every one of 2,000 validation problems right at a quarter, half, three quarters or the end of it.
+What counts is that schedule up to there, not those that fell short: its problems (steps times batch) and its seconds,
+CPU seconds beside them. Where none gets there the row says so. Of those that do, 10,000 test problems are counted too.
 
 Each run is a line of --rows; one that is there is not run again.
 """
@@ -39,7 +39,7 @@ from runs.tracks import Track
 from simple_llm.config import DataConfig, Model, Numbers, Sampling, Storage, TrainConfig, Training
 
 BATCH_SIZE = 128
-SCHEDULES = (100, 200, 400, 800, 1600)  # steps
+SCHEDULES = (100, 200, 400, 800)  # steps
 NUM_ROWS = 60_000
 NUM_VALIDATION = 2_000
 BASE, DIGITS = 10, 4
@@ -76,7 +76,7 @@ def configs(axis: str, value: int | str, is_reversed: bool, seed: int, steps: in
         learning_rate=0.006,
         muon_learning_rate=0.04,
         muon_momentum=0.9,
-        eval_every=steps,
+        eval_every=steps // 4,
         eval_problems=NUM_VALIDATION,
         stop_after_exact=1,
         save_every=10**6,
@@ -94,9 +94,9 @@ def run_point(axis: str, value: int | str, is_reversed: bool, seed: int) -> dict
         with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
             told = run_seed(Track("", "", data.numbers.max), data, train, Path(folder), Clock(time.monotonic()))
         facts = {
-            "steps": steps,
-            "exact": told["passed"],
-            "problems": steps * BATCH_SIZE,
+            "schedule": steps,
+            "exact": "test" in told,  # which is counted where validation was exact
+            "problems": told["step"] * BATCH_SIZE,
             "seconds": told["seconds"],
             "cpu_seconds": round(told["cpu_seconds"] - cpu_before, 3),
             **{name: told[name] for name in ("validation", "test") if name in told},
@@ -106,7 +106,7 @@ def run_point(axis: str, value: int | str, is_reversed: bool, seed: int) -> dict
         print(
             f"{axis} {value} {'' if is_reversed else 'not '}reversed, seed {seed}: {facts}", file=sys.stderr, flush=True
         )
-        if told["passed"]:
+        if facts["exact"]:
             break
     return row
 
@@ -147,7 +147,7 @@ def grouped(rows: list[dict], axis: str) -> dict[tuple[bool, int | str], list[di
 
 
 def cost(row: dict, name: str) -> float:
-    """Problems or CPU seconds of the schedule that ended exact; infinite where none did."""
+    """Problems or CPU seconds of the schedule that became exact; infinite where none did."""
     last = row["attempts"][-1]
     return last[name] if last["exact"] else math.inf
 
@@ -174,8 +174,10 @@ def spread_text(values: list[float]) -> str:
 def draw(rows: list[dict], path: Path) -> None:
     """Problems and CPU seconds to exactness over each axis: a dot a seed, a line through the medians."""
     matplotlib.use("Agg")
-    figure, grid = pyplot.subplots(2, len(AXES), figsize=(13, 7), layout="constrained")
-    for column, axis in enumerate(AXES):
+    measured = [axis for axis in AXES if grouped(rows, axis)]
+    size = (4.3 * len(measured), 7)
+    figure, grid = pyplot.subplots(2, len(measured), figsize=size, layout="constrained", squeeze=False)
+    for column, axis in enumerate(measured):
         for line, (name, label) in enumerate((("problems", "problems"), ("cpu_seconds", "CPU seconds"))):
             draw_axis(grid[line, column], grouped(rows, axis), axis, name)
             grid[line, column].set(xlabel=axis, ylabel=f"{label} to exactness", xscale="log", yscale="log")

@@ -1,4 +1,5 @@
 import errno
+import gc
 import itertools
 import json
 import os
@@ -172,6 +173,15 @@ def test_every_error_of_the_project_has_an_exit_code_of_its_own():
     kinds = [kind for kind in errors.SimpleLLMError.__subclasses__() if kind is not errors.Interrupted]
     assert len({kind.exit_code for kind in kinds}) == len(kinds)
     assert not {kind.exit_code for kind in kinds} & {0, 1}
+
+
+def test_the_collector_rests_from_the_options_to_main(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["x.py", "--model", str(tmp_path)])
+    command_line.model_options("")
+    assert not gc.isenabled()
+    told = []
+    command_line.run(lambda: told.append(gc.isenabled()))
+    assert told == [True]
 
 
 def test_arguments_are_handed_to_main():
