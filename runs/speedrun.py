@@ -26,6 +26,7 @@ from runs.pipeline import REPOSITORY
 from runs.tracks import breaches, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS
 from simple_llm import command_line
 from simple_llm.errors import GateError
+from simple_llm.host import stolen_seconds
 
 _FACTS = ("num_parameters", "machine", "versions")  # the same for every seed
 COLUMNS = ("track", "parameters", "seeds", "passed", "median seconds (min to max)", "CPU seconds", "seconds by phase")
@@ -37,7 +38,9 @@ def main(arguments: argparse.Namespace) -> None:
     told = ["--track", track.name, "--recipes", str(arguments.recipes.resolve()), *arguments.overrides]
     runs = []
     for seed in seeds:
-        runs.append(fresh_process("runs.speedrun_seed", *told, "--seed", str(seed)))
+        stolen_before = stolen_seconds()
+        run = fresh_process("runs.speedrun_seed", *told, "--seed", str(seed))
+        runs.append({**run, "stolen_seconds": round(stolen_seconds() - stolen_before, 1)})
         print(line_of(runs[-1]), file=sys.stderr, flush=True)
     document = summary(track, runs, [*breaches(track, data, train, len(runs)), *shortfalls(runs)])
     document |= {"command": arguments.command, "commit": commit(), "overrides": arguments.overrides}
@@ -128,7 +131,8 @@ def print_table(document: dict) -> None:
 
 def line_of(run: dict) -> str:
     """One seed for a person, with the first wrong problems where there are any."""
-    told = f"{run['seconds']:.1f} s, {run['cpu_seconds']:.1f} s of CPU, " + ("passed" if run["passed"] else "FAILED")
+    times = f"{run['seconds']:.1f} s, {run['cpu_seconds']:.1f} s of CPU, {run['stolen_seconds']:.1f} s stolen"
+    told = f"{times}, " + ("passed" if run["passed"] else "FAILED")
     lines = [f"seed {run['seed']}: {told}" + (f", {run['why']}" if run["why"] else "")]
     lines += ["  {x}+{y}={sum}, said {said}".format(**failure) for failure in run.get("failures", ())]
     lines += [f"  wrong: {x}+{y}" for x, y in run.get("proof", {}).get("failures", ())]

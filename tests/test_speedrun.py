@@ -1,5 +1,7 @@
 import argparse
+import io
 import json
+import os
 import time
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import torch
 
 import trainer
 from runs import reference_recipe, speedrun, speedrun_seed, tracks
+from simple_llm import host
 from simple_llm.config import DataConfig, Model, Numbers, Sampling, Split, Storage, TrainConfig, Training
 from simple_llm.errors import DivergedError, GateError
 from simple_llm.model_folder import LoadedModel
@@ -67,6 +70,7 @@ def test_a_seed_runs_in_a_process_of_its_own_and_the_last_line_says_how_long_it_
     [run] = document["runs"]
     assert (run["passed"], run["failures"], run["validation"]) == (True, [], [run["validation"][1]] * 2)
     assert run["test"][0] == run["test"][1] > 0
+    assert run["stolen_seconds"] >= 0
     assert list(run["phases"]) == RUN_PHASES
     assert sum(run["phases"].values()) == pytest.approx(run["seconds"], abs=0.01)
     assert 1 < run["phases"]["import"] < run["seconds"] < wall  # Python and torch do not start in less
@@ -302,3 +306,11 @@ UNIFORM = Sampling(uniform=1, lengths=0, carries=0)
 
 def test_the_reference_recipe_ends_its_cosine_with_its_seconds():
     assert [reference_recipe.cosine(share) for share in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+
+
+def test_what_the_host_took_away_is_read_from_the_kernel(monkeypatch):
+    line = "cpu  8170204 642860 590599 4598361 19284 0 6076 949131 0 0\n"
+    monkeypatch.setattr("builtins.open", lambda path: io.StringIO(line if path == "/proc/stat" else ""))
+    assert host.stolen_seconds() == 949131 / os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr("builtins.open", lambda path: io.StringIO("cpu 1 2\n"))
+    assert host.stolen_seconds() == 0
