@@ -55,7 +55,7 @@ from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device
-from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, UsageError
+from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.event_log import events, open_log
 from simple_llm.host import host_facts
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
@@ -154,7 +154,9 @@ def uploader(
         facts = {**dataclasses.asdict(state), "num_parameters": model.num_parameters(), "settings": run.settings}
         try:
             address = push_checkpoint(model, tokenizer, data, train, facts)
-        except (HubError, OSError) as error:
+        except Interrupted:
+            raise
+        except (SimpleLLMError, OSError) as error:
             events.warning("step %d is not uploaded: %s", state.step, error)
             tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
         else:
