@@ -166,8 +166,18 @@ def uploader(
 
 
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
-    """Tokenize the rows of both sides once."""
+    """Tokenize the rows of both sides once.
+
+    Raises:
+        UsageError: one of them is empty.
+    """
     side = split_sides(problems, data.split)
+    for name, number in (("train", TRAIN), ("validation", VALIDATION)):
+        if not (side == number).any():
+            raise UsageError(
+                f"storage.num_sequences: of {len(problems):,} rows none is on the side of split.{name} = "
+                f"{getattr(data.split, name)}; raise one of the two"
+            )
     validation = problems[side == VALIDATION][: train.training.eval_problems]
     return TrainingData(
         make_examples(problems[side == TRAIN], vocabulary, train.model.tokens_per_step),
