@@ -66,7 +66,7 @@ from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
-from simple_llm.processes import ALONE, joined, Processes
+from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
@@ -303,12 +303,14 @@ def push(folder: Path, hub: Hub) -> None:
     say(f"pushed to {address}" if address else f"nothing to push: {hub.repo_id} holds all of it already")
 
 
-def less_memory(training: Training) -> str:
-    """Say what to try when memory runs out."""
+def less_memory(training: Training, num_processes: int = 1) -> str:
+    """Say what to try when memory runs out: settings by which a batch is shared evenly, see `make_learner`."""
     size, slices = training.batch_size, training.accumulation_steps
-    more_slices = next((number for number in range(slices + 1, size + 1) if size % number == 0), slices)
+    smallest = slices * num_processes
+    smaller = max(smallest, size // 2 // smallest * smallest)
+    more_slices = next((more for more in range(slices + 1, size + 1) if size % (more * num_processes) == 0), slices)
     return (
-        f"with training.batch_size={size}; try training.batch_size={max(1, size // 2)} (another run: start it with "
+        f"with training.batch_size={size}; try training.batch_size={smaller} (another run: start it with "
         f"--fresh or in another paths.model), or training.accumulation_steps={more_slices}, which goes on from the "
         "last checkpoint"
     )
@@ -321,5 +323,5 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    memory = less_memory(options.train.training)
+    memory = less_memory(options.train.training, processes_of_torchrun().count)
     command_line.run(main, options, debug=options.arguments.debug, less_memory=memory)
