@@ -57,7 +57,9 @@ if __name__ == "__main__":
                 metavar="N",
                 help="decode N random pairs (default: a million) and compare with certificate.json",
             ),
-            parser.add_argument("--min-accuracy", type=float, metavar="A", help="exit with 7 below this share"),
+            parser.add_argument(
+                "--min-accuracy", type=command_line.share, metavar="A", help="exit with 7 below this share of 0 to 1"
+            ),
         ),
     )
 
@@ -78,15 +80,8 @@ from simple_llm.all_lengths import argument, num_contexts, prove_all_lengths, ro
 from simple_llm.decoding import Decoder
 from simple_llm.device import resolve_device
 from simple_llm.engine import Engine
-from simple_llm.errors import GateError, Interrupted, UsageError
-from simple_llm.evaluation import (
-    decoded_right,
-    evaluate_sample,
-    Evaluation,
-    held_out,
-    make_report,
-    STRATA,
-)
+from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
+from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out, make_report, STRATA
 from simple_llm.hub import fetch_model
 from simple_llm.length_evaluation import evaluate_length
 from simple_llm.manifest import versions
@@ -96,10 +91,7 @@ from simple_llm.pair_table import can_be_tabled
 from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import to_integers
 from simple_llm.processes import joined, processes_of_torchrun
-from simple_llm.proof import (
-    Prover,
-    read_certificate,
-)
+from simple_llm.proof import Prover, read_certificate
 from simple_llm.proving import count_shards, make_certificate, proof_subject, refuse_hours
 from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.sampling import Sampler
@@ -124,6 +116,14 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         raise UsageError(f"give one at a time of {', '.join(asked)}")
     if arguments.table and not arguments.exhaustive:
         raise UsageError("--table is a way to do --exhaustive; give both")
+    for option, is_given, is_heeded_by in (
+        ("--range", arguments.range, "--exhaustive"),
+        ("--samples", arguments.samples, "--lengths"),
+        ("--min-accuracy", arguments.min_accuracy is not None, "--lengths"),
+        ("--runs", arguments.runs > 1, None),
+    ):
+        if is_given and asked and asked[0] != is_heeded_by:
+            raise UsageError(f"{option} has no meaning for {asked[0]}; leave one of them out")
     if asked and (arguments.exhaustive or processes_of_torchrun().is_first):
         other_work[asked[0]][1]()
     elif not asked:
@@ -269,11 +269,12 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
     minimum, maximum, num_wrong = certificate.minimum, certificate.maximum, certificate.wrong
     if not certificate.checked == certificate.expected == (maximum - minimum + 1) ** 2:
         raise GateError(f"{folder / CERTIFICATE} has not checked every pair of {minimum} to {maximum}")
-    known = set(certificate.failures)
-    sampler = Sampler(minimum, maximum, loaded.data.numbers.base)
-    num_pairs = arguments.check_certificate
+    numbers = loaded.data.numbers
+    if minimum < numbers.min or maximum > numbers.max:
+        raise ArtefactError(f"{folder / CERTIFICATE} is of other operands than {numbers.min} to {numbers.max}")
+    known, sampler = set(certificate.failures), Sampler(minimum, maximum, numbers.base)
     rng, decoder = np.random.default_rng(arguments.seed), Decoder.of(loaded.model)
-    num_wrong_here, contradictions = 0, []
+    num_pairs, num_wrong_here, contradictions = arguments.check_certificate, 0, []
     with (
         command_line.stop_on_signals() as stop,
         tqdm(total=num_pairs, unit="pair", unit_scale=True, desc="decoding") as bar,

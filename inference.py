@@ -72,6 +72,8 @@ HELP = """a sum such as 1342+879 is answered
 
 def main(arguments: command_line.argparse.Namespace) -> None:
     num_lines = None
+    if arguments.prompts and arguments.input:
+        raise UsageError("give sums or --input, not both")
     if arguments.prompts:
         lines = iter(arguments.prompts)
     elif arguments.input:

@@ -55,7 +55,7 @@ from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device
-from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, UsageError
+from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.event_log import events, open_log
 from simple_llm.host import host_facts
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
@@ -66,7 +66,7 @@ from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
-from simple_llm.processes import ALONE, joined, Processes
+from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
@@ -154,7 +154,9 @@ def uploader(
         facts = {**dataclasses.asdict(state), "num_parameters": model.num_parameters(), "settings": run.settings}
         try:
             address = push_checkpoint(model, tokenizer, data, train, facts)
-        except (HubError, OSError) as error:
+        except Interrupted:
+            raise
+        except (SimpleLLMError, OSError) as error:
             events.warning("step %d is not uploaded: %s", state.step, error)
             tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
         else:
@@ -164,8 +166,18 @@ def uploader(
 
 
 def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocabulary: Vocabulary) -> TrainingData:
-    """Tokenize the rows of both sides once."""
+    """Tokenize the rows of both sides once.
+
+    Raises:
+        UsageError: one of them is empty.
+    """
     side = split_sides(problems, data.split)
+    for name, number in (("train", TRAIN), ("validation", VALIDATION)):
+        if not (side == number).any():
+            raise UsageError(
+                f"storage.num_sequences: of {len(problems):,} rows none is on the side of split.{name} = "
+                f"{getattr(data.split, name)}; raise one of the two"
+            )
     validation = problems[side == VALIDATION][: train.training.eval_problems]
     return TrainingData(
         make_examples(problems[side == TRAIN], vocabulary, train.model.tokens_per_step),
@@ -291,12 +303,14 @@ def push(folder: Path, hub: Hub) -> None:
     say(f"pushed to {address}" if address else f"nothing to push: {hub.repo_id} holds all of it already")
 
 
-def less_memory(training: Training) -> str:
-    """Say what to try when memory runs out."""
+def less_memory(training: Training, num_processes: int = 1) -> str:
+    """Say what to try when memory runs out: settings by which a batch is shared evenly, see `make_learner`."""
     size, slices = training.batch_size, training.accumulation_steps
-    more_slices = next((number for number in range(slices + 1, size + 1) if size % number == 0), slices)
+    smallest = slices * num_processes
+    smaller = max(smallest, size // 2 // smallest * smallest)
+    more_slices = next((more for more in range(slices + 1, size + 1) if size % (more * num_processes) == 0), slices)
     return (
-        f"with training.batch_size={size}; try training.batch_size={max(1, size // 2)} (another run: start it with "
+        f"with training.batch_size={size}; try training.batch_size={smaller} (another run: start it with "
         f"--fresh or in another paths.model), or training.accumulation_steps={more_slices}, which goes on from the "
         "last checkpoint"
     )
@@ -309,5 +323,5 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    memory = less_memory(options.train.training)
+    memory = less_memory(options.train.training, processes_of_torchrun().count)
     command_line.run(main, options, debug=options.arguments.debug, less_memory=memory)

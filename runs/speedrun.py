@@ -14,6 +14,7 @@ seed did not pass.
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def options() -> argparse.Namespace:
     made.add_argument("--recipes", type=Path, default=RECIPES, metavar="DIR", help="where the YAML files are")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help=command_line.OVERRIDES_HELP)
     arguments = made.parse_intermixed_args()
-    arguments.command = " ".join(["python3 -m runs.speedrun", *sys.argv[1:]])
+    arguments.command = shlex.join(["python3", "-m", "runs.speedrun", *sys.argv[1:]])
     return arguments
 
 

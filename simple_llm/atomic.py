@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +43,14 @@ def write_file(path: Path, content: bytes) -> None:
     """
     with room_for(len(content), path.parent), replace_file(path) as file:
         file.write(content)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder and what is in it, a file, or a link, but nothing that a link leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from simple_llm.atomic import sync_folder, write_file
+from simple_llm.atomic import remove, sync_folder, write_file
 from simple_llm.disk import human_size, room_for
 from simple_llm.errors import ArtefactError
 from simple_llm.event_log import events
@@ -73,7 +73,9 @@ def save_checkpoint(
     settings: dict[str, object],
     keep: int,
 ) -> Path:
-    """Write `step-N` into `folder`, then delete the oldest beyond `keep`.
+    """Write `step-N` into `folder`, then delete the oldest beyond `keep`, and those of later steps.
+
+    There are later ones where a run goes on from an older checkpoint than its newest: what they hold, it makes again.
 
     Args:
         settings: everything that decides the weights, compared when the run goes on.
@@ -93,16 +95,16 @@ def save_checkpoint(
             _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
             write_file(temporary / "state.json", json.dumps(asdict(state)).encode())
             write_manifest(temporary, _FILES, _facts(state, settings))
-            if target.exists():
-                _remove(target)  # a rejected one of this step; a valid one would have been gone on with
+            if os.path.lexists(target):
+                _remove(target)  # one that was rejected, or that a run with --resume of an older one makes again
             temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync_folder(folder)
-    for old in _superseded(folder, keep):
-        _remove(old)
     num_bytes = sum(path.stat().st_size for path in target.iterdir())
+    for path in _superseded(folder, target, keep):
+        _remove(path)
     events.info("saved %s: %s in %.2f s", target, human_size(num_bytes), time.monotonic() - started)
     return target
 
@@ -181,16 +183,20 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, dict, list[str]]:
     return None, {}, []
 
 
-def _superseded(folder: Path, keep: int) -> list[Path]:
-    """The checkpoints behind the newest `keep` that verify: one that does not is no reason to let another go."""
+def _superseded(folder: Path, saved: Path, keep: int) -> list[Path]:
+    """The checkpoints that go when one is saved: those of later steps, which the next start would take in its place,
+    and those behind the newest `keep` that verify; one that does not verify is no reason to let another go.
+    """
+    found = list_checkpoints(folder)
+    later, others = found[: found.index(saved)], found[found.index(saved) :]
     num_verified = 0
-    for index, path in enumerate(found := list_checkpoints(folder)):
+    for index, path in enumerate(others):
         if num_verified == keep:
-            return found[index:]
+            return later + others[index:]
         with contextlib.suppress(ArtefactError):
             read_checkpoint(path)
             num_verified += 1
-    return []
+    return later
 
 
 def remove_checkpoints(folder: Path, only_temporary: bool = False) -> None:
@@ -219,10 +225,7 @@ def _remove(path: Path) -> None:
     doomed = path.with_name(f".tmp-old-{path.name}-{os.getpid()}") if _NAME.fullmatch(path.name) else path
     if doomed != path:
         path.rename(doomed)
-    if doomed.is_symlink():
-        doomed.unlink()
-    else:
-        shutil.rmtree(doomed)
+    remove(doomed)
 
 
 def _named_tensors(model: torch.nn.Module) -> dict[str, Tensor]:

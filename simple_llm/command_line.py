@@ -18,6 +18,7 @@ import argparse
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 import traceback
@@ -134,6 +135,13 @@ def positive_integer(text: str) -> int:
 def positive_integers(text: str) -> list[int]:
     """Read N,N,..., for argparse."""
     return [positive_integer(part) for part in text.split(",")]
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1, for argparse."""
+    if not re.fullmatch(r"[01]|[01]?\.[0-9]+|[0-9]e-[0-9]+", text) or float(text) > 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1 such as 0.99, got {text!r}")
+    return float(text)
 
 
 def integer_range(text: str) -> tuple[int, int]:

@@ -9,7 +9,9 @@ a test or another program nothing. A log that cannot be written never ends a run
 """
 
 import contextlib
+import errno
 import logging
+import os
 import shlex
 import sys
 import time
@@ -43,19 +45,46 @@ class _Handler(logging.FileHandler):
 
 
 def open_log(folder: Path) -> None:
-    """Append to a folder's log from now on."""
+    """Append to a folder's log from now on; where that cannot be, say so once.
+
+    Raises:
+        EnvironmentFault: it is a link.
+    """
     close_log()
     path = folder / LOG
     refuse_link(path)
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):  # the last start was killed in the middle of a line
-        with path.open("a") as file:
-            file.write("\n")
+    _add(_package, logging.lastResort)
+    try:
+        handler = _appending(path)
+    except OSError as error:
+        _package.warning("%s cannot be written: %s", path, error.strerror)
+        return
+    _add(events, handler)
+    _add(_package, handler)
+    events.info("started: %s", shlex.join(["python3", *sys.argv]))
+
+
+def _appending(path: Path) -> _Handler:
+    """Open a log at the end of a whole line.
+
+    Raises:
+        OSError: it is no ordinary file, such as a pipe that would be waited for, or may not be read and written.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no ordinary file")
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # the last start was killed in the middle of a line
+                file.write(b"\n")
     handler = _Handler(path, encoding="utf-8")
     handler.setFormatter(_Formatter())
-    for logger, added in ((events, handler), (_package, handler), (_package, logging.lastResort)):
-        logger.addHandler(added)
-        _handlers.append((logger, added))
-    events.info("started: %s", shlex.join(["python3", *sys.argv]))
+    return handler
+
+
+def _add(logger: logging.Logger, handler: logging.Handler) -> None:
+    logger.addHandler(handler)
+    _handlers.append((logger, handler))
 
 
 def close_log() -> None:

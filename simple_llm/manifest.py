@@ -91,9 +91,13 @@ def verify_files(folder: Path, manifest: dict, names: Iterable[str]) -> None:
     for name in names:
         claim = manifest["files"][name]
         file = plain_file(folder, name, MOST_WEIGHT_BYTES if name.endswith(".safetensors") else MOST_BYTES)
-        size = file.stat().st_size
-        if size != claim["bytes"]:
-            raise ArtefactError(f"{file} has {size:,} bytes where the manifest says {claim['bytes']}")
-        if (found := sha256_of(file)) != claim["sha256"]:
+        try:
+            size = file.stat().st_size
+            if size != claim["bytes"]:
+                raise ArtefactError(f"{file} has {size:,} bytes where the manifest says {claim['bytes']}")
+            found = sha256_of(file)
+        except OSError as error:  # a bad sector, for one
+            raise ArtefactError(f"{file} cannot be read: {error.strerror}") from None
+        if found != claim["sha256"]:
             claimed = claim["sha256"][:12]
             raise ArtefactError(f"{file} is damaged: its sha256 is {found[:12]}, the manifest says {claimed}")

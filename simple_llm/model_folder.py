@@ -24,7 +24,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 
 from simple_llm import modeling_simple_llm, tokenization_simple_llm
-from simple_llm.atomic import sync_folder, write_file
+from simple_llm.atomic import remove, sync_folder, write_file
 from simple_llm.batches import Vocabulary
 from simple_llm.config import DataConfig, to_yaml, TrainConfig
 from simple_llm.config_loading import load_configs
@@ -304,7 +304,7 @@ def _staged(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     stage = folder / f"{_STAGE}{os.getpid()}"
     for leaving in folder.glob(f"{_STAGE}*"):
-        shutil.rmtree(leaving)
+        remove(leaving)
     try:
         stage.mkdir()
         yield stage

@@ -29,7 +29,7 @@ def draw_curve(metrics: list[dict], path: Path) -> None:
     share = [line["num_correct"] / line["num_total"] for line in scores]
     all_axes.plot([line["step"] for line in scores], share, color="tab:blue", marker="o", markersize=3)
     all_axes.set(ylabel="exact match on validation problems (blue)", ylim=(-0.02, 1.02))
-    loss_axes.set_title(f"Learning to add: {scores[-1]['step']:,} steps")
+    loss_axes.set_title(f"Learning to add: {max((line['step'] for line in metrics), default=0):,} steps")
     by_chain = [(line["step"], line["by_longest_carry_chain"]) for line in scores if "by_longest_carry_chain" in line]
     chains = sorted({chain for _, counts in by_chain for chain in counts}, key=int)
     for number, chain in enumerate(chains):

@@ -13,7 +13,7 @@ from simple_llm.errors import UsageError
 
 MAX_CHARACTERS = 500_000
 
-_PROMPT = re.compile(r"[ \t]*([0-9]+)[ \t]*\+[ \t]*([0-9]+)[ \t]*=?[ \t]*")
+_PROMPT = re.compile(r"[ \t]*([0-9]+)[ \t]*\+[ \t]*([0-9]+)[ \t]*(?:=[ \t]*)?")
 
 
 class PromptError(UsageError):

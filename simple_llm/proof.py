@@ -8,6 +8,7 @@ the model it belongs to; the certificate is made of the shards alone, and only i
 
 import copy
 import hashlib
+import itertools
 import json
 import math
 import time
@@ -241,9 +242,14 @@ def read_certificate(folder: Path, model_sha256: str) -> Certificate:
     try:
         if document.get("kind", "all pairs") != "all pairs":
             raise ArtefactError(f"{folder / CERTIFICATE} is of {document['kind']}, not of pairs")
-        minimum, maximum = document["range"]
-        counts = (int(document[key]) for key in ("expected", "checked", "wrong"))
-        certificate = Certificate(int(minimum), int(maximum), *counts, [(x, y) for x, y in document["failures"]])
+        (minimum, maximum), failures = document["range"], [(x, y) for x, y in document["failures"]]
+        expected, checked, wrong = (document[key] for key in ("expected", "checked", "wrong"))
+        numbers = (minimum, maximum, expected, checked, wrong, *itertools.chain(*failures))
+        if not all(type(number) is int for number in numbers):
+            raise ValueError("what it counts is not in whole numbers")
+        if not (0 <= minimum <= maximum and 0 <= wrong <= expected):
+            raise ValueError(f"{wrong} wrong of {expected}, of operands from {minimum} to {maximum}")
+        certificate = Certificate(minimum, maximum, expected, checked, wrong, failures)
         is_this_model = document["model_sha256"] == model_sha256
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(

@@ -99,14 +99,16 @@ def prepare_run(
 
     Args:
         dataset: of the sequences file, verified.
-        resume: go on with this very checkpoint.
+        resume: go on with this very checkpoint; later ones stay until the run saves one of its own.
         fresh: delete what a former run left.
 
     Raises:
         UsageError: the folder holds a run with other settings; names them.
         ArtefactError: the tokenizer is missing, wrong or not the run's, or no checkpoint can be used.
+        EnvironmentFault: the checkpoints' folder is a link.
     """
     folder = train.paths.model
+    refuse_link(folder / "checkpoints")
     settings = {**weight_settings(data, train), **_inputs(data, train, dataset, folder)}
     run = Run(folder, settings)
     if fresh:

@@ -1,6 +1,7 @@
 """The record of a training run: metrics.jsonl, one JSON document a line."""
 
 import errno
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from simple_llm.atomic import write_file
 from simple_llm.disk import room_for
+from simple_llm.event_log import events
 
 METRICS = "metrics.jsonl"
 CURVE = "training_curve.png"
@@ -59,8 +61,31 @@ class RunLog:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Read metrics.jsonl, leaving out a last line that was cut off."""
+    """Read metrics.jsonl, leaving out a last line that was cut off, and with a warning what is damaged.
+
+    Nothing that decides a weight is in it, so a run goes on without.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    read = []
+    for number, content in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        line = _parse(content)
+        if line is not None:
+            read.append(line)
+        elif content:
+            events.warning("%s: line %d is damaged and left out", path, number)
+    return read
+
+
+def _parse(content: bytes) -> dict | None:
+    """Read a line; None where it is none that `RunLog` writes: a step, and a loss or scores with it."""
+    try:
+        line = json.loads(content)
+        chains = line.get("by_longest_carry_chain", {})
+        scores = [*chains.values(), (line["num_correct"], line["num_total"])] if "num_correct" in line else []
+        is_right = all(type(number) is int for number in (line["step"], *map(int, chains), *itertools.chain(*scores)))
+        is_right &= all(0 <= num_correct <= num_total != 0 for num_correct, num_total in scores)
+        is_right &= isinstance(line.get("loss", 0.0), float | int)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return line if is_right else None

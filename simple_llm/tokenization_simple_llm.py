@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DELIMITER = "+"
 
-_SUM = re.compile(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*(?:=\s*([0-9]*)\s*)?")
+_SUM = re.compile(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*(?:=\s*(?:([0-9]+)\s*)?)?")
 _MODEL_TEXT = re.compile(r"[0-9A-Z+]+")
 _DIRECT = 4000  # characters that int() and str() convert at once; Python refuses more than 4300
 

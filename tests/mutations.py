@@ -123,8 +123,13 @@ def _nonsense(rng: random.Random) -> str:
 
 
 def _huge(rng: random.Random) -> str:
-    num_digits = rng.choice((4300, 4301, 10_000, 250_000, 600_000))
-    return rng.choice((rng.choice("019") * num_digits + "+1", "1+" + "0" * num_digits + "7", "+" * num_digits))
+    length = rng.choice((4300, 4301, 10_000, 250_000, 600_000))
+    return rng.choice(
+        (
+            *(rng.choice("019") * length + "+1", "1+" + "0" * length + "7", "+" * length),
+            "1+1" + rng.choice(" \t") * length + "x",
+        )
+    )
 
 
 _PROMPTS = (_sum, _spoilt_sum, _spoilt_sum, _nonsense, _huge)

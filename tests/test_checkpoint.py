@@ -1,10 +1,13 @@
+import errno
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from simple_llm import manifest as manifest_module
 from simple_llm.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -142,6 +145,16 @@ def test_the_newest_so_many_are_kept_by_number_and_not_by_name(tmp_path, trained
     assert newest_checkpoint(tmp_path)[0] == tmp_path / "step-11"
 
 
+def test_a_run_that_goes_on_from_an_older_checkpoint_keeps_what_it_saves_and_leaves_nothing_later(
+    tmp_path, trained_twice
+):
+    for step in (2, 8, 10, 12):
+        trained_twice.save(tmp_path, step, keep=4)
+    assert trained_twice.save(tmp_path, 3) == tmp_path / "step-3"  # as after --resume step-2
+    assert names(tmp_path) == ["step-2", "step-3"]
+    assert newest_checkpoint(tmp_path)[0] == tmp_path / "step-3"
+
+
 def test_no_folder_and_an_empty_one_hold_no_checkpoint(tmp_path):
     assert newest_checkpoint(tmp_path / "none") == (None, {}, [])
     assert newest_checkpoint(tmp_path) == (None, {}, [])
@@ -204,11 +217,30 @@ def test_fault_06_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(fo
     assert name in line
 
 
-def test_a_file_with_a_checkpoints_name_is_none(folder):
-    (folder / "step-12").write_text("not a folder")
+def test_fault_06_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_it_is_used(folder, monkeypatch):
+    def bad_sector(path, real=manifest_module.sha256_of):
+        if path == folder / "step-8" / "model.safetensors":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path)
+
+    monkeypatch.setattr(manifest_module, "sha256_of", bad_sector)
     path, _, [line] = newest_checkpoint(folder)
-    assert path == folder / "step-8"
-    assert line.startswith("rejected step-12: ")
+    assert path == folder / "step-4"
+    assert line == f"rejected step-8: {folder / 'step-8' / 'model.safetensors'} cannot be read: Input/output error"
+
+
+def test_a_file_with_a_checkpoints_name_is_none_and_gives_way_to_one(folder, trained_twice):
+    for make in (lambda path: path.write_text("not a folder"), lambda path: path.symlink_to("nothing")):
+        make(folder / "step-12")
+        path, _, [line] = newest_checkpoint(folder)
+        assert path == folder / "step-8"
+        assert line.startswith("rejected step-12: ")
+        trained_twice.save(folder, 12, keep=3)
+        assert newest_checkpoint(folder)[0] == folder / "step-12"
+        make(folder / ".tmp-step-16-1")
+        remove_checkpoints(folder, only_temporary=True)
+        assert names(folder) == ["step-12", "step-4", "step-8"]
+        shutil.rmtree(folder / "step-12")
 
 
 def test_no_byte_of_a_manifest_can_change_unseen(folder):

@@ -281,6 +281,11 @@ def test_a_whole_number_is_ascii_digits():
                 command_line.whole_number(text)
 
 
+@pytest.mark.parametrize("text", ["0", "1", "0.5", ".5", "1.0", "0.999999", "1e-4", "0.0"])
+def test_a_share_is_a_number_from_0_to_1(text):
+    assert command_line.share(text) == float(text)
+
+
 def test_a_range_is_two_numbers_with_a_colon():
     for text in texts("02:- ٣", 4):
         parts = text.split(":")

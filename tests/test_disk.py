@@ -8,18 +8,21 @@ from pathlib import Path
 import pytest
 
 import data_generator
+import trainer
 from simple_llm import checkpoint, disk
 from simple_llm.batches import BatchOrder
-from simple_llm.checkpoint import newest_checkpoint
-from simple_llm.config import Training
+from simple_llm.checkpoint import newest_checkpoint, TrainingState
+from simple_llm.config import Hub, Training
 from simple_llm.dataset import read_manifest, write_dataset
-from simple_llm.errors import EnvironmentFault
+from simple_llm.errors import EnvironmentFault, Interrupted
+from simple_llm.model_folder import build_model
 from simple_llm.problems import RowFormat
 from simple_llm.resuming import Run
 from tests.finished_run import make_unfinished
 from tests.forked import fill, fork_script, make_read_only, mount_disk, with_own_mounts
 from tests.test_checkpoint import names, Trained
 from tests.test_trainer import checkpoints, weights
+from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 DISK_FULL = re.compile(r"^disk full: need [\d.]+ (?:B|kB|MB), have [\d.]+ (?:B|kB|MB) at (\S+)$", re.MULTILINE)
 
@@ -164,6 +167,23 @@ def test_fault_03_a_disk_full_in_training_evaluation_and_data_writing_ends_with_
         assert weights(folder) == weights(finished_run.folder)
 
     with_own_mounts(body)
+
+
+def test_fault_03_an_upload_on_the_way_without_room_is_told_and_training_goes_on(tmp_path, monkeypatch, capsys):
+    data, train = make_data_config(), make_train_config(1)
+    train = train.model_copy(update={"hub": Hub(push=True, repo_id="me/adder", every=4)})
+    tokenizer = make_tokenizer(data)
+    upload = trainer.uploader(build_model(data, train, tokenizer), tokenizer, data, train, Run(tmp_path, {}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    upload(TrainingState(step=4))
+    assert re.match(r"warning: step 4 is not uploaded: disk full: need .*, have 0 B at ", capsys.readouterr().err)
+
+    def interrupted(*arguments):
+        raise Interrupted("stopped", 15)
+
+    monkeypatch.setattr(trainer, "push_checkpoint", interrupted)
+    with pytest.raises(Interrupted):
+        upload(TrainingState(step=4))
 
 
 def test_fault_13_a_folder_without_room_or_read_only_is_found_before_training_starts(finished_run, tmp_path):

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from tests.finished_run import damage, make_unfinished
 
 
@@ -80,6 +82,8 @@ def test_a_certificate_that_says_otherwise_is_found_out(run_folder, call_script)
         ({"model_sha256": "f" * 64}, 3),
         ({"range": 3}, 3),
         ({"wrong": None}, 3),
+        ({"range": [230, 190]}, 3),
+        ({"range": [216, 256]}, 3),  # as many pairs, of operands beyond the model's
     ):
         path.write_text(json.dumps({**certificate, **change}))
         assert call_script("evaluate.py", "--check-certificate", "500", cwd=run_folder).exit_code == exit_code, change
@@ -115,3 +119,29 @@ def test_what_would_take_hours_or_cannot_be_proved_is_refused(run_folder, call_s
     called = call_script("evaluate.py", "--exhaustive", "--check-certificate", cwd=run_folder)
     assert called.exit_code == 2
     assert "one at a time" in called.stderr
+
+
+OTHER_WORK = (("--exhaustive",), ("--check-certificate",), ("--all-lengths",), ("--lengths", "2"))
+
+
+@pytest.mark.parametrize(
+    ("option", "heeded_by"),
+    [
+        *[(("--range", "0:9"), "--exhaustive"), (("--min-accuracy", "0"), "--lengths"), (("--runs", "2"), None)],
+        (("--samples", "9"), "--lengths"),
+    ],
+)
+def test_an_option_that_would_not_be_heeded_is_refused(untrained_folder, call_script, option, heeded_by):
+    for work in OTHER_WORK:
+        if work[0] == heeded_by:
+            continue
+        called = call_script("evaluate.py", "--model", ".", *work, *option, cwd=untrained_folder)
+        assert called.exit_code == 2
+        assert called.stderr == f"{option[0]} has no meaning for {work[0]}; leave one of them out\n"
+
+
+@pytest.mark.parametrize("value", ["nan", "99", "1.01", "-0.5", "inf", "1_0", "half", ""])
+def test_a_gate_that_is_no_share_is_refused(tmp_path, call_script, value):
+    called = call_script("evaluate.py", "--model", "nothing", f"--min-accuracy={value}", cwd=tmp_path)
+    assert called.exit_code == 2
+    assert f"expected a share from 0 to 1 such as 0.99, got {value!r}" in called.stderr

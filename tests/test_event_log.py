@@ -1,11 +1,15 @@
+import errno
 import json
 import logging
+import os
 import re
+import stat
+from pathlib import Path
 
 import pytest
 
 from simple_llm import command_line, event_log
-from simple_llm.errors import UsageError
+from simple_llm.errors import EnvironmentFault, UsageError
 from simple_llm.event_log import close_log, events, LOG, open_log
 from simple_llm.hub import UPLOADED_FILES
 from tests.finished_run import damage, make_unfinished
@@ -60,6 +64,40 @@ def test_a_log_that_cannot_be_written_never_ends_a_run(tmp_path, capsys):
     events.warning("lost")
     close_log()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.mknod(path, stat.S_IFSOCK)])
+def test_a_log_that_cannot_be_opened_is_told_and_never_ends_a_run(tmp_path, capsys, make):
+    make(tmp_path / LOG)
+    open_log(tmp_path)
+    events.info("lost")
+    logging.getLogger("simple_llm.hub").warning("the Hub: busy")
+    assert capsys.readouterr().err == f"{tmp_path / LOG} cannot be written: no ordinary file\nthe Hub: busy\n"
+
+
+def test_a_log_that_may_not_be_opened_never_ends_a_run(tmp_path, capsys, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")  # root may open anything
+
+    monkeypatch.setattr(Path, "open", refuse)
+    open_log(tmp_path)
+    events.info("lost")
+    assert capsys.readouterr().err == f"{tmp_path / LOG} cannot be written: Permission denied\n"
+
+
+def test_a_log_of_any_size_is_opened_at_its_end_without_being_read(tmp_path):
+    (tmp_path / LOG).touch()
+    os.truncate(tmp_path / LOG, 2**38)
+    open_log(tmp_path)
+    with (tmp_path / LOG).open("rb") as file:
+        file.seek(2**38 - 1)
+        assert re.match(r"\0\n\d{4}-.* started: ", file.read().decode())
+
+
+def test_a_log_behind_a_link_is_refused(tmp_path):
+    (tmp_path / LOG).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EnvironmentFault, match=r"run\.log is a link"):
+        open_log(tmp_path)
 
 
 def test_a_warning_of_the_package_is_in_the_log_and_on_stderr(tmp_path, capsys):

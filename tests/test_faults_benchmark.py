@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.faults import __main__ as benchmark
 from benchmarks.faults.flips import flip_bits, Subject, subjects_of
+from benchmarks.faults.processes import look_for_leavings
 from benchmarks.faults.tally import Plan, table, Tally
 from simple_llm.errors import ArtefactError, GateError, UsageError
 from tests.pipeline import REPOSITORY
@@ -72,6 +73,14 @@ def test_the_table_shows_counts_where_faults_hit_and_what_was_lost():
     assert counts.split() == ["a", "fault", "1,231", "1,200", "30", "1", "1.2"]
     assert where.split() == ["7", "in", "a", "save"]
     assert lost.strip() == "lost: step-3 is gone"
+
+
+def test_leavings_are_looked_for_once_however_many_kills_there_were(tmp_path):
+    assert (look_for_leavings(tmp_path).tried, look_for_leavings(tmp_path).survived) == (1, 1)
+    for name in (".tmp-one", ".tmp-other"):
+        (tmp_path / "model" / name).mkdir(parents=True)
+    tally = look_for_leavings(tmp_path)
+    assert (tally.tried, tally.lost, tally.reasons) == (1, 1, ["model/.tmp-one, model/.tmp-other stays"])
 
 
 def test_every_part_is_a_module():

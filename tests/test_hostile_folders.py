@@ -10,14 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from simple_llm.config import Paths
 from simple_llm.errors import EnvironmentFault
 from simple_llm.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_model
 from simple_llm.proving import count_shards
 from simple_llm.reports import read_reports
-from simple_llm.resuming import _remove_run
+from simple_llm.resuming import _remove_run, prepare_run
 from tests.model_folders import change_json, FILES, forge_manifest, refusal, TABLE, vouch_again
 from tests.pipeline import run_script
+from tests.tiny_models import make_data_config, make_train_config
 
 
 @pytest.fixture
@@ -202,6 +204,17 @@ def test_fault_31_starting_over_deletes_nothing_behind_a_link(folder, name):
         _remove_run(folder)
     assert sorted(folder.iterdir()) == before
     assert len(list(elsewhere.iterdir())) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"fresh": True}, {"resume": Path("step-8")}])
+def test_fault_31_a_run_does_not_start_where_its_checkpoints_would_go_through_a_link(folder, options):
+    litter = folder.parent / "elsewhere" / ".tmp-step-8-1"
+    litter.mkdir(parents=True)
+    (folder / "checkpoints").symlink_to(litter.parent)
+    train = make_train_config().model_copy(update={"paths": Paths(model=folder)})
+    with pytest.raises(EnvironmentFault, match="checkpoints is a link to"):
+        prepare_run(make_data_config(), train, None, **{"resume": None, "fresh": False, **options})
+    assert litter.exists()
 
 
 def test_fault_31_a_link_in_place_of_a_file_is_deleted_and_what_it_leads_to_stays(folder):

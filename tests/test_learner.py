@@ -8,7 +8,7 @@ from simple_llm import learning
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import list_checkpoints
 from simple_llm.config import TrainConfig
-from simple_llm.errors import DivergedError, Interrupted
+from simple_llm.errors import DivergedError, Interrupted, UsageError
 from simple_llm.losses import TrainingLoss
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.problems import split_sides, TRAIN, VALIDATION
@@ -94,6 +94,14 @@ def test_what_is_trained_on_and_what_is_evaluated_are_the_two_sides_of_the_split
     side = split_sides(problems, data.split)
     assert pairs(rows.training.inputs) == [divmod(index, 20) for index in (side == TRAIN).nonzero()[0]]
     assert pairs(rows.validation.inputs) == [divmod(index, 20) for index in (side == VALIDATION).nonzero()[0]][:30]
+
+
+@pytest.mark.parametrize(("missing", "name"), [(TRAIN, "train"), (VALIDATION, "validation")])
+def test_rows_that_leave_a_side_empty_are_refused_with_the_settings_to_mend(missing, name):
+    data, problems = make_data_config(), all_pairs(19)
+    rest = problems[split_sides(problems, data.split) != missing]
+    with pytest.raises(UsageError, match=rf"storage\.num_sequences: of {len(rest)} rows none .* split\.{name} = "):
+        trainer.prepare_data(rest, data, make_train_config(1), vocabulary_of(make_tokenizer(data)))
 
 
 # ---- Early stopping -------------------------------------------------------------------------------

@@ -59,11 +59,15 @@ def test_fault_12_out_of_memory_while_rows_are_drawn_names_how_many(run_folder):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "slices", "smaller", "more_slices"),
-    [(128, 1, 64, 2), (128, 2, 64, 4), (112, 4, 56, 7), (3, 1, 1, 3)],
+    ("batch_size", "slices", "num_processes", "smaller", "more_slices"),
+    [
+        *[(128, 1, 1, 64, 2), (128, 2, 1, 64, 4), (112, 4, 1, 56, 7), (3, 1, 1, 1, 3)],
+        *[(112, 1, 16, 48, 7), (96, 4, 8, 32, 6), (6, 1, 2, 2, 3)],
+    ],
 )
-def test_what_is_said_to_try_is_a_setting_that_works(batch_size, slices, smaller, more_slices):
-    line = less_memory(Training(batch_size=batch_size, accumulation_steps=slices))
+def test_what_is_said_to_try_is_a_setting_that_works(batch_size, slices, num_processes, smaller, more_slices):
+    line = less_memory(Training(batch_size=batch_size, accumulation_steps=slices), num_processes)
     assert f"try training.batch_size={smaller} " in line
     assert f"training.accumulation_steps={more_slices}," in line
-    assert batch_size % more_slices == 0
+    for size, number in ((smaller, slices), (batch_size, more_slices)):
+        assert size % (number * num_processes) == 0

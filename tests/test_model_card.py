@@ -1,3 +1,5 @@
+import json
+import math
 import re
 
 import huggingface_hub
@@ -8,6 +10,7 @@ from simple_llm import __version__
 from simple_llm.config import DataConfig, Numbers, TrainConfig
 from simple_llm.model_card import CardFacts, headline, model_card, read_card_facts, write_card
 from simple_llm.model_folder import save_model, save_tokenizer, write_report
+from simple_llm.reports import read_reports
 from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
@@ -143,6 +146,49 @@ def test_a_card_says_what_is_in_the_folder_about_these_weights_and_nothing_about
     after = (model / "README.md").read_text()
     assert "held-out problems exact" not in after
     assert "evaluation.png" not in after
+
+
+LENGTHS = {
+    "lengths": [{"num_digits": 5, "kind": "carries", "correct": 9, "total": 9, "error_rate_upper_95": 0.3}],
+    "trained_digits": 2,
+    "base": 10,
+    "model_sha256": "abc",
+}
+WRONG = {  # by report, values that are there and are not what a card can show
+    "evaluation": [
+        *({key: None} for key in EVALUATION if key != "model_sha256"),
+        *({key: "1"} for key in ("correct", "total", "min_logit_margin", "range", "commutes", "runs")),
+        *({"total": 0}, {"correct": -1}, {"correct": 10**4000}, {"correct": True}, {"range": [1]}),
+        *({"range": [1, None]}, {"range": [-1, 1]}),
+        *({"commutes": {"agree": 1}}, {"runs": []}, {"runs": [{"total": "9"}]}, {"runs": [3]}, {"runs": {"total": 9}}),
+    ],
+    "certificate": [
+        *({key: None} for key in ALL_PAIRS if key != "model_sha256"),
+        *({"kind": "all"}, {"kind": []}, {"checked": 0, "expected": 0}, {"wrong": math.inf}, {"range": [0, 1, 2]}),
+    ],
+    "lengths": [
+        *({"lengths": None}, {"lengths": [3]}, {"lengths": {}}, {"trained_digits": "2"}),
+        *({"lengths": [LENGTHS["lengths"][0] | {key: None}]} for key in LENGTHS["lengths"][0]),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(f"{name}.json", change) for name, changes in WRONG.items() for change in changes]
+)
+def test_a_report_that_cannot_be_shown_is_left_out_with_a_warning_and_the_others_are_shown(
+    tmp_path, caplog, name, change
+):
+    reports = {"evaluation.json": EVALUATION, "certificate.json": ALL_PAIRS, "lengths.json": LENGTHS}
+    for other, report in reports.items():
+        (tmp_path / other).write_text(json.dumps(report))
+    assert read_reports(tmp_path, "abc") == reports
+    assert not caplog.messages
+    (tmp_path / name).write_text(json.dumps({**reports.pop(name), **change}))
+    assert read_reports(tmp_path, "abc") == reports
+    [message] = caplog.messages
+    assert message.startswith(f"{tmp_path / name} is ") and len(message.splitlines()) == 1
+    model_card(CardFacts(DataConfig(), TrainConfig(), TRAINING, read_reports(tmp_path, "abc")))
 
 
 # ---- Three lines ----------------------------------------------------------------------------------

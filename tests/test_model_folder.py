@@ -142,6 +142,17 @@ def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to
     assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]
 
 
+def test_what_carries_the_name_of_a_killed_save_is_cleared_away_whatever_it_is(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    (folder / ".tmp-model-1").symlink_to(tmp_path / "elsewhere")
+    (folder / ".tmp-model-2").write_text("a file")
+    (folder / ".tmp-model-3").symlink_to("nothing")
+    save_tokenizer(make_tokenizer(DATA), folder)
+    assert not list(folder.glob(".tmp-model-*"))
+    assert (tmp_path / "elsewhere" / "file").exists()
+
+
 def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_to_be_finished(folder, monkeypatch):
     real = model_folder.write_manifest
 

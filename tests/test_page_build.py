@@ -76,7 +76,8 @@ def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, 
 def test_the_best_evidence_of_this_model_is_told(tmp_path):
     assert evidence(tmp_path, SHA) is None
     sample = {"correct": 98, "total": 100, "error_rate_upper_95": 0.1}
-    write(tmp_path, "evaluation.json", range=[0, 99], min_logit_margin=1.0, commutes={}, runs=[], **sample)
+    counts = {"commutes": {"agree": 97, "total": 100}, "runs": [{"total": 100}]}
+    write(tmp_path, "evaluation.json", range=[0, 99], base=10, min_logit_margin=1.0, **counts, **sample)
     assert evidence(tmp_path, SHA) == {"kind": "sample", "range": ["0", "99"], **sample}
     write(tmp_path, "certificate.json", **CERTIFICATE | {"wrong": 1})
     all_pairs = {"kind": "all pairs", "correct": 8, "total": 9, "range": ["0", "2"]}

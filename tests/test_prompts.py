@@ -91,6 +91,12 @@ def test_fault_22_the_first_wrong_character_is_named_with_its_column(text, colum
     assert "1342+879" in message  # what a prompt looks like
 
 
+@pytest.mark.parametrize("beginning", ["1+1", "1+1=", "1", "1+", ""])
+def test_fault_22_no_number_of_spaces_before_a_wrong_character_takes_hours(beginning):
+    text = beginning + " " * 100_000 + "\t" * 100_000 + "x"
+    assert f"column {len(text)}: 'x' is not " in refusal(text)
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -9,7 +10,17 @@ from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.pair_tree import PairTree, row_margins
-from simple_llm.proof import Prover, read_shard, rounding, Shard, shard_bounds, total, write_shard
+from simple_llm.proof import (
+    Certificate,
+    Prover,
+    read_certificate,
+    read_shard,
+    rounding,
+    Shard,
+    shard_bounds,
+    total,
+    write_shard,
+)
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_vocabulary, problems_of, tiny_model
 
@@ -176,6 +187,27 @@ def test_a_shard_is_read_back_for_the_same_subject_only(tmp_path, shards):
     for damaged in (content[:-20], b"", b"{}", b"[]", json.dumps({"subject": subject, "shard": 3}).encode()):
         path.write_bytes(damaged)
         assert read_shard(path, subject) is None
+
+
+# ---- A stranger's certificate ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"expected": math.inf}, {"expected": math.nan}, {"expected": 4.0}, {"checked": "4"}, {"checked": True}),
+        *({"range": [1, 0]}, {"range": [-1, 1]}, {"range": [0, math.inf]}, {"range": [0]}, {"range": None}),
+        *({"wrong": 5}, {"wrong": -1}, {"wrong": None}, {"failures": [3]}, {"failures": [[[0], 1]]}),
+        *({"failures": [[0, None]]}, {"failures": None}, {"failures": [[0, 1, 2]]}),
+    ],
+)
+def test_a_certificate_that_counts_nonsense_is_damaged(tmp_path, change):
+    whole = {"range": [0, 1], "expected": 4, "checked": 4, "wrong": 1, "failures": [[0, 1]], "model_sha256": "abc"}
+    (tmp_path / "certificate.json").write_text(json.dumps(whole))
+    assert read_certificate(tmp_path, "abc") == Certificate(0, 1, 4, 4, 1, [(0, 1)])
+    (tmp_path / "certificate.json").write_text(json.dumps({**whole, **change}))
+    with pytest.raises(ArtefactError, match=r"certificate\.json is damaged"):
+        read_certificate(tmp_path, "abc")
 
 
 # ---- Rounding -------------------------------------------------------------------------------------

@@ -1,3 +1,10 @@
+import json
+import logging
+
+import pytest
+
+from simple_llm.event_log import events
+from simple_llm.pictures import draw_curve
 from simple_llm.run_log import read_metrics, RunLog
 
 
@@ -36,3 +43,54 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     write(path, 5, [(10, "loss")])
     assert shown(path) == [(0, "score"), (0, "loss"), (10, "loss")]
     assert read_metrics(tmp_path / "none") == []
+
+
+class Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def heard():
+    handler = Heard()
+    events.addHandler(handler)
+    yield handler.lines
+    events.removeHandler(handler)
+
+
+SCORE = {"step": 10, "num_correct": 1, "num_total": 2, "by_longest_carry_chain": {"0": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *(b'{"step": 10, "lo', b"\xff\xfe", b"\0" * 20, b"[" * 100_000, b"3", b"null", b"[1]", b'{"loss": 0.5}'),
+        *(json.dumps({"step": step, "loss": 0.5}).encode() for step in ("10", None, True, 1.5)),
+        *(json.dumps({"step": 10, "loss": loss}).encode() for loss in ("x", None, [1])),
+        *(json.dumps({**SCORE, "num_total": total}).encode() for total in (0, "2", None, -3)),
+        *(
+            json.dumps({**SCORE, "by_longest_carry_chain": chains}).encode()
+            for chains in (3, [1], {"x": [1, 2]}, {"0": 1}, {"0": [1]}, {"0": [0, 0]}, {"0": ["1", 2]})
+        ),
+        json.dumps({"step": 10, "num_correct": 1}).encode(),
+    ],
+)
+def test_a_damaged_line_is_left_out_with_a_warning_and_the_run_goes_on(tmp_path, heard, damaged):
+    path = tmp_path / "metrics.jsonl"
+    whole = json.dumps({"step": 0, "loss": 0.7}).encode(), json.dumps({**SCORE, "step": 20}).encode()
+    path.write_bytes(b"\n".join([whole[0], damaged, whole[1], b""]))
+    write(path, 20, [(20, "loss")])
+    assert heard == [f"{path}: line 2 is damaged and left out"]
+    assert shown(path) == [(0, "loss"), (20, "score"), (20, "loss")]
+    draw_curve(read_metrics(path), tmp_path / "curve.png")
+    assert len(heard) == 1  # what was written again is whole
+
+
+def test_a_curve_of_which_nothing_is_left_is_drawn_all_the_same(tmp_path):
+    for lines in ([], [{"step": 3, "loss": 0.5}], [SCORE]):
+        draw_curve(lines, tmp_path / "curve.png")
+        assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

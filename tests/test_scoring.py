@@ -25,6 +25,7 @@ def test_scores_of_separate_problems_add_up():
     assert str(total) == "1,003 / 1,004"
     assert not total.is_perfect
     assert Score(7, 7).is_perfect
+    assert not Score(0, 0).is_perfect
 
 
 @pytest.mark.parametrize("num_total", [1, 10, 59, 10_000, 10**8])
@@ -114,8 +115,11 @@ def test_one_pass_and_decoding_agree_on_a_half_trained_model(trained):
 
 
 def test_no_row_is_no_error():
+    """As a process has none whose share of a few validation rows is empty."""
     none = torch.zeros(0, 5, dtype=int)
-    assert is_exact(PerfectAdder(VOCABULARY), none, none).shape == (0,)
+    for model in (PerfectAdder(VOCABULARY), tiny_model()):
+        found = is_exact(model, none, none)
+        assert (found.shape, found.dtype) == ((0,), bool)
 
 
 # ---- Margins --------------------------------------------------------------------------------------

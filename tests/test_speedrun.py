@@ -57,6 +57,11 @@ def asked(recipes, **others):
     return argparse.Namespace(recipes=recipes, **settings)
 
 
+def test_the_command_that_is_told_can_be_given_again(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["speedrun.py", "--track", "A", "--recipes", "my recipes", "model.x=[1, 2]"])
+    assert speedrun.options().command == "python3 -m runs.speedrun --track A --recipes 'my recipes' 'model.x=[1, 2]'"
+
+
 # ---- From nothing, for real -----------------------------------------------------------------------
 
 

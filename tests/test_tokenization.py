@@ -164,6 +164,12 @@ def test_fault_22_text_that_is_no_sum_is_refused_by_the_tokenizer_too(text):
         tokenizer_of(16)(["1+1", text])
 
 
+@pytest.mark.parametrize("beginning", ["1+1", "1+1=", "1+1=2", "1", "1+", ""])
+def test_fault_22_no_number_of_spaces_before_a_wrong_character_takes_hours_in_the_tokenizer(beginning):
+    with pytest.raises(ValueError, match="expected a sum"):
+        tokenizer_of(16).to_model_text(beginning + " " * 200_000 + "x")
+
+
 @pytest.mark.parametrize(
     ("model_text", "text"),
     [

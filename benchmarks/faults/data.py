@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from benchmarks.faults.processes import count_left_behind, KILLED, Script
+from benchmarks.faults.processes import KILLED, look_for_leavings, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import data_config_of
 from simple_llm.dataset import read_manifest
@@ -41,7 +41,7 @@ def run(plan: Plan) -> list[Tally]:
         script = Script("data_generator.py", *options, cwd=folder)
         script.wait()
         ends.judge(what_is_wrong(script, folder, expected))
-    return [kills, ends, count_left_behind(folder, kills.tried)]
+    return [kills, ends, look_for_leavings(folder)]
 
 
 def time_unkilled(folder: Path) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from benchmarks.faults.processes import count_left_behind, KILLED, Script
+from benchmarks.faults.processes import KILLED, look_for_leavings, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.checkpoint import list_checkpoints, newest_checkpoint
@@ -47,7 +47,7 @@ def run(plan: Plan) -> list[Tally]:
         script = Script("trainer.py", cwd=folder)
         starts.judge("" if script.wait() == 0 else script.ending())
     ends.judge(difference(result_of(model), expected))
-    return [kills, starts, ends, count_left_behind(folder, kills.tried)]
+    return [kills, starts, ends, look_for_leavings(folder)]
 
 
 # ---- When to kill ---------------------------------------------------------------------------------

@@ -101,11 +101,9 @@ def _run(name: str, arguments: tuple[str, ...], cwd: Path, log: Path) -> NoRetur
         os._exit(exit_code)  # what this process shares with its parent is the parent's to close
 
 
-def count_left_behind(folder: Path, num_kills: int) -> Tally:
-    """Count the temporary files that are there after the kills and after good runs of the same script."""
+def look_for_leavings(folder: Path) -> Tally:
+    """Look, once, whether temporary files are there after all the kills and after good runs of the same script."""
     left = Tally("  temporary files of what was killed: gone in the end")
-    for path in sorted(folder.rglob(".tmp-*")):
-        if ".tmp-" not in str(path.parent):  # a folder counts once
-            left.lose(f"{path.relative_to(folder)} stays")
-    left.survived = max(0, num_kills - left.lost)
+    there = [str(path.relative_to(folder)) for path in sorted(folder.rglob(".tmp-*"))]
+    left.judge(f"{', '.join(there)} stays" if there else "")
     return left

@@ -8,7 +8,7 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks.faults.processes import count_left_behind, KILLED, run_script, Script
+from benchmarks.faults.processes import KILLED, look_for_leavings, run_script, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import DATA, prepare_run
 from simple_llm import proof
@@ -45,7 +45,7 @@ def run(plan: Plan) -> list[Tally]:
         script = start(folder)
         script.wait()
         ends.judge(what_is_wrong(script, ending, model, expected))
-    return [kills, ends, count_left_behind(model, kills.tried)]
+    return [kills, ends, look_for_leavings(model)]
 
 
 def start(folder: Path) -> Script:
