@@ -1,10 +1,10 @@
 """Problems a second while training the 6.3-million-parameter model, against the plain Hugging Face recipe.
 
-    python3 -m benchmarks.train_step [--rounds N] [--steps N]
+    python3 -m benchmarks.train_step [--rounds N] [--steps N] [--batch-size B]
 
 Ours is trainer.py's own step: rows tokenized once, bf16 autocast where the processor has it, Muon and AdamW, batches of
-128. The plain recipe is the same GPT-2 with its own defaults (fp32, its default attention and activation), AdamW,
-batches of 1,024, each row tokenized when it is asked for. Evaluation and saving are in neither.
+128 unless another size is given. The plain recipe is the same GPT-2 with its own defaults (fp32, its default attention
+and activation), AdamW, batches of 1,024, each row tokenized when it is asked for. Evaluation and saving are in neither.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.report import in_turn, print_rates
-from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.config import DataConfig, TrainConfig, Training
 from simple_llm.dataset import row_format
 from simple_llm.device import resolve_precision
 from simple_llm.learning import make_learner
@@ -32,8 +32,9 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--steps", type=int, default=16, help="of ours a round; the plain recipe does one")
+    made.add_argument("--batch-size", type=int, default=Training().batch_size, help="of ours")
     arguments = made.parse_args()
-    data, train = DataConfig(), TrainConfig()
+    data, train = DataConfig(), TrainConfig(training=Training(batch_size=arguments.batch_size))
     problems = Sampler.of(data.numbers).uniform(np.random.default_rng(0), NUM_ROWS)
     lines = row_format(data).write(problems).decode().splitlines()
     tokenizer = train_tokenizer(["+" + line.replace("|", "+") + "+" for line in lines], data, train)
