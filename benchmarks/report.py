@@ -10,7 +10,7 @@ from collections.abc import Callable
 from simple_llm.host import processor
 
 
-def in_turn(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+def in_turn(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Run each way once a round, in turn, so that all meet the same noise.
 
     Args:
