@@ -11,7 +11,7 @@ before, until one has every one of 2,000 validation problems right at a quarter,
 What counts is that schedule up to there, not those that fell short: its problems (steps times batch) and its seconds,
 CPU seconds beside them. Where none gets there the row says so. Of those that do, 10,000 test problems are counted too.
 
-Each run is a line of --rows; one that is there is not run again.
+Each run is a line of --rows; one that is there is not run again, and the point where the axes meet is run once for all.
 """
 
 from simple_llm import command_line
@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib import pyplot
@@ -42,7 +43,6 @@ BATCH_SIZE = 128
 SCHEDULES = (100, 200, 400, 800)  # steps
 NUM_ROWS = 60_000
 NUM_VALIDATION = 2_000
-BASE, DIGITS = 10, 4
 SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
     "10k": (1, 2, 28),
     "50k": (1, 4, 64),
@@ -50,21 +50,27 @@ SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
     "2M": (3, 4, 256),
     "10M": (8, 4, 320),
 }
-AXES: dict[str, tuple] = {"digits": (2, 4, 8, 16, 32), "base": (2, 4, 10, 16, 32), "parameters": tuple(SHAPES)}
+AXES: dict[str, tuple] = {"digits": (2, 4, 8, 16, 32), "base": (2, 4, 10, 16, 32), "size": tuple(SHAPES)}
+LABELS = {"digits": "decimal digits", "base": "base", "size": "parameters"}
 
 
-def configs(axis: str, value: int | str, is_reversed: bool, seed: int, steps: int) -> tuple[DataConfig, TrainConfig]:
-    """The settings of a run: one value of one axis, everything else in the middle.
+class Point(NamedTuple):
+    """What a run is about: one value of one axis, everything else in the middle."""
 
-    The digits are decimal ones, whatever the base: base 2 writes 9999 with fourteen.
-    """
-    digits = value if axis == "digits" else DIGITS
-    base = value if axis == "base" else BASE
-    layers, heads, width = SHAPES[value if axis == "parameters" else "400k"]
-    maximum = 10**digits - 1
+    digits: int = 4  # decimal ones, whatever the base: base 2 writes 9999 with fourteen
+    base: int = 10
+    size: str = "400k"
+    reversed: bool = True
+    seed: int = 0
+
+
+def configs(point: Point, steps: int) -> tuple[DataConfig, TrainConfig]:
+    """The settings of a run with a schedule of that many steps."""
+    layers, heads, width = SHAPES[point.size]
+    maximum = 10**point.digits - 1
     data = DataConfig(
-        seed=seed,
-        numbers=Numbers(max=maximum, base=base, reversed=is_reversed),
+        seed=point.seed,
+        numbers=Numbers(max=maximum, base=point.base, reversed=point.reversed),
         sampling=Sampling(uniform=0.4, lengths=0.4, carries=0.2),
         storage=Storage(num_sequences=min(NUM_ROWS, (maximum + 1) ** 2 // 2)),
     )
@@ -80,16 +86,16 @@ def configs(axis: str, value: int | str, is_reversed: bool, seed: int, steps: in
         eval_problems=NUM_VALIDATION,
         stop_after_exact=1,
         save_every=10**6,
-        seed=seed,
+        seed=point.seed,
     )
     return data, TrainConfig(model=model, training=training)
 
 
-def run_point(axis: str, value: int | str, is_reversed: bool, seed: int) -> dict[str, object]:
+def run_point(point: Point) -> dict[str, object]:
     """Double the schedule until one ends exact; return the row."""
-    row: dict[str, object] = {"axis": axis, "value": value, "reversed": is_reversed, "seed": seed, "attempts": []}
+    row: dict[str, object] = {**point._asdict(), "attempts": []}
     for steps in SCHEDULES:
-        data, train = configs(axis, value, is_reversed, seed, steps)
+        data, train = configs(point, steps)
         cpu_before = sum(os.times()[:4])
         with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
             told = run_seed(Track("", "", data.numbers.max), data, train, Path(folder), Clock(time.monotonic()))
@@ -103,9 +109,7 @@ def run_point(axis: str, value: int | str, is_reversed: bool, seed: int) -> dict
         }
         row["attempts"].append(facts)
         row["num_parameters"] = told["num_parameters"]
-        print(
-            f"{axis} {value} {'' if is_reversed else 'not '}reversed, seed {seed}: {facts}", file=sys.stderr, flush=True
-        )
+        print(f"{point}: {facts}", file=sys.stderr, flush=True)
         if facts["exact"]:
             break
     return row
@@ -113,19 +117,13 @@ def run_point(axis: str, value: int | str, is_reversed: bool, seed: int) -> dict
 
 def main(arguments: argparse.Namespace) -> None:
     rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()] if arguments.rows.exists() else []
-    done = {key_of(row) for row in rows}
-    axes = [arguments.axis] if arguments.axis else list(AXES)
-    points = [
-        (axis, value, is_reversed, seed)
-        for seed, axis in itertools.product(range(arguments.seeds), axes)
-        for value, is_reversed in itertools.product(AXES[axis], (True, False))
-    ]
-    for point in [] if arguments.plot_only else points:
-        if point in done:
-            continue
-        rows.append(run_point(*point))
-        with arguments.rows.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+    done = {point_of(row) for row in rows}
+    if not arguments.plot_only:
+        for point in points_of([arguments.axis] if arguments.axis else list(AXES), arguments.seeds):
+            if point not in done:
+                rows.append(run_point(point))
+                with arguments.rows.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
     print_table(rows)
     if arguments.plot:
         draw(rows, arguments.plot)
@@ -133,17 +131,26 @@ def main(arguments: argparse.Namespace) -> None:
         print(json.dumps(rows))
 
 
-def key_of(row: dict) -> tuple:
-    return row["axis"], row["value"], row["reversed"], row["seed"]
+def points_of(axes: list[str], num_seeds: int) -> list[Point]:
+    """Every point of these axes, once: all of one seed before the next."""
+    points = [
+        Point(**{axis: value}, reversed=is_reversed, seed=seed)
+        for seed, axis in itertools.product(range(num_seeds), axes)
+        for value, is_reversed in itertools.product(AXES[axis], (True, False))
+    ]
+    return list(dict.fromkeys(points))
+
+
+def point_of(row: dict) -> Point:
+    return Point(**{name: row[name] for name in Point._fields})
 
 
 def grouped(rows: list[dict], axis: str) -> dict[tuple[bool, int | str], list[dict]]:
     """The seeds of each point of an axis, in its order, reversed first."""
-    points = {(is_reversed, value): [] for is_reversed in (True, False) for value in AXES[axis]}
-    for row in rows:
-        if row["axis"] == axis:
-            points[row["reversed"], row["value"]].append(row)
-    return {point: seeds for point, seeds in points.items() if seeds}
+    ways = itertools.product((True, False), AXES[axis])
+    points = {(way, value): Point(**{axis: value}, reversed=way) for way, value in ways}
+    groups = {key: [row for row in rows if point_of(row)._replace(seed=0) == point] for key, point in points.items()}
+    return {key: seeds for key, seeds in groups.items() if seeds}
 
 
 def cost(row: dict, name: str) -> float:
@@ -180,7 +187,7 @@ def draw(rows: list[dict], path: Path) -> None:
     for column, axis in enumerate(measured):
         for line, (name, label) in enumerate((("problems", "problems"), ("cpu_seconds", "CPU seconds"))):
             draw_axis(grid[line, column], grouped(rows, axis), axis, name)
-            grid[line, column].set(xlabel=axis, ylabel=f"{label} to exactness", xscale="log", yscale="log")
+            grid[line, column].set(xlabel=LABELS[axis], ylabel=f"{label} to exactness", xscale="log", yscale="log")
     grid[0, 0].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -194,7 +201,7 @@ def draw_axis(axes: Axes, points: dict[tuple[bool, int | str], list[dict]], axis
         lines = {value: seeds for (way, value), seeds in points.items() if way == is_reversed}
         middles = []
         for value, seeds in lines.items():
-            place = seeds[0]["num_parameters"] if axis == "parameters" else value
+            place = seeds[0]["num_parameters"] if axis == "size" else value
             ticks[place] = str(value)
             costs = [cost(row, name) for row in seeds]
             spent = [row["attempts"][-1][name] for row in seeds]

@@ -1,7 +1,6 @@
 """Cost against digits, base and size: schedules that double, and what is told of them."""
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -17,13 +16,15 @@ POINTS = [(axis, value) for axis, values in scaling.AXES.items() for value in va
 @pytest.mark.parametrize(("axis", "value"), POINTS)
 @pytest.mark.parametrize("is_reversed", [True, False])
 def test_a_point_differs_from_the_middle_in_its_own_axis_alone(axis, value, is_reversed):
-    data, train = scaling.configs(axis, value, is_reversed, seed=3, steps=200)
+    point = scaling.Point(**{axis: value}, reversed=is_reversed, seed=3)
+    assert point in scaling.points_of([axis], 4)
+    data, train = scaling.configs(point, steps=200)
     assert (data.seed, train.training.seed, data.numbers.reversed) == (3, 3, is_reversed)
     assert data.numbers.max == 10 ** (value if axis == "digits" else 4) - 1
     assert data.numbers.base == (value if axis == "base" else 10)
     assert (train.training.max_steps, train.training.eval_every) == (200, 50)
     shape = (train.model.n_layer, train.model.n_head, train.model.n_embd)
-    assert shape == scaling.SHAPES[value if axis == "parameters" else "400k"]
+    assert shape == scaling.SHAPES[value if axis == "size" else "400k"]
 
 
 @pytest.fixture
@@ -41,10 +42,10 @@ def told(monkeypatch):
 
 
 def test_the_schedule_doubles_until_one_ends_exact(told):
-    row = scaling.run_point("base", 4, True, 0)
+    row = scaling.run_point(scaling.Point(base=4))
     assert [attempt["schedule"] for attempt in row["attempts"]] == [100, 200, 400]
     assert scaling.cost(row, "problems") == 400 * scaling.BATCH_SIZE
-    never = scaling.run_point("base", 4, False, 0)
+    never = scaling.run_point(scaling.Point(base=4, reversed=False))
     assert [attempt["schedule"] for attempt in never["attempts"]] == list(scaling.SCHEDULES)
     assert scaling.cost(never, "problems") == math.inf
 
@@ -68,13 +69,17 @@ def test_a_real_run_is_counted_by_its_own_cpu_seconds(monkeypatch):
     monkeypatch.setattr(scaling, "SCHEDULES", (4, 8))
     monkeypatch.setitem(scaling.SHAPES, "400k", (1, 1, 8))
     monkeypatch.setattr(scaling, "NUM_ROWS", 600)
-    row = scaling.run_point("digits", 2, True, 0)
+    row = scaling.run_point(scaling.Point(digits=2))
     assert [attempt["exact"] for attempt in row["attempts"]] == [False, False]
     assert all(0 < attempt["cpu_seconds"] < 600 for attempt in row["attempts"])
     assert all(right < total for right, total in (attempt["validation"] for attempt in row["attempts"]))
 
 
-def test_the_middle_is_the_same_point_of_every_axis():
-    middles = [("digits", 4), ("base", 10), ("parameters", "400k")]
-    settings = [scaling.configs(*point, True, 0, 100) for point in middles]
-    assert all(one == other for one, other in itertools.pairwise(settings))
+def test_the_point_where_the_axes_meet_is_run_once_and_told_on_each(told):
+    points = scaling.points_of(list(scaling.AXES), 1)
+    assert len(points) == len(set(points)) == 2 * (1 + sum(len(values) - 1 for values in scaling.AXES.values()))
+    rows = [scaling.run_point(point) for point in points]
+    for axis, middle in {"digits": 4, "base": 10, "size": "400k"}.items():
+        groups = scaling.grouped(rows, axis)
+        assert list(groups) == [(way, value) for way in (True, False) for value in scaling.AXES[axis]]
+        assert [scaling.point_of(row) for row in groups[True, middle]] == [scaling.Point()]
