@@ -1,17 +1,22 @@
-"""How the cost of exactness grows: with the digits, with the base, and with the parameters, digits reversed or not.
+"""How the cost of exactness grows: with the digits, with the base, and with the parameters.
 
-    python3 -m runs.scaling [--axis digits] [--seeds 3] [--rows scaling.jsonl] [--plot docs/images/scaling.png]
+    python3 -m runs.scaling [--axis digits] [--seeds 3] [--rows scaling.json [...]] [--plot docs/images/scaling.png]
 
     python3 -m runs.scaling                                 everything: hours
     python3 -m runs.scaling --axis base --seeds 1           one axis, once
-    python3 -m runs.scaling --plot-only --plot p.png        from the rows that are there
+    python3 -m runs.scaling --plot-only --rows a.json b.json --plot p.png        from the rows that are there
 
-At each point a model is trained from nothing with schedules of 100, 200, 400, ... steps, each twice as long as the one
-before, until one has every one of 2,000 validation problems right at a quarter, half, three quarters or the end of it.
-What counts is that schedule up to there, not those that fell short: its problems (steps times batch) and its seconds,
-CPU seconds beside them. Where none gets there the row says so. Of those that do, 10,000 test problems are counted too.
+Each point is measured in three ways: digits reversed with an attention window (left 0, right 1), digits reversed, and
+the most significant digit first. The last two see everything and have the same losses. Positions count from the digit
+that is written first, so equal positions mean equal place value only where digits are reversed.
 
-Each run is a line of --rows; one that is there is not run again, and the point where the axes meet is run once for all.
+At each point a model is trained from nothing with schedules of 100, 200, 400, ... up to 1,600 steps of 128 problems,
+each twice as long as the one before, until one has every one of 2,000 validation problems right (of fewer, where the
+range has no more) at a quarter, half, three quarters or the end of it. What counts is that schedule up to there, not
+those that fell short: its problems and its CPU seconds, from drawing the rows to the checkpoint. Of a model that is
+exact 10,000 test problems are counted too, or as many as there are.
+
+A point is kept in the first file of --rows and not run again; the point where the axes meet is run once for all.
 """
 
 from simple_llm import command_line
@@ -35,13 +40,16 @@ import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from runs.speedrun import commit
 from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
-from simple_llm.config import DataConfig, Model, Numbers, Sampling, Storage, TrainConfig, Training
+from simple_llm.atomic import write_file
+from simple_llm.config import AttentionWindow, DataConfig, Model, Numbers, Sampling, Storage, TrainConfig, Training
+from simple_llm.host import processor
 
 BATCH_SIZE = 128
-SCHEDULES = (100, 200, 400, 800)  # steps
-NUM_ROWS = 60_000
+SCHEDULES = (100, 200, 400, 800, 1600)  # steps
+NUM_ROWS = 110_000
 NUM_VALIDATION = 2_000
 SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
     "10k": (1, 2, 28),
@@ -52,6 +60,8 @@ SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
 }
 AXES: dict[str, tuple] = {"digits": (2, 4, 8, 16, 32), "base": (2, 4, 10, 16, 32), "size": tuple(SHAPES)}
 LABELS = {"digits": "decimal digits", "base": "base", "size": "parameters"}
+COSTS = {"problems": "problems", "cpu_seconds": "CPU seconds"}
+WAYS = {"window": "tab:green", "reversed": "tab:blue", "not reversed": "tab:red"}  # and their colors
 
 
 class Point(NamedTuple):
@@ -60,7 +70,7 @@ class Point(NamedTuple):
     digits: int = 4  # decimal ones, whatever the base: base 2 writes 9999 with fourteen
     base: int = 10
     size: str = "400k"
-    reversed: bool = True
+    way: str = "reversed"
     seed: int = 0
 
 
@@ -70,11 +80,18 @@ def configs(point: Point, steps: int) -> tuple[DataConfig, TrainConfig]:
     maximum = 10**point.digits - 1
     data = DataConfig(
         seed=point.seed,
-        numbers=Numbers(max=maximum, base=point.base, reversed=point.reversed),
+        numbers=Numbers(max=maximum, base=point.base, reversed=point.way != "not reversed"),
         sampling=Sampling(uniform=0.4, lengths=0.4, carries=0.2),
         storage=Storage(num_sequences=min(NUM_ROWS, (maximum + 1) ** 2 // 2)),
     )
-    model = Model(n_layer=layers, n_head=heads, n_embd=width, n_positions=data.answer_digits + 1, tokens_per_step=1)
+    model = Model(
+        n_layer=layers,
+        n_head=heads,
+        n_embd=width,
+        n_positions=data.answer_digits + 1,
+        tokens_per_step=1,
+        attention_window=AttentionWindow(left=0, right=1) if point.way == "window" else None,
+    )
     training = Training(
         batch_size=BATCH_SIZE,
         max_steps=steps,
@@ -82,6 +99,7 @@ def configs(point: Point, steps: int) -> tuple[DataConfig, TrainConfig]:
         learning_rate=0.006,
         muon_learning_rate=0.04,
         muon_momentum=0.9,
+        deep_supervision=0.0,  # only reversed digits in more than one block can have it
         eval_every=steps // 4,
         eval_problems=NUM_VALIDATION,
         stop_after_exact=1,
@@ -93,7 +111,7 @@ def configs(point: Point, steps: int) -> tuple[DataConfig, TrainConfig]:
 
 def run_point(point: Point) -> dict[str, object]:
     """Double the schedule until one ends exact; return the row."""
-    row: dict[str, object] = {**point._asdict(), "attempts": []}
+    row: dict[str, object] = {**point._asdict(), "commit": commit(), "processor": processor(), "attempts": []}
     for steps in SCHEDULES:
         data, train = configs(point, steps)
         cpu_before = sum(os.times()[:4])
@@ -102,10 +120,9 @@ def run_point(point: Point) -> dict[str, object]:
         facts = {
             "schedule": steps,
             "exact": "test" in told,  # which is counted where validation was exact
-            "problems": told["step"] * BATCH_SIZE,
-            "seconds": told["seconds"],
+            "problems": told.get("step", steps) * BATCH_SIZE,  # a run that diverged has no step
             "cpu_seconds": round(told["cpu_seconds"] - cpu_before, 3),
-            **{name: told[name] for name in ("validation", "test") if name in told},
+            **{name: told[name] for name in ("seconds", "validation", "test", "why") if name in told},
         }
         row["attempts"].append(facts)
         row["num_parameters"] = told["num_parameters"]
@@ -116,40 +133,43 @@ def run_point(point: Point) -> dict[str, object]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()] if arguments.rows.exists() else []
-    done = {point_of(row) for row in rows}
-    if not arguments.plot_only:
-        for point in points_of([arguments.axis] if arguments.axis else list(AXES), arguments.seeds):
-            if point not in done:
-                rows.append(run_point(point))
-                with arguments.rows.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-    print_table(rows)
+    rows = {}
+    for path in arguments.rows:
+        if path.exists() or arguments.plot_only:
+            rows = {point_of_row(row): row for row in json.loads(path.read_text())} | rows
+    kept_in = arguments.rows[0]
+    kept_in.parent.mkdir(parents=True, exist_ok=True)
+    for point in points_to_run(arguments) if not arguments.plot_only else ():
+        if point not in rows:
+            rows[point] = run_point(point)
+            write_file(kept_in, json.dumps(list(rows.values()), indent=1).encode())
+    print_table(list(rows.values()))
     if arguments.plot:
-        draw(rows, arguments.plot)
+        draw(list(rows.values()), arguments.plot)
     if arguments.json:
-        print(json.dumps(rows))
+        print(json.dumps(list(rows.values())))
 
 
-def points_of(axes: list[str], num_seeds: int) -> list[Point]:
-    """Every point of these axes, once: all of one seed before the next."""
+def points_to_run(arguments: argparse.Namespace) -> list[Point]:
+    """Every point that was asked for, once: all of one seed before the next."""
+    axes = [arguments.axis] if arguments.axis else list(AXES)
     points = [
-        Point(**{axis: value}, reversed=is_reversed, seed=seed)
-        for seed, axis in itertools.product(range(num_seeds), axes)
-        for value, is_reversed in itertools.product(AXES[axis], (True, False))
+        Point(**{axis: value}, way=way, seed=seed)
+        for seed, axis in itertools.product(range(arguments.seeds), axes)
+        for value, way in itertools.product(AXES[axis], WAYS)
     ]
     return list(dict.fromkeys(points))
 
 
-def point_of(row: dict) -> Point:
+def point_of_row(row: dict) -> Point:
     return Point(**{name: row[name] for name in Point._fields})
 
 
-def grouped(rows: list[dict], axis: str) -> dict[tuple[bool, int | str], list[dict]]:
-    """The seeds of each point of an axis, in its order, reversed first."""
-    ways = itertools.product((True, False), AXES[axis])
-    points = {(way, value): Point(**{axis: value}, reversed=way) for way, value in ways}
-    groups = {key: [row for row in rows if point_of(row)._replace(seed=0) == point] for key, point in points.items()}
+def grouped(rows: list[dict], axis: str) -> dict[tuple[str, int | str], list[dict]]:
+    """The seeds of each point of an axis, by way and value, in order; points that have none are left out."""
+    keys = list(itertools.product(WAYS, AXES[axis]))
+    points = {(way, value): Point(**{axis: value}, way=way) for way, value in keys}
+    groups = {key: [row for row in rows if point_of_row(row)._replace(seed=0) == points[key]] for key in keys}
     return {key: seeds for key, seeds in groups.items() if seeds}
 
 
@@ -160,57 +180,61 @@ def cost(row: dict, name: str) -> float:
 
 
 def print_table(rows: list[dict]) -> None:
-    """A row a point: medians and the spread over its seeds."""
-    print("| axis | value | reversed | parameters | exact | problems to exactness | CPU seconds |")
-    print("|---" * 7 + "|")
+    """A row a point: medians and the spread over its seeds, and where they were measured."""
+    columns = "axis", "value", "way", "parameters", "validation exact", "test", "problems to exactness", "CPU seconds"
+    print("| " + " | ".join(columns) + " |")
+    print("|---" * len(columns) + "|")
     for axis in AXES:
-        for (is_reversed, value), seeds in grouped(rows, axis).items():
-            num_exact = sum(row["attempts"][-1]["exact"] for row in seeds)
-            counts = f"{num_exact} of {len(seeds)}"
-            cells = [spread_text([cost(row, name) for row in seeds]) for name in ("problems", "cpu_seconds")]
-            facts = [axis, str(value), "yes" if is_reversed else "no", f"{seeds[0]['num_parameters']:,}", counts]
-            print("| " + " | ".join([*facts, *cells]) + " |")
+        for (way, value), seeds in grouped(rows, axis).items():
+            exact = [row["attempts"][-1] for row in seeds if row["attempts"][-1]["exact"]]
+            right, total = (sum(attempt["test"][index] for attempt in exact) for index in (0, 1))
+            counts = f"{len(exact)} of {len(seeds)}", f"{right:,} / {total:,}" if exact else ""
+            costs = [spread_text([cost(row, name) for row in seeds]) for name in ("problems", "cpu_seconds")]
+            facts = axis, str(value), way, f"{seeds[0]['num_parameters']:,}"
+            print("| " + " | ".join([*facts, *counts, *costs]) + " |")
+    for where in sorted({f"commit {row['commit']}, {row['processor']}" for row in rows}):
+        print(f"measured at {where}")
 
 
 def spread_text(values: list[float]) -> str:
-    """Median (smallest to largest)."""
+    """Median (smallest to largest); a dash where no schedule was long enough."""
     low, middle, high = (f"{pick(values):,.0f}" for pick in (min, statistics.median, max))
-    return f"{middle} ({low} to {high})".replace("inf", "never")
+    text = low if low == high else f"{middle} ({low} to {high})"
+    return text.replace("inf", "-")
 
 
 def draw(rows: list[dict], path: Path) -> None:
     """Problems and CPU seconds to exactness over each axis: a dot a seed, a line through the medians."""
     matplotlib.use("Agg")
     measured = [axis for axis in AXES if grouped(rows, axis)]
-    size = (4.3 * len(measured), 7)
-    figure, grid = pyplot.subplots(2, len(measured), figsize=size, layout="constrained", squeeze=False)
+    size = (4.3 * max(1, len(measured)), 7)
+    figure, grid = pyplot.subplots(2, max(1, len(measured)), figsize=size, layout="constrained", squeeze=False)
     for column, axis in enumerate(measured):
-        for line, (name, label) in enumerate((("problems", "problems"), ("cpu_seconds", "CPU seconds"))):
-            draw_axis(grid[line, column], grouped(rows, axis), axis, name)
-            grid[line, column].set(xlabel=LABELS[axis], ylabel=f"{label} to exactness", xscale="log", yscale="log")
-    grid[0, 0].legend()
+        for axes, (name, label) in zip(grid[:, column], COSTS.items(), strict=True):
+            axes.set(xlabel=LABELS[axis], ylabel=f"{label} to exactness", xscale="log", yscale="log")
+            draw_axis(axes, grouped(rows, axis), axis, name)
+    if measured:
+        grid[0, 0].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
-def draw_axis(axes: Axes, points: dict[tuple[bool, int | str], list[dict]], axis: str, name: str) -> None:
-    """Draw one cost over one axis; seeds that never got there are crosses at the top."""
+def draw_axis(axes: Axes, points: dict[tuple[str, int | str], list[dict]], axis: str, name: str) -> None:
+    """Draw one cost over one axis; a cross is a seed that was not exact after that much of the longest schedule."""
     ticks = {}
-    for is_reversed, color in ((True, "tab:blue"), (False, "tab:red")):
-        lines = {value: seeds for (way, value), seeds in points.items() if way == is_reversed}
-        middles = []
-        for value, seeds in lines.items():
+    for way, color in WAYS.items():
+        medians = []
+        for value, seeds in ((value, seeds) for (its_way, value), seeds in points.items() if its_way == way):
             place = seeds[0]["num_parameters"] if axis == "size" else value
             ticks[place] = str(value)
-            costs = [cost(row, name) for row in seeds]
-            spent = [row["attempts"][-1][name] for row in seeds]
-            for one, at_least in zip(costs, spent, strict=True):
-                axes.plot(place, at_least, marker="o" if math.isfinite(one) else "x", color=color, markersize=5)
-            if math.isfinite(statistics.median(costs)):
-                middles.append((place, statistics.median(costs)))
-        label = "reversed" if is_reversed else "not reversed"
-        axes.plot(*(zip(*middles, strict=True) if middles else ((), ())), color=color, label=f"{label} (x: never)")
+            for row in seeds:
+                marker = "o" if row["attempts"][-1]["exact"] else "x"
+                axes.plot(place, row["attempts"][-1][name], marker=marker, color=color, markersize=5)
+            middle = statistics.median(cost(row, name) for row in seeds)
+            if math.isfinite(middle):
+                medians.append((place, middle))
+        axes.plot(*(zip(*medians, strict=True) if medians else ((), ())), color=color, label=f"{way} (x: not exact)")
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
 
@@ -220,7 +244,8 @@ def options() -> argparse.Namespace:
     made = command_line.parser(__doc__)
     made.add_argument("--axis", choices=AXES, help="default: all of them")
     made.add_argument("--seeds", type=command_line.positive_integer, default=3, metavar="N")
-    made.add_argument("--rows", type=Path, default=Path("scaling.jsonl"), metavar="FILE")
+    default = [Path("../simple-llm-data/scaling.json")]
+    made.add_argument("--rows", type=Path, nargs="+", default=default, metavar="FILE", help="kept in the first")
     made.add_argument("--plot", type=Path, metavar="PNG")
     made.add_argument("--plot-only", action="store_true", help="run nothing")
     return made.parse_args()

@@ -78,7 +78,11 @@ def fresh_process(module: str, *arguments: str) -> dict[str, object]:
 
 
 def shortfalls(runs: list[dict]) -> Iterator[str]:
-    """Say where a recipe's rows, or its range, hold fewer problems than have to be right."""
+    """Say which seeds are not those of a record or failed, and where there were fewer problems than have to be right."""
+    if runs[0]["seed"]:
+        yield f"seeds from {runs[0]['seed']}, not from 0"
+    if num_failed := sum(not run["passed"] for run in runs):
+        yield f"{num_failed} of {len(runs)} seeds failed"
     for name, needed in (("validation", NUM_VALIDATION), ("test", NUM_TEST)):
         fewest = min((run[name][1] for run in runs if name in run), default=needed)
         if fewest < needed:

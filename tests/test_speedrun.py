@@ -86,6 +86,12 @@ def test_a_seed_runs_in_a_process_of_its_own_and_the_last_line_says_how_long_it_
     assert f"no record: {', '.join(document['no_record'])}" in table
 
 
+def test_other_seeds_than_the_first_and_failed_ones_make_no_record():
+    runs = [{"seed": seed, "passed": seed != 8, "test": [10_000, 10_000]} for seed in (7, 8)]
+    assert list(speedrun.shortfalls(runs)) == ["seeds from 7, not from 0", "1 of 2 seeds failed"]
+    assert list(speedrun.shortfalls([{**runs[0], "seed": 0}])) == []
+
+
 def test_a_proof_of_every_pair_is_in_the_time(recipes, monkeypatch):
     def exact(*arguments):
         return {"step": 1, "num_correct": 9, "num_total": 9}
