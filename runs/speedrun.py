@@ -78,7 +78,7 @@ def fresh_process(module: str, *arguments: str) -> dict[str, object]:
 
 
 def shortfalls(runs: list[dict]) -> Iterator[str]:
-    """Say which seeds are not those of a record or failed, and where there were fewer problems than have to be right."""
+    """Say which seeds are no record's or failed, and where there were fewer problems than have to be right."""
     if runs[0]["seed"]:
         yield f"seeds from {runs[0]['seed']}, not from 0"
     if num_failed := sum(not run["passed"] for run in runs):
