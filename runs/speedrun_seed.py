@@ -23,7 +23,7 @@ import torch
 
 import trainer
 from data_generator import draw_problems
-from runs.tracks import edge_problems, NUM_TEST, recipe, RECIPES, Track, TRACKS, without
+from runs.tracks import edge_problems, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS, without
 from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import row_format
@@ -35,11 +35,11 @@ from simple_llm.host import host_facts
 from simple_llm.manifest import versions
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
-from simple_llm.problems import Problems, split_sides, to_integers, VALIDATION
+from simple_llm.problems import concatenate, Problems, split_sides, to_integers, TRAIN, VALIDATION
 from simple_llm.proof import PROOF_FORMAT, Prover, total
 from simple_llm.proving import count_shards
 from simple_llm.resuming import Run
-from simple_llm.sampling import Sampler
+from simple_llm.sampling import problems_on_sides, Sampler
 from simple_llm.scoring import Score
 from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from tokenizer import train_tokenizer
@@ -127,8 +127,10 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
 
 
 def draw_rows(track: Track, data: DataConfig) -> Problems:
-    """Draw the rows of training and validation, without the edge cases."""
-    return without(draw_problems(data).problems, track.edge_cases)
+    """Draw the rows of training as the recipe says and those of validation as the test's, without the edge cases."""
+    training = problems_on_sides(draw_problems(data).problems, data.split, (TRAIN,))
+    validation = held_out_sample(Sampler.of(data.numbers), data.split, NUM_VALIDATION, data.seed, VALIDATION)
+    return without(concatenate([training, validation]), track.edge_cases)
 
 
 def made_tokenizer(rows: Problems, data: DataConfig, train: TrainConfig) -> SimpleLLMTokenizer:
@@ -187,7 +189,7 @@ def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict
 
 
 def validation_problems(rows: Problems, data: DataConfig, train: TrainConfig) -> Problems:
-    """The rows that trainer.py validates on."""
+    """Those of the rows that trainer.py validates on."""
     return rows[split_sides(rows, data.split) == VALIDATION][: train.training.eval_problems]
 
 

@@ -99,13 +99,13 @@ def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> Hel
     return HeldOut(seed, num_samples, sample, added)
 
 
-def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int) -> Problems:
-    """Draw test problems uniformly over values, each ordered pair once; all of them where there are fewer."""
+def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int, side: int = TEST) -> Problems:
+    """Draw problems of one side uniformly over values, each ordered pair once; all of them where there are fewer."""
     rng = np.random.default_rng((seed, 0))
     try:
-        return draw_unique(sampler, split, (TEST,), {"uniform": num_samples}, rng).problems
+        return draw_unique(sampler, split, (side,), {"uniform": num_samples}, rng).problems
     except OutOfProblemsError as error:
-        return draw_unique(sampler, split, (TEST,), {"uniform": error.available}, rng).problems
+        return draw_unique(sampler, split, (side,), {"uniform": error.available}, rng).problems
 
 
 def held_out_strata(sampler: Sampler, split: Split, sample: Problems, seed: int) -> Problems:

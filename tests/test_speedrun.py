@@ -254,6 +254,17 @@ def test_edge_cases_are_never_learned_from_nor_validated_on():
     assert pairs_of(rows) == everything - edges
 
 
+def test_validation_is_drawn_as_the_test_is_and_training_as_the_recipe_says():
+    data = DataConfig(sampling=Sampling(uniform=0.0, lengths=1.0, carries=0.0), storage=Storage(num_sequences=30_000))
+    rows = speedrun_seed.draw_rows(tracks.TRACKS["A"], data)
+    side = split_sides(rows, data.split)
+    is_short = {number: (rows[side == number].x_length < 4).mean() for number in (TRAIN, VALIDATION)}
+    assert (side == VALIDATION).sum() == tracks.NUM_VALIDATION
+    assert is_short[TRAIN] == pytest.approx(0.75, abs=0.02)
+    assert is_short[VALIDATION] == pytest.approx(4096 / 10_000, abs=0.02)  # below 0x1000
+    assert len(pairs_of(rows)) == len(rows)
+
+
 @pytest.mark.parametrize("base", [10, 16])
 def test_edge_cases_of_ten_digits_are_dropped_in_both_orders_and_nothing_else_is(base):
     data = DataConfig(numbers=Numbers(max=9_999_999_999, base=base))
