@@ -173,6 +173,11 @@ def grouped(rows: list[dict], axis: str) -> dict[tuple[str, int | str], list[dic
     return {key: seeds for key, seeds in groups.items() if seeds}
 
 
+def measured_axes(rows: list[dict]) -> list[str]:
+    """The axes with more than the point where they meet."""
+    return [axis for axis in AXES if len({value for _, value in grouped(rows, axis)}) > 1]
+
+
 def cost(row: dict, name: str) -> float:
     """Problems or CPU seconds of the schedule that became exact; infinite where none did."""
     last = row["attempts"][-1]
@@ -184,7 +189,7 @@ def print_table(rows: list[dict]) -> None:
     columns = "axis", "value", "way", "parameters", "validation exact", "test", "problems to exactness", "CPU seconds"
     print("| " + " | ".join(columns) + " |")
     print("|---" * len(columns) + "|")
-    for axis in AXES:
+    for axis in measured_axes(rows):
         for (way, value), seeds in grouped(rows, axis).items():
             exact = [row["attempts"][-1] for row in seeds if row["attempts"][-1]["exact"]]
             right, total = (sum(attempt["test"][index] for attempt in exact) for index in (0, 1))
@@ -206,7 +211,7 @@ def spread_text(values: list[float]) -> str:
 def draw(rows: list[dict], path: Path) -> None:
     """Problems and CPU seconds to exactness over each axis: a dot a seed, a line through the medians."""
     matplotlib.use("Agg")
-    measured = [axis for axis in AXES if grouped(rows, axis)]
+    measured = measured_axes(rows)
     size = (4.3 * max(1, len(measured)), 7)
     figure, grid = pyplot.subplots(2, max(1, len(measured)), figsize=size, layout="constrained", squeeze=False)
     for column, axis in enumerate(measured):
