@@ -143,11 +143,12 @@ def main(arguments: argparse.Namespace) -> None:
         if point not in rows:
             rows[point] = run_point(point)
             write_file(kept_in, json.dumps(list(rows.values()), indent=1).encode())
-    print_table(list(rows.values()))
+    told = list(rows.values())
+    print_table(told)
     if arguments.plot:
-        draw(list(rows.values()), arguments.plot)
+        draw(told, arguments.plot)
     if arguments.json:
-        print(json.dumps(list(rows.values())))
+        print(json.dumps(told))
 
 
 def points_to_run(arguments: argparse.Namespace) -> list[Point]:
@@ -194,7 +195,7 @@ def print_table(rows: list[dict]) -> None:
             exact = [row["attempts"][-1] for row in seeds if row["attempts"][-1]["exact"]]
             right, total = (sum(attempt["test"][index] for attempt in exact) for index in (0, 1))
             counts = f"{len(exact)} of {len(seeds)}", f"{right:,} / {total:,}" if exact else ""
-            costs = [spread_text([cost(row, name) for row in seeds]) for name in ("problems", "cpu_seconds")]
+            costs = [spread_text([cost(row, name) for row in seeds]) for name in COSTS]
             facts = axis, str(value), way, f"{seeds[0]['num_parameters']:,}"
             print("| " + " | ".join([*facts, *counts, *costs]) + " |")
     for where in sorted({f"commit {row['commit']}, {row['processor']}" for row in rows}):
