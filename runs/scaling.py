@@ -14,7 +14,8 @@ At each point a model is trained from nothing with schedules of 100, 200, 400, .
 each twice as long as the one before, until one has every one of 2,000 validation problems right (of fewer, where the
 range has no more) at a quarter, half, three quarters or the end of it. What counts is that schedule up to there, not
 those that fell short: its problems and its CPU seconds, from drawing the rows to the checkpoint. Of a model that is
-exact 10,000 test problems are counted too, or as many as there are.
+exact 10,000 test problems are counted too, or as many as there are. Where a schedule of 400 steps or more ends with
+fewer than a tenth right, longer ones are not tried.
 
 A point is kept in the first file of --rows and not run again; the point where the axes meet is run once for all.
 """
@@ -49,6 +50,7 @@ from simple_llm.host import processor
 
 BATCH_SIZE = 128
 SCHEDULES = (100, 200, 400, 800, 1600)  # steps
+HOPEFUL_STEPS = 399  # after more than these, a tenth has to be right
 NUM_ROWS = 110_000
 NUM_VALIDATION = 2_000
 SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
@@ -127,9 +129,14 @@ def run_point(point: Point) -> dict[str, object]:
         row["attempts"].append(facts)
         row["num_parameters"] = told["num_parameters"]
         print(f"{point}: {facts}", file=sys.stderr, flush=True)
-        if facts["exact"]:
+        if facts["exact"] or is_hopeless(facts):
             break
     return row
+
+
+def is_hopeless(attempt: dict) -> bool:
+    right, total = attempt.get("validation", (1, 1))  # none where the loss diverged: another schedule may not
+    return attempt["schedule"] > HOPEFUL_STEPS and 10 * right < total
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -69,6 +69,18 @@ def test_the_schedule_doubles_until_one_is_exact_and_counts_as_far_as_that(told)
     assert scaling.cost(never, "problems") == math.inf
 
 
+@pytest.mark.parametrize(("num_right", "schedules"), [(9, (100, 200, 400)), (10, scaling.SCHEDULES)])
+def test_longer_schedules_are_not_tried_where_400_steps_end_with_less_than_a_tenth_right(
+    monkeypatch, num_right, schedules
+):
+    def run_seed(*arguments):
+        return {"num_parameters": 7, "seconds": 1, "cpu_seconds": 10**9, "validation": [num_right, 100]}
+
+    monkeypatch.setattr(scaling, "run_seed", run_seed)
+    row = scaling.run_point(scaling.Point())
+    assert tuple(attempt["schedule"] for attempt in row["attempts"]) == schedules
+
+
 @pytest.fixture
 def asked(tmp_path):
     paths = {"rows": [tmp_path / "new" / "rows.json"], "plot": tmp_path / "images" / "scaling.png"}
