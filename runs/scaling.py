@@ -50,7 +50,7 @@ from simple_llm.host import processor
 
 BATCH_SIZE = 128
 SCHEDULES = (100, 200, 400, 800, 1600)  # steps
-HOPEFUL_STEPS = 399  # after more than these, a tenth has to be right
+PATIENCE = 400  # steps; a schedule of so many or more has to end with a tenth right
 NUM_ROWS = 110_000
 NUM_VALIDATION = 2_000
 SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
@@ -136,7 +136,7 @@ def run_point(point: Point) -> dict[str, object]:
 
 def is_hopeless(attempt: dict) -> bool:
     right, total = attempt.get("validation", (1, 1))  # none where the loss diverged: another schedule may not
-    return attempt["schedule"] > HOPEFUL_STEPS and 10 * right < total
+    return attempt["schedule"] >= PATIENCE and 10 * right < total
 
 
 def main(arguments: argparse.Namespace) -> None:
