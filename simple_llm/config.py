@@ -155,6 +155,7 @@ class Training(Section):
     weight_decay: float = Field(0.0, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
     deep_supervision: float = Field(1.0, ge=0, le=1000)
+    half_depth_steps: int | None = Field(None, ge=1, le=10**9)
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
     stop_after_exact: int | None = Field(None, ge=1)
@@ -207,6 +208,7 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
             ("training.batch_size", "training.accumulation_steps"),
             f"{training.batch_size} is not a multiple of training.accumulation_steps = {training.accumulation_steps}",
         )
+    yield from _half_depth_conflicts(training, train.model)
     if "\0" in str(train.paths.model):
         yield Conflict(("paths.model",), f"{str(train.paths.model)!r} is no name of a folder")
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
@@ -226,6 +228,22 @@ def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
             ("hub.every", "training.eval_every"),
             f"{hub.every} is not a multiple of training.eval_every = {training.eval_every}; a checkpoint is uploaded "
             "with its score",
+        )
+
+
+def _half_depth_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
+    if training.half_depth_steps is None:
+        return
+    if model.n_layer < 3:
+        yield Conflict(
+            ("training.half_depth_steps", "model.n_layer"),
+            f"a model of model.n_layer = {model.n_layer} has no half that is worth training; set it to null",
+        )
+    if training.half_depth_steps >= training.max_steps:
+        yield Conflict(
+            ("training.half_depth_steps", "training.max_steps"),
+            f"{training.half_depth_steps} with training.max_steps = {training.max_steps} never trains every second "
+            "block; set less",
         )
 
 

@@ -10,6 +10,7 @@ from simple_llm.batches import BatchOrder, Examples, position_offsets
 from simple_llm.config import Training
 from simple_llm.device import autocast, resolve_precision
 from simple_llm.errors import DivergedError, UsageError
+from simple_llm.half_depth import at_half_depth
 from simple_llm.losses import TrainingLoss
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
@@ -43,7 +44,9 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = scale * optimizer.defaults["lr"]
         torch.manual_seed(step_seed(self.config.seed, step, self.processes.rank))  # for dropout
-        loss = self.accumulate_gradients(examples, step)
+        is_half = step < (self.config.half_depth_steps or 0)
+        with at_half_depth(self.model) if is_half else contextlib.nullcontext():
+            loss = self.accumulate_gradients(examples, step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         if not (loss + norm).isfinite():
             raise DivergedError(f"loss {loss.item():g} and gradient norm {norm.item():g} at step {step}")
@@ -95,7 +98,8 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
         model.transformer.compile()
     dtype = resolve_precision(config.precision, model.device)
     optimizers = build_optimizers(model, config, dtype)
-    loss = processes.replicate(TrainingLoss(model.train(), config.deep_supervision))
+    loss = TrainingLoss(model.train(), config.deep_supervision)
+    loss = processes.replicate(loss, leaves_some_out=config.half_depth_steps is not None)
     return Learner(model, loss, optimizers, config, dtype, processes)
 
 

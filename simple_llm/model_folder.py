@@ -30,6 +30,7 @@ from simple_llm.config import DataConfig, to_yaml, TrainConfig
 from simple_llm.config_loading import load_configs
 from simple_llm.disk import room_for
 from simple_llm.errors import ArtefactError, ConfigError
+from simple_llm.half_depth import start_as_identities
 from simple_llm.manifest import (
     MANIFEST,
     MOST_WEIGHT_BYTES,
@@ -154,6 +155,8 @@ def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
     """Make the model of a config with fresh weights, drawn from torch's global generator."""
     made = SimpleLLMForCausalLM(model_config(train, tokenizer))
+    if train.training.half_depth_steps is not None:
+        start_as_identities(made)
     return _greedy(made, data)
 
 

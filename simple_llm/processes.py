@@ -76,11 +76,15 @@ class Processes:
         if self.is_first:
             self.wait()
 
-    def replicate(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Make backward passes of the module sum the gradients over the processes, while they are computed."""
+    def replicate(self, module: torch.nn.Module, leaves_some_out: bool = False) -> torch.nn.Module:
+        """Make backward passes of the module sum the gradients over the processes, while they are computed.
+
+        Args:
+            leaves_some_out: some of them give no gradient to some of the parameters, the same ones in each process.
+        """
         if self.count == 1:
             return module
-        replica = DistributedDataParallel(module, forward_sync_buffers=False)
+        replica = DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=leaves_some_out)
         replica.register_comm_hook(None, _sum_gradients)  # by itself it would give their mean
         return replica
 

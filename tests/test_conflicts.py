@@ -27,6 +27,8 @@ from tests.tiny_models import make_tokenizer
         (["storage.row_delimiter='|'"], ["storage.column_delimiter", "must differ from storage.row_delimiter"]),
         (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
+        (["training.half_depth_steps=9", "model.n_layer=2"], ["training.half_depth_steps", "model.n_layer = 2"]),
+        (["training.half_depth_steps=1000"], ["training.half_depth_steps", "1000", "training.max_steps = 1000"]),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
         (["hub.every=100"], ["hub.every", "hub.push is false"]),
         (["hub.push=true", "hub.repo_id=me/adder", "hub.every=150"], ["hub.every", "150", "training.eval_every = 100"]),

@@ -24,11 +24,18 @@ from tests.forked import fork_script, Forked
 from tests.pipeline import REPOSITORY, write_configs
 from tests.tiny_models import tiny_model
 
-# Two blocks, so that the middle of the model is asked too; no dropout, whose masks depend on who draws them.
-TWO_BLOCKS = {
+# Four blocks, two of them at first, and the middle is asked too; no dropout, whose masks depend on who draws them.
+FOUR_BLOCKS = {
     **TRAIN,
-    "model": {**TRAIN["model"], "n_layer": 2, "dropout": 0.0},
-    "training": {**TRAIN["training"], "accumulation_steps": 1, "max_steps": 60, "save_every": 5, "eval_every": 20},
+    "model": {**TRAIN["model"], "n_layer": 4, "dropout": 0.0},
+    "training": {
+        **TRAIN["training"],
+        "accumulation_steps": 1,
+        "max_steps": 60,
+        "half_depth_steps": 30,
+        "save_every": 5,
+        "eval_every": 20,
+    },
 }
 IN_TWO_SLICES = "training.accumulation_steps=2"
 
@@ -37,7 +44,7 @@ IN_TWO_SLICES = "training.accumulation_steps=2"
 def prepared(tmp_path_factory) -> Path:
     """A folder with configs, data and a tokenizer."""
     folder = tmp_path_factory.mktemp("processes")
-    write_configs(folder, DATA, TWO_BLOCKS)
+    write_configs(folder, DATA, FOUR_BLOCKS)
     for name in ("data_generator.py", "tokenizer.py"):
         assert fork_script(name, cwd=folder).end().exit_code == 0
     return folder
