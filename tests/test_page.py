@@ -16,7 +16,7 @@ from tests.golden import GOLDEN
 from tests.trained_model import any_length_config, config_for
 from web.build import build
 
-NUM_SUMS = {2: 50}  # and of other kinds
+NUM_SUMS = {2: 20}  # and of other kinds
 NUM_OTHER_SUMS = 10
 
 
