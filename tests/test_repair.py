@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from runs import repair
+from simple_llm.config import TrainConfig
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
-from simple_llm.model_folder import load_model, LoadedModel
+from simple_llm.model_folder import build_model, load_model, LoadedModel
 from simple_llm.pair_tree import row_margins
 from simple_llm.problems import concatenate, split_sides, to_integers, TRAIN
-from tests.tiny_models import all_pairs, make_train_config
+from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
 
 
 def prove(call_script, run_folder):
@@ -84,6 +85,17 @@ def test_a_repair_mends_some_of_what_was_wrong(trained_for, monkeypatch):
     alike = repair.problems_like(kinds, loaded, len(known), rng)
     repair.train_on(loaded, concatenate([known, alike]), num_steps=100, seed=0)
     assert wrong().sum() < 0.9 * before.sum()
+
+
+def test_a_repair_trains_all_blocks_of_a_model_that_began_with_half_of_them():
+    data, train = make_data_config(), make_train_config(1, half_depth_steps=3)
+    train = TrainConfig(model=train.model.model_copy(update={"n_layer": 4}), training=train.training)
+    tokenizer = make_tokenizer(data)
+    loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
+    second = loaded.model.transformer.h[1].mlp.c_proj.weight
+    assert not second.any()
+    repair.train_on(loaded, all_pairs(9), num_steps=2, seed=0)
+    assert second.any()
 
 
 def test_failures_are_looked_for_and_repaired_in_rounds(run_folder, monkeypatch, capsys):
