@@ -210,7 +210,7 @@ def print_table(rows: list[dict]) -> None:
 
 
 def spread_text(values: list[float]) -> str:
-    """Median (smallest to largest); a dash where no schedule was long enough."""
+    """Median (smallest to largest); a dash where no schedule that was tried was long enough."""
     low, middle, high = (f"{pick(values):,.0f}" for pick in (min, statistics.median, max))
     text = low if low == high else f"{middle} ({low} to {high})"
     return text.replace("inf", "-")
@@ -234,7 +234,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def draw_axis(axes: Axes, points: dict[tuple[str, int | str], list[dict]], axis: str, name: str) -> None:
-    """Draw one cost over one axis; a cross is a seed that was not exact after that much of the longest schedule."""
+    """Draw one cost over one axis; a cross is a seed that was not exact after the longest schedule that was tried."""
     ticks = {}
     for way, color in WAYS.items():
         medians = []

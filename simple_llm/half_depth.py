@@ -28,7 +28,10 @@ def start_as_identities(model: SimpleLLMForCausalLM) -> None:
 
 @contextlib.contextmanager
 def at_half_depth(model: SimpleLLMForCausalLM) -> Iterator[None]:
-    """Have every second block add nothing, at no cost, inside the `with` block."""
+    """Have every second block add nothing, at no cost, inside the `with` block.
+
+    What the model says is the same only while those blocks are as `start_as_identities` left them.
+    """
     left_out = model.transformer.h[1::2]
     for block in left_out:
         block.forward = _pass_on

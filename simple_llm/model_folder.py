@@ -153,7 +153,10 @@ def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
 
 
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
-    """Make the model of a config with fresh weights, drawn from torch's global generator."""
+    """Make the model of a config with fresh weights, drawn from torch's global generator.
+
+    With training.half_depth_steps, the blocks that are left out at first add nothing.
+    """
     made = SimpleLLMForCausalLM(model_config(train, tokenizer))
     if train.training.half_depth_steps is not None:
         start_as_identities(made)

@@ -80,7 +80,8 @@ class Processes:
         """Make backward passes of the module sum the gradients over the processes, while they are computed.
 
         Args:
-            leaves_some_out: some of them give no gradient to some of the parameters, the same ones in each process.
+            leaves_some_out: some backward passes give some parameters no gradient, the same in each process. Where one
+                gives all of them theirs, torch prints a warning that says so.
         """
         if self.count == 1:
             return module

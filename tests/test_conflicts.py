@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simple_llm.config import MOST_WEIGHTS
+from simple_llm.conflicts import MOST_WEIGHTS
 from simple_llm.model_folder import model_config
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from tests.pipeline import run_script, write_configs
@@ -40,6 +40,10 @@ def test_fault_10_settings_that_cannot_go_together_are_named(errors, overrides, 
     header, line = errors(*overrides)
     assert header == "command line: 1 bad setting"
     assert [part for part in parts if part not in line] == []
+
+
+def test_the_smallest_model_and_the_last_step_at_which_half_of_the_depth_can_end_are_taken(load):
+    assert load("model.n_layer=3", "training.max_steps=9", "training.half_depth_steps=8")
 
 
 def test_sampling_shares_that_add_up_to_one_but_for_rounding_are_taken(load):
