@@ -16,7 +16,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -60,7 +60,7 @@ class Clock:
         before, self.now = self.now, time.monotonic()
         self.phases[phase] = self.now - before
 
-    def end_training(self, step_times: list[float], eval_every: int) -> None:
+    def end_training(self, step_times: list[float], is_evaluated: Callable[[int], bool]) -> None:
         """End training now, and divide it: its start, in which kernels are compiled, its steps and its validation.
 
         The validation after a step is what that step took longer than half of the steps without one, so its seconds
@@ -68,15 +68,16 @@ class Clock:
 
         Args:
             step_times: when each step began.
+            is_evaluated: whether validation looks after so many steps; it also does after the last.
         """
         started, self.now = self.now, time.monotonic()
         second = step_times[1] if len(step_times) > 1 else self.now  # when the first step and what precedes it is over
         ends = [*step_times[2:], self.now]
         seconds = {step: end - begin for step, (begin, end) in enumerate(zip(step_times[1:], ends, strict=False), 1)}
-        is_evaluated = {step for step in seconds if (step + 1) % eval_every == 0 or step == len(seconds)}
-        plain = [one for step, one in seconds.items() if step not in is_evaluated]
+        evaluated = {step for step in seconds if is_evaluated(step + 1) or step == len(seconds)}
+        plain = [one for step, one in seconds.items() if step not in evaluated]
         typical = statistics.median(plain) if plain else 0.0
-        validation = sum(max(0.0, seconds[step] - typical) for step in is_evaluated) if plain else 0.0
+        validation = sum(max(0.0, seconds[step] - typical) for step in evaluated) if plain else 0.0
         self.phases["compile"] = second - started
         self.phases["training"] = self.now - second - validation
         self.phases["validation"] = validation
@@ -93,7 +94,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, clock: Clock) -> dict[str, object]:
     """Train from nothing and verify; return what was counted, and the seconds up to where the clock stops."""
-    rows = draw_rows(track, data)
+    rows = draw_rows(track, data, train.training.eval_problems)
     tokenizer = made_tokenizer(rows, data, train)
     prepared = trainer.prepare_data(rows, data, train, vocabulary_of(tokenizer))
     clock.end("data")
@@ -113,7 +114,7 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
         why = "" if is_exact else f"validation {score} exact at the last step, {result['step']:,}"
     except DivergedError as error:
         why = str(error)
-    clock.end_training(step_times, train.training.eval_every)
+    clock.end_training(step_times, train.training.is_evaluated)
     loaded = LoadedModel(model.eval(), tokenizer, data, train, "", {})
     if is_exact and track.is_proved:
         facts["proof"] = prove(loaded, folder)
@@ -126,10 +127,11 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
     return facts
 
 
-def draw_rows(track: Track, data: DataConfig) -> Problems:
+def draw_rows(track: Track, data: DataConfig, eval_problems: int = NUM_VALIDATION) -> Problems:
     """Draw the rows of training as the recipe says and those of validation as the test's, without the edge cases."""
     training = problems_on_sides(draw_problems(data).problems, data.split, (TRAIN,))
-    validation = held_out_sample(Sampler.of(data.numbers), data.split, NUM_VALIDATION, data.seed, VALIDATION)
+    num_validation = max(eval_problems, NUM_VALIDATION)
+    validation = held_out_sample(Sampler.of(data.numbers), data.split, num_validation, data.seed, VALIDATION)
     return without(concatenate([training, validation]), track.edge_cases)
 
 

@@ -140,6 +140,20 @@ class Model(Section):
         return value
 
 
+class Restarts(Section):
+    """Descents of the learning rate to 0 (Loshchilov and Hutter, arXiv 1608.03983); validation looks after each.
+
+    Attributes:
+        first: steps of the first one, from the peak.
+        every: steps of each of the others.
+        height: where the others begin, as a share of the peak.
+    """
+
+    first: int = Field(ge=1, le=10**9)
+    every: int = Field(ge=1, le=10**9)
+    height: float = Field(0.3, gt=0, le=1)
+
+
 class Training(Section):
     """How the weights are found. A batch is what one optimizer step sees, over all accumulation steps."""
 
@@ -153,6 +167,7 @@ class Training(Section):
     weight_decay: float = Field(0.0, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
     deep_supervision: float = Field(1.0, ge=0, le=1000)
+    restarts: Restarts | None = None
     half_depth_steps: int | None = Field(None, ge=1, le=10**9)
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
@@ -164,6 +179,12 @@ class Training(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = "none"
     seed: int = Field(0, ge=0, lt=2**63)
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether validation looks after so many steps."""
+        restarts = self.restarts
+        ends_descent = restarts and step >= restarts.first and (step - restarts.first) % restarts.every == 0
+        return step == self.max_steps or step % self.eval_every == 0 or bool(ends_descent)
 
 
 _REPOSITORY = r"^[\w.-]+(/[\w.-]+)?$"  # a name, with or without whose it is

@@ -25,7 +25,7 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
             ("training.batch_size", "training.accumulation_steps"),
             f"{training.batch_size} is not a multiple of training.accumulation_steps = {training.accumulation_steps}",
         )
-    yield from _half_depth_conflicts(training, train.model)
+    yield from _schedule_conflicts(training, train.model)
     if "\0" in str(train.paths.model):
         yield Conflict(("paths.model",), f"{str(train.paths.model)!r} is no name of a folder")
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
@@ -48,7 +48,12 @@ def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
         )
 
 
-def _half_depth_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
+def _schedule_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
+    if training.restarts is not None and training.restarts.first >= training.max_steps:
+        yield Conflict(
+            ("training.restarts", "training.max_steps"),
+            f"first: {training.restarts.first} with training.max_steps = {training.max_steps} never restarts; set less",
+        )
     if training.half_depth_steps is None:
         return
     if model.n_layer < 3:

@@ -39,7 +39,7 @@ class Learner:
         Raises:
             DivergedError: the loss or the gradient is not finite; the weights are left as they were.
         """
-        scale = learning_rate_scale(step, self.config.warmup_steps, self.config.max_steps)
+        scale = learning_rate_scale(step, self.config)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = scale * optimizer.defaults["lr"]

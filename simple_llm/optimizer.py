@@ -130,8 +130,12 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def learning_rate_scale(step: int, warmup_steps: int, max_steps: int) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then linear decay to 0 at max_steps."""
+def learning_rate_scale(step: int, training: Training) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then linear decay to 0, again and again if so set."""
+    warmup_steps, restarts = training.warmup_steps, training.restarts
+    last_step = restarts.first if restarts else training.max_steps
+    if restarts and step >= restarts.first:
+        return restarts.height * (1 - (step - restarts.first) % restarts.every / restarts.every)
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-    decay = (max_steps - step) / max(1, max_steps - warmup_steps)
+    decay = (last_step - step) / max(1, last_step - warmup_steps)
     return min(warmup, decay)

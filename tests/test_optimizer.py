@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simple_llm import optimizer
-from simple_llm.config import Training
+from simple_llm.config import Restarts, Training
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon, orthogonalize
 from tests.tiny_models import tiny_model
 
@@ -137,7 +137,8 @@ def test_the_settings_reach_the_optimizers():
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_0():
-    scales = [learning_rate_scale(step, warmup_steps=20, max_steps=100) for step in range(101)]
+    training = Training(warmup_steps=20, max_steps=100)
+    scales = [learning_rate_scale(step, training) for step in range(101)]
     assert scales[0] == pytest.approx(1 / 21)  # the first step already learns
     assert scales[20] == max(scales) == 1
     assert scales[60] == pytest.approx(0.5)
@@ -149,6 +150,16 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_0():
 
 @pytest.mark.parametrize(("warmup_steps", "max_steps"), [(0, 1), (0, 10), (10, 10), (50, 10), (1, 1)])
 def test_odd_schedules_stay_between_0_and_1_and_end_at_0(warmup_steps, max_steps):
-    scales = [learning_rate_scale(step, warmup_steps, max_steps) for step in range(max_steps + 1)]
+    training = Training(warmup_steps=warmup_steps, max_steps=max_steps)
+    scales = [learning_rate_scale(step, training) for step in range(max_steps + 1)]
     assert all(0 < scale <= 1 for scale in scales[:-1])
     assert scales[-1] == 0
+
+
+def test_after_the_first_descent_the_learning_rate_falls_again_from_a_part_of_its_peak():
+    training = Training(warmup_steps=2, max_steps=25, eval_every=7, restarts=Restarts(first=10, every=5, height=0.4))
+    first = Training(warmup_steps=2, max_steps=10)
+    scales = [learning_rate_scale(step, training) for step in range(25)]
+    assert scales[:10] == [learning_rate_scale(step, first) for step in range(10)]
+    assert scales[10:] == pytest.approx(3 * [0.4, 0.32, 0.24, 0.16, 0.08])
+    assert [step for step in range(26) if training.is_evaluated(step)] == [0, 7, 10, 14, 15, 20, 21, 25]

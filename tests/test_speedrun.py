@@ -223,11 +223,11 @@ def test_training_is_divided_into_its_start_its_steps_and_its_validation(monkeyp
     monkeypatch.setattr(speedrun_seed, "time", SimpleNamespace(monotonic=lambda: 130.0))
     clock = speedrun_seed.Clock(100.0)
     # Until the second step 10 seconds; then steps of 1, and validations of 4 after the third and 11 at the end.
-    clock.end_training([102.0, 110.0, 111.0, 116.0, 117.0, 118.0], eval_every=3)
+    clock.end_training([102.0, 110.0, 111.0, 116.0, 117.0, 118.0], is_evaluated=lambda step: step % 3 == 0)
     assert clock.phases == {"compile": 10.0, "training": 5.0, "validation": 15.0}
     for step_times in ([], [101.0]):
         clock = speedrun_seed.Clock(100.0)
-        clock.end_training(step_times, eval_every=3)
+        clock.end_training(step_times, is_evaluated=lambda step: step % 3 == 0)
         assert clock.phases == {"compile": 30.0, "training": 0.0, "validation": 0.0}
 
 
