@@ -3,24 +3,16 @@
 import pytest
 import torch
 
-import trainer
-from simple_llm import learning
-from simple_llm.config import TrainConfig
+from simple_llm.batches import Examples
 from simple_llm.half_depth import at_half_depth
-from simple_llm.model_folder import build_model, vocabulary_of
-from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
+from simple_llm.learning import Learner
+from tests import tiny_models
+from tests.tiny_models import make_train_config
 
 
-def make_learner(n_layer: int = 5, **training: object):
+def make_learner(n_layer: int = 5, **training: object) -> tuple[Learner, Examples]:
     """A learner that is at half depth for its first two steps, and its examples."""
-    settings = {"half_depth_steps": 2, **training}
-    data, train = make_data_config(), make_train_config(2, **settings)
-    train = TrainConfig(model=train.model.model_copy(update={"n_layer": n_layer}), training=train.training)
-    tokenizer = make_tokenizer(data)
-    torch.manual_seed(0)
-    model = build_model(data, train, tokenizer)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
-    return learning.make_learner(model, train.training), rows
+    return tiny_models.make_learner(make_train_config(2, n_layer, **{"half_depth_steps": 2, **training}))
 
 
 def weights_by_block(model) -> list[torch.Tensor]:

@@ -4,16 +4,15 @@ import pytest
 import torch
 
 import trainer
-from simple_llm import learning
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import list_checkpoints
-from simple_llm.config import TrainConfig
 from simple_llm.errors import DivergedError, Interrupted, UsageError
 from simple_llm.losses import TrainingLoss
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.problems import split_sides, TRAIN, VALIDATION
 from simple_llm.resuming import Run
 from simple_llm.scoring import Score
+from tests import tiny_models
 from tests.finished_run import interrupt_in_step
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
@@ -21,13 +20,7 @@ from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_
 
 def make_learner(tokens_per_step: int = 2, dropout: float = 0.0, **training):
     """A tiny learner and its examples: all pairs below 20."""
-    data, train = make_data_config(), make_train_config(tokens_per_step, **training)
-    train = TrainConfig(model=train.model.model_copy(update={"dropout": dropout}), training=train.training)
-    tokenizer = make_tokenizer(data)
-    torch.manual_seed(0)
-    model = build_model(data, train, tokenizer)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
-    return learning.make_learner(model, train.training), rows
+    return tiny_models.make_learner(make_train_config(tokens_per_step, dropout=dropout, **training))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from runs import repair
-from simple_llm.config import TrainConfig
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import build_model, load_model, LoadedModel
@@ -88,8 +87,7 @@ def test_a_repair_mends_some_of_what_was_wrong(trained_for, monkeypatch):
 
 
 def test_a_repair_trains_all_blocks_of_a_model_that_began_with_half_of_them():
-    data, train = make_data_config(), make_train_config(1, half_depth_steps=3)
-    train = TrainConfig(model=train.model.model_copy(update={"n_layer": 4}), training=train.training)
+    data, train = make_data_config(), make_train_config(1, n_layer=4, half_depth_steps=3)
     tokenizer = make_tokenizer(data)
     loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
     second = loaded.model.transformer.h[1].mlp.c_proj.weight

@@ -5,8 +5,12 @@ from collections.abc import Iterable
 import torch
 
 import tokenizer as tokenizer_script
-from simple_llm.batches import Vocabulary
+import trainer
+from simple_llm import learning
+from simple_llm.batches import Examples, Vocabulary
 from simple_llm.config import DataConfig, Model, Numbers, TrainConfig, Training
+from simple_llm.learning import Learner
+from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.problems import from_integers, Problems
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
@@ -26,11 +30,24 @@ def make_data_config(maximum: int = 99, base: int = 10) -> DataConfig:
     return DataConfig(numbers=Numbers(max=maximum, base=base))
 
 
-def make_train_config(tokens_per_step: int | str = 1, **training: object) -> TrainConfig:
-    """One layer of width 16 on the CPU in fp32."""
+def make_train_config(
+    tokens_per_step: int | str = 1, n_layer: int = 1, dropout: float = 0.0, **training: object
+) -> TrainConfig:
+    """One layer, or as many as asked for, of width 16 on the CPU in fp32."""
     settings = {"batch_size": 16, "max_steps": 4, "warmup_steps": 1, "precision": "fp32", "device": "cpu", **training}
-    model = Model(n_layer=1, n_head=2, n_embd=16, n_positions=8, tokens_per_step=tokens_per_step)
+    shape = {"n_layer": n_layer, "n_head": 2, "n_embd": 16, "n_positions": 8}
+    model = Model(**shape, dropout=dropout, tokens_per_step=tokens_per_step)
     return TrainConfig(model=model, training=Training(**settings))
+
+
+def make_learner(train: TrainConfig) -> tuple[Learner, Examples]:
+    """Ready a fresh model of a config to learn all pairs below 20."""
+    data = make_data_config()
+    tokenizer = make_tokenizer(data)
+    torch.manual_seed(0)
+    model = build_model(data, train, tokenizer)
+    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
+    return learning.make_learner(model, train.training), rows
 
 
 def tiny_model(
