@@ -220,7 +220,7 @@ def train_model(
         for step in range(state.step, config.max_steps + 1):
             is_last = step == config.max_steps
             was_saved_here = step == run.start_step  # then it was also evaluated
-            if (is_last or config.is_evaluated(step)) and not was_saved_here:
+            if config.is_evaluated(step) and not was_saved_here:
                 by_chain = evaluate(learner, data)
                 state = state.with_score(sum(by_chain.values(), Score()))
                 log.write(

@@ -147,6 +147,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
         before.model_dump()
         | {
             "max_steps": num_steps,
+            "restarts": None,
             "half_depth_steps": None,  # all of its blocks have learned
             "seed": seed,
             "learning_rate": GENTLER * before.learning_rate,

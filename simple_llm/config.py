@@ -182,9 +182,9 @@ class Training(Section):
 
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps."""
-        restarts = self.restarts
-        ends_descent = restarts and step >= restarts.first and (step - restarts.first) % restarts.every == 0
-        return step == self.max_steps or step % self.eval_every == 0 or bool(ends_descent)
+        since = step - self.restarts.first if self.restarts else -1  # steps since the first descent ended
+        ends_descent = since >= 0 and since % self.restarts.every == 0
+        return step == self.max_steps or step % self.eval_every == 0 or ends_descent
 
 
 _REPOSITORY = r"^[\w.-]+(/[\w.-]+)?$"  # a name, with or without whose it is
