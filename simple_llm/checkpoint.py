@@ -136,8 +136,7 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.
     for key, tensor in load_file(path / "optimizer.safetensors").items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
-        place = parameter.device if tensor.ndim else "cpu"  # AdamW counts its steps on the CPU unless fused on a GPU
-        owners[id(parameter)].state[parameter][entry] = tensor.to(place)
+        owners[id(parameter)].state[parameter][entry] = tensor.to(parameter.device)  # fused AdamW counts steps there
     return TrainingState(**json.loads((path / "state.json").read_bytes()))
 
 

@@ -100,6 +100,18 @@ def test_steps_after_loading_are_the_steps_that_would_have_followed(tmp_path):
     assert other.equals(going_on)
 
 
+def test_the_optimizer_goes_on_where_the_weights_are_also_on_a_gpu(tmp_path):
+    """AdamW, fused, refuses a step count on another device than its weight; "meta" stands for such a device."""
+    path = Trained(2).save(tmp_path, 2)
+    there = Trained(0)
+    there.model.to("meta").tie_weights()
+    there.optimizers = build_optimizers(there.model, Training(), torch.float32)
+    there.load(path)
+    counts = [state["step"] for state in there.optimizers[1].state.values()]
+    assert len(counts) > 0
+    assert {tensor.device.type for tensor in there.tensors()} == {"meta"}
+
+
 def test_a_checkpoint_before_the_first_step_has_no_optimizer_state_and_loads(tmp_path):
     other = Trained(num_steps=0, seed=5)
     other.load(Trained(num_steps=0).save(tmp_path, 1))
