@@ -229,7 +229,7 @@ def train_model(
                     num_total=state.num_total,
                     by_longest_carry_chain={chain: dataclasses.astuple(score) for chain, score in by_chain.items()},
                 )
-            is_last = is_last or state.num_exact_evaluations == config.stop_after_exact
+            is_last = is_last or config.is_enough(step, state.num_exact_evaluations)
             state = dataclasses.replace(state, step=step, seconds=time.monotonic() - started)
             stopped_by = processes.largest(stop.signal_number)
             if (is_last or stopped_by or step % config.save_every == 0) and step and not was_saved_here:

@@ -150,7 +150,7 @@ class Restarts(Section):
     """
 
     first: int = Field(ge=1, le=10**9)
-    every: int = Field(ge=1, le=10**9)
+    every: int = Field(ge=2, le=10**9)
     height: float = Field(0.3, gt=0, le=1)
 
 
@@ -185,6 +185,12 @@ class Training(Section):
         since = step - self.restarts.first if self.restarts else -1  # steps since the first descent ended
         ends_descent = since >= 0 and since % self.restarts.every == 0
         return step == self.max_steps or step % self.eval_every == 0 or ends_descent
+
+    def is_enough(self, step: int, num_exact_evaluations: int) -> bool:
+        """Whether a run may end before max_steps: exact evaluations in a row, and every block has learned."""
+        if self.stop_after_exact is None or (self.half_depth_steps and step <= self.half_depth_steps):
+            return False
+        return num_exact_evaluations >= self.stop_after_exact
 
 
 _REPOSITORY = r"^[\w.-]+(/[\w.-]+)?$"  # a name, with or without whose it is

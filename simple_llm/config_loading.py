@@ -74,7 +74,7 @@ def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tup
         config, errors = _validate(model, tree)
         for key, message in errors:
             bad_keys.add(key)
-            is_overridden = not overridden.isdisjoint({key, key.partition(".")[0]})
+            is_overridden = any(f"{key}.".startswith(f"{one}.") for one in overridden)
             problems.add(COMMAND_LINE if is_overridden else str(path), f"{shown_key(key)}: {message}")
         configs.append(config)
     data, train = configs

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from simple_llm.config import DataConfig, Hub, Model, TrainConfig, Training
+from simple_llm.config import DataConfig, Hub, Model, Restarts, TrainConfig, Training
 
 MOST_WEIGHTS = 10**9  # of a model: four gigabytes
 
@@ -49,11 +49,8 @@ def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
 
 
 def _schedule_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
-    if training.restarts is not None and training.restarts.first >= training.max_steps:
-        yield Conflict(
-            ("training.restarts", "training.max_steps"),
-            f"first: {training.restarts.first} with training.max_steps = {training.max_steps} never restarts; set less",
-        )
+    if training.restarts is not None:
+        yield from _restart_conflicts(training.restarts, training)
     if training.half_depth_steps is None:
         return
     if model.n_layer < 3:
@@ -66,6 +63,29 @@ def _schedule_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
             ("training.half_depth_steps", "training.max_steps"),
             f"{training.half_depth_steps} with training.max_steps = {training.max_steps} never trains every second "
             "block; set less",
+        )
+
+
+def _restart_conflicts(restarts: Restarts, training: Training) -> Iterator[Conflict]:
+    """A run ends where the learning rate is 0."""
+    after_first = training.max_steps - restarts.first
+    if after_first <= 0:
+        yield Conflict(
+            ("training.restarts", "training.max_steps"),
+            f"first: {restarts.first} with training.max_steps = {training.max_steps} never restarts; set less",
+        )
+    elif after_first % restarts.every:
+        whole = restarts.first + restarts.every * (after_first // restarts.every + 1)
+        yield Conflict(
+            ("training.restarts", "training.max_steps"),
+            f"first: {restarts.first} and every: {restarts.every} with training.max_steps = {training.max_steps} end "
+            f"while the learning rate is high; set training.max_steps={whole}",
+        )
+    if training.warmup_steps >= restarts.first:
+        yield Conflict(
+            ("training.restarts", "training.warmup_steps"),
+            f"first: {restarts.first} with training.warmup_steps = {training.warmup_steps} restarts before the rate "
+            "has come down; set more",
         )
 
 

@@ -1,7 +1,7 @@
 """run.log in the model folder: what happened to a run and when, over all its starts. For people; no program reads it.
 
     2026-03-01T12:00:03Z INFO    started: python3 trainer.py training.seed=1
-    2026-03-01T12:01:40Z INFO    saved checkpoints/step-200: 51.2 MB in 0.3 s
+    2026-03-01T12:01:40Z INFO    saved ../simple-llm-data/simple-llm-gpt2/checkpoints/step-200: 51.2 MB in 0.28 s
     2026-03-01T12:02:10Z ERROR   stopped at step 262; started again, it goes on there (exit code 143)
 
 A line an event; a second line of one is indented. Until `open_log` nothing is written anywhere, so what is logged costs

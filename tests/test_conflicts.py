@@ -29,6 +29,8 @@ from tests.tiny_models import make_tokenizer
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
         (["training.half_depth_steps=9", "model.n_layer=2"], ["training.half_depth_steps", "model.n_layer = 2"]),
         (["training.restarts={first: 1000, every: 9}"], ["training.restarts", "1000", "training.max_steps = 1000"]),
+        (["training.restarts={first: 700, every: 200}"], ["training.restarts", "200", "training.max_steps=1100"]),
+        (["training.restarts={first: 20, every: 98}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
         (["training.half_depth_steps=1000"], ["training.half_depth_steps", "1000", "training.max_steps = 1000"]),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
         (["hub.every=100"], ["hub.every", "hub.push is false"]),

@@ -100,10 +100,21 @@ def test_rows_that_leave_a_side_empty_are_refused_with_the_settings_to_mend(miss
 # ---- Early stopping -------------------------------------------------------------------------------
 
 
+EVERY_SECOND_STEP = {"eval_every": 2, "stop_after_exact": 3}  # at 0, 2 and 4; 6 would be one too many
+RESTARTS = {"first": 2, "every": 2}  # looked at after 2 and 4, where the learning rate is 0
+HALF_DEPTH = {"eval_every": 1, "stop_after_exact": 2, "half_depth_steps": 3, "n_layer": 3}  # 4 is the first with all
+
+
 @pytest.mark.parametrize("stopped_at", [None, 1, 2, 3, 4])
-def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted(monkeypatch, tmp_path, stopped_at):
-    """Evaluations at 0, 2 and 4 are exact; 6 would be one too many."""
-    data, train = make_data_config(), make_train_config(1, max_steps=20, eval_every=2, stop_after_exact=3)
+@pytest.mark.parametrize(
+    "settings",
+    [EVERY_SECOND_STEP, {**EVERY_SECOND_STEP, "eval_every": 20, "restarts": RESTARTS, "warmup_steps": 1}, HALF_DEPTH],
+    ids=["every second step", "restarts", "half depth"],
+)
+def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted(
+    monkeypatch, tmp_path, stopped_at, settings
+):
+    data, train = make_data_config(), make_train_config(1, max_steps=20, **settings)
     tokenizer = make_tokenizer(data)
     rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer))
     monkeypatch.setattr(trainer, "evaluate", lambda learner, validation: {0: Score(3, 3), 1: Score(2, 2)})
@@ -120,7 +131,7 @@ def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted
         run = Run(tmp_path, {}, tmp_path / "checkpoints" / f"step-{stopped_at}", stopped_at)
     result = start(run)
     assert result["step"] == 4
-    assert result["num_exact_evaluations"] == 3
+    assert result["num_exact_evaluations"] >= train.training.stop_after_exact
     again = start(Run(tmp_path, {}, tmp_path / "checkpoints" / "step-4", 4))
     assert again["step"] == 4
     assert list_checkpoints(tmp_path / "checkpoints")[0].name == "step-4"
