@@ -27,6 +27,7 @@ from simple_llm.batches import make_examples
 from simple_llm.config import Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.decoding import Decoder
+from simple_llm.device import resolve_device
 from simple_llm.errors import ArtefactError
 from simple_llm.learning import make_learner
 from simple_llm.locking import exclusive
@@ -47,18 +48,25 @@ def main(arguments: argparse.Namespace) -> None:
     folder = arguments.model
     with exclusive(folder):
         if not arguments.find:
-            loaded = load_model(folder)
+            loaded = load_on_device(folder)
             repair(folder, loaded, read_failures(folder, loaded), arguments.steps, arguments.seed)
             return
         found = []
         for round_ in range(arguments.rounds + 1):
-            loaded = load_model(folder)
+            loaded = load_on_device(folder)
             failures, num_checked = find_failures(loaded, arguments.find, arguments.seed + round_)
             print(f"{folder}: {len(failures):,} of {num_checked:,} pairs wrong", flush=True)
             if not len(failures) or round_ == arguments.rounds:
                 return
             found.append(failures)  # those of the rounds before stay in view
             repair(folder, loaded, concatenate(found), arguments.steps, arguments.seed + round_)
+
+
+def load_on_device(folder: Path) -> LoadedModel:
+    """Load a model to where evaluate.py checks it."""
+    loaded = load_model(folder)
+    loaded.model.to(resolve_device("auto"))
+    return loaded
 
 
 def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int, seed: int) -> None:
@@ -147,6 +155,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
         before.model_dump()
         | {
             "max_steps": num_steps,
+            "warmup_steps": min(before.warmup_steps, num_steps // 10),
             "restarts": None,
             "half_depth_steps": None,  # all of its blocks have learned
             "seed": seed,
