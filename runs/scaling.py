@@ -111,9 +111,9 @@ def configs(point: Point, steps: int) -> tuple[DataConfig, TrainConfig]:
     return data, TrainConfig(model=model, training=training)
 
 
-def run_point(point: Point) -> dict[str, object]:
-    """Double the schedule until one ends exact; return the row."""
-    row: dict[str, object] = {**point._asdict(), "commit": commit(), "processor": processor(), "attempts": []}
+def run_point(point: Point, code: str) -> dict[str, object]:
+    """Double the schedule until one ends exact; return the row, with the commit of the code."""
+    row: dict[str, object] = {**point._asdict(), "commit": code, "processor": processor(), "attempts": []}
     for steps in SCHEDULES:
         data, train = configs(point, steps)
         cpu_before = sum(os.times()[:4])
@@ -140,15 +140,17 @@ def is_hopeless(attempt: dict) -> bool:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    rows = {}
+    code = commit()  # of what is imported by now, whatever is checked out later
+    rows: dict[Point, dict] = {}
     for path in arguments.rows:
         if path.exists() or arguments.plot_only:
-            rows = {point_of_row(row): row for row in json.loads(path.read_text())} | rows
+            rows = read_rows(path) | rows
     kept_in = arguments.rows[0]
     kept_in.parent.mkdir(parents=True, exist_ok=True)
     for point in points_to_run(arguments) if not arguments.plot_only else ():
         if point not in rows:
-            rows[point] = run_point(point)
+            rows[point] = run_point(point, code)
+            rows = (read_rows(kept_in) if kept_in.exists() else {}) | rows  # another process may have added to it
             write_file(kept_in, json.dumps(list(rows.values()), indent=1).encode())
     told = list(rows.values())
     print_table(told)
@@ -156,6 +158,10 @@ def main(arguments: argparse.Namespace) -> None:
         draw(told, arguments.plot)
     if arguments.json:
         print(json.dumps(told))
+
+
+def read_rows(path: Path) -> dict[Point, dict]:
+    return {point_of_row(row): row for row in json.loads(path.read_text())}
 
 
 def points_to_run(arguments: argparse.Namespace) -> list[Point]:

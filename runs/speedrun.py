@@ -37,14 +37,16 @@ def main(arguments: argparse.Namespace) -> None:
     track, seeds = TRACKS[arguments.track], range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     data, train = recipe(track.name, arguments.recipes, arguments.first_seed, arguments.overrides)
     told = ["--track", track.name, "--recipes", str(arguments.recipes.resolve()), *arguments.overrides]
-    runs = []
+    code, runs = commit(), []
     for seed in seeds:
         stolen_before = stolen_seconds()
         run = fresh_process("runs.speedrun_seed", *told, "--seed", str(seed))
         runs.append({**run, "stolen_seconds": round(stolen_seconds() - stolen_before, 1)})
         print(line_of(runs[-1]), file=sys.stderr, flush=True)
     document = summary(track, runs, [*breaches(track, data, train, len(runs)), *shortfalls(runs)])
-    document |= {"command": arguments.command, "commit": commit(), "overrides": arguments.overrides}
+    if commit() != code:
+        document["no_record"].append("the code changed between the seeds")
+    document |= {"command": arguments.command, "commit": code, "overrides": arguments.overrides}
     if arguments.baseline:
         limit = ["--seconds", str(document["seconds"]["median"]), "--seed", str(arguments.first_seed)]
         document["baseline"] = fresh_process("runs.reference_recipe", *told, *limit)

@@ -8,6 +8,7 @@ import numpy as np
 
 from simple_llm.config import DataConfig, Model, Split, TrainConfig
 from simple_llm.config_loading import load_configs
+from simple_llm.errors import UsageError
 from simple_llm.problems import from_integers, Problems
 
 NUM_VALIDATION = NUM_TEST = 10_000
@@ -66,7 +67,11 @@ def recipe(name: str, folder: Path, seed: int, overrides: list[str]) -> tuple[Da
 
     Raises:
         ConfigError: naming every bad setting.
+        UsageError: a seed is among the overrides.
     """
+    for override in overrides:
+        if override.partition("=")[0] in ("seed", "training.seed"):
+            raise UsageError(f"{override}: the seeds of a track are counted up from --first-seed")
     seeds = [f"seed={seed}", f"training.seed={seed}"]
     return load_configs(folder / f"{name}_data.yaml", folder / f"{name}.yaml", [*overrides, *seeds])
 

@@ -59,11 +59,11 @@ def told(monkeypatch):
 
 
 def test_the_schedule_doubles_until_one_is_exact_and_counts_as_far_as_that(told):
-    row = scaling.run_point(scaling.Point(base=4))
+    row = scaling.run_point(scaling.Point(base=4), "0ddba11")
     assert [attempt["schedule"] for attempt in row["attempts"]] == [100, 200, 400]
     assert scaling.cost(row, "problems") == 300 * scaling.BATCH_SIZE
     assert scaling.cost(row, "cpu_seconds") == pytest.approx(80, abs=2)
-    never = scaling.run_point(scaling.Point(base=4, way="not reversed"))
+    never = scaling.run_point(scaling.Point(base=4, way="not reversed"), "0ddba11")
     assert [attempt["schedule"] for attempt in never["attempts"]] == list(scaling.SCHEDULES)
     assert never["attempts"][2]["why"] == "diverged"
     assert scaling.cost(never, "problems") == math.inf
@@ -77,7 +77,7 @@ def test_longer_schedules_are_not_tried_where_400_steps_end_with_less_than_a_ten
         return {"num_parameters": 7, "seconds": 1, "cpu_seconds": 10**9, "validation": [num_right, 100]}
 
     monkeypatch.setattr(scaling, "run_seed", run_seed)
-    row = scaling.run_point(scaling.Point())
+    row = scaling.run_point(scaling.Point(), "0ddba11")
     assert tuple(attempt["schedule"] for attempt in row["attempts"]) == schedules
 
 
@@ -111,6 +111,23 @@ def test_rows_are_kept_told_and_drawn_and_not_run_again(told, asked, tmp_path, c
         scaling.main(asked)
 
 
+def test_points_that_another_process_added_meanwhile_are_kept(told, asked, monkeypatch):
+    theirs = {**scaling.run_point(scaling.Point(base=5), "0ddba11"), "commit": "theirs"}
+    real, commits = scaling.run_point, iter(["ours", "later"])
+
+    def run_point(point, code):
+        asked.rows[0].write_text(json.dumps([theirs]))
+        return real(point, code)
+
+    monkeypatch.setattr(scaling, "run_point", run_point)
+    monkeypatch.setattr(scaling, "commit", lambda: next(commits))
+    scaling.main(asked)
+    rows = json.loads(asked.rows[0].read_text())
+    assert theirs in rows
+    assert {row["commit"] for row in rows} == {"theirs", "ours"}
+    assert len(rows) == 1 + 2 * 3 * len(scaling.AXES["base"])
+
+
 def test_the_axes_of_the_picture_are_named_by_the_values_that_were_measured(told, asked, monkeypatch):
     drawn = []
     monkeypatch.setattr(pyplot, "close", drawn.append)
@@ -125,7 +142,7 @@ def test_a_real_run_is_counted_by_its_own_cpu_seconds(monkeypatch):
     monkeypatch.setitem(scaling.SHAPES, "400k", (1, 1, 8))
     monkeypatch.setattr(scaling, "NUM_ROWS", 600)
     before = sum(os.times()[:4])
-    row = scaling.run_point(scaling.Point(digits=2))
+    row = scaling.run_point(scaling.Point(digits=2), "0ddba11")
     spent = [attempt["cpu_seconds"] for attempt in row["attempts"]]
     assert min(spent) > 0
     assert sum(spent) <= sum(os.times()[:4]) - before + 0.01
@@ -136,7 +153,7 @@ def test_a_real_run_is_counted_by_its_own_cpu_seconds(monkeypatch):
 def test_the_point_where_the_axes_meet_is_run_once_and_told_on_each(told):
     points = scaling.points_to_run(argparse.Namespace(axis=None, seeds=1))
     assert len(points) == len(set(points)) == 3 * (1 + sum(len(values) - 1 for values in scaling.AXES.values()))
-    rows = [scaling.run_point(point) for point in points]
+    rows = [scaling.run_point(point, "0ddba11") for point in points]
     for axis, middle in {"digits": 4, "base": 10, "size": "400k"}.items():
         groups = scaling.grouped(rows, axis)
         assert list(groups) == [(way, value) for way in scaling.WAYS for value in scaling.AXES[axis]]
