@@ -116,7 +116,7 @@ def test_fault_02_one_of_two_is_killed_the_other_ends_and_one_goes_on_to_the_sam
     assert_same_result(folder, alone)
 
 
-def test_fault_04_and_16_torchrun_goes_on_from_one_is_stopped_and_two_end_with_the_same_weights(
+def test_fault_04_and_fault_16_torchrun_goes_on_from_one_is_stopped_and_two_end_with_the_same_weights(
     prepared, alone, tmp_path
 ):
     folder = shutil.copytree(prepared, tmp_path / "two")

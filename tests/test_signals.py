@@ -32,7 +32,7 @@ def steps_done(folder: Path) -> int:
 
 
 @KINDS
-def test_fault_04_and_05_a_signal_in_training_saves_once_and_leaves_the_rest(run_folder, hub, number, exit_code):
+def test_fault_04_and_fault_05_a_signal_in_training_saves_once_and_leaves_the_rest(run_folder, hub, number, exit_code):
     """Nothing of the end happens: no finished model, and nothing of it at the Hub."""
     (run_folder / "model" / "metrics.jsonl").unlink()
     running = fork_script("trainer.py", *ENDLESS, "hub.push=true", "hub.repo_id=me/adder", cwd=run_folder)
@@ -85,7 +85,7 @@ def test_fault_05_a_second_ctrl_c_in_a_save_leaves_at_once_and_the_older_checkpo
 
 
 @KINDS
-def test_fault_04_and_05_a_signal_in_an_evaluation_ends_it_without_a_report(run_folder, number, exit_code):
+def test_fault_04_and_fault_05_a_signal_in_an_evaluation_ends_it_without_a_report(run_folder, number, exit_code):
     (run_folder / "model" / "evaluation.json").unlink()
     running = fork_script("evaluate.py", "--runs", "1000", cwd=run_folder)
     running.wait_for(lambda: "seed 1:" in running.stderr)
@@ -100,7 +100,7 @@ def test_fault_04_and_05_a_signal_in_an_evaluation_ends_it_without_a_report(run_
 @pytest.mark.parametrize(
     ("numbers", "exit_code"), [([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGINT] * 2, 130)]
 )
-def test_fault_04_and_05_a_signal_in_an_exhaustive_evaluation_leaves_whole_shards(
+def test_fault_04_and_fault_05_a_signal_in_an_exhaustive_evaluation_leaves_whole_shards(
     run_folder, monkeypatch, numbers, exit_code
 ):
     monkeypatch.setattr(proof, "SHARD_OPERANDS", 2)
@@ -135,7 +135,7 @@ def test_fault_04_and_05_a_signal_in_an_exhaustive_evaluation_leaves_whole_shard
 
 
 @KINDS
-def test_fault_04_and_05_a_signal_while_rows_are_written_leaves_what_was_there(run_folder, number, exit_code):
+def test_fault_04_and_fault_05_a_signal_while_rows_are_written_leaves_what_was_there(run_folder, number, exit_code):
     before = {path.name: path.read_bytes() for path in run_folder.glob("sequences.txt*")}
 
     def slowly():
