@@ -14,8 +14,9 @@ At each point a model is trained from nothing with schedules of 100, 200, 400, .
 each twice as long as the one before, until one has every one of 2,000 validation problems right (of fewer, where the
 range has no more) at a quarter, half, three quarters or the end of it. What counts is that schedule up to there, not
 those that fell short: its problems and its CPU seconds, from drawing the rows to the checkpoint. Of a model that is
-exact 10,000 test problems are counted too, or as many as there are. Where a schedule of 400 steps or more ends with
-fewer than a tenth right, longer ones are not tried.
+exact 10,000 test problems are counted too, or as many as there are. Longer schedules are not tried where one of 400
+steps or more ends with fewer than a tenth right, nor where the next is expected to bring the point beyond 40 minutes of
+CPU time.
 
 A point is kept in the first file of --rows and not run again; the point where the axes meet is run once for all.
 """
@@ -50,6 +51,7 @@ from simple_llm.host import processor
 
 BATCH_SIZE = 128
 SCHEDULES = (100, 200, 400, 800, 1600)  # steps
+BUDGET = 2400  # CPU seconds a point; a schedule that is expected to go beyond is not tried
 PATIENCE = 400  # steps; a schedule of so many or more has to end with a tenth right
 NUM_ROWS = 110_000
 NUM_VALIDATION = 2_000
@@ -129,7 +131,7 @@ def run_point(point: Point, code: str) -> dict[str, object]:
         row["attempts"].append(facts)
         row["num_parameters"] = told["num_parameters"]
         print(f"{point}: {facts}", file=sys.stderr, flush=True)
-        if facts["exact"] or is_hopeless(facts):
+        if facts["exact"] or is_hopeless(facts) or is_too_long(row["attempts"]):
             break
     return row
 
@@ -137,6 +139,12 @@ def run_point(point: Point, code: str) -> dict[str, object]:
 def is_hopeless(attempt: dict) -> bool:
     right, total = attempt.get("validation", (1, 1))  # none where the loss diverged: another schedule may not
     return attempt["schedule"] >= PATIENCE and 10 * right < total
+
+
+def is_too_long(attempts: list[dict]) -> bool:
+    """Whether the next schedule, which takes twice as long as the last, would go beyond what a point may cost."""
+    seconds = [attempt["cpu_seconds"] for attempt in attempts]
+    return sum(seconds) + 2 * seconds[-1] > BUDGET
 
 
 def main(arguments: argparse.Namespace) -> None:

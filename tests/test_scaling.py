@@ -74,11 +74,23 @@ def test_longer_schedules_are_not_tried_where_400_steps_end_with_less_than_a_ten
     monkeypatch, num_right, schedules
 ):
     def run_seed(*arguments):
-        return {"num_parameters": 7, "seconds": 1, "cpu_seconds": 10**9, "validation": [num_right, 100]}
+        return {"num_parameters": 7, "seconds": 1, "cpu_seconds": sum(os.times()[:4]), "validation": [num_right, 100]}
 
     monkeypatch.setattr(scaling, "run_seed", run_seed)
     row = scaling.run_point(scaling.Point(), "0ddba11")
     assert tuple(attempt["schedule"] for attempt in row["attempts"]) == schedules
+
+
+@pytest.mark.parametrize(("seconds_a_step", "longest"), [(0.7, 1600), (0.8, 800), (2, 400), (100, 100)])
+def test_a_schedule_that_would_take_too_long_is_not_tried(monkeypatch, seconds_a_step, longest):
+    def run_seed(track, data, train: TrainConfig, folder, clock):
+        spent = seconds_a_step * train.training.max_steps
+        return {"num_parameters": 7, "cpu_seconds": sum(os.times()[:4]) + spent, "validation": [9, 10]}
+
+    monkeypatch.setattr(scaling, "run_seed", run_seed)
+    row = scaling.run_point(scaling.Point(), "0ddba11")
+    assert row["attempts"][-1]["schedule"] == longest
+    assert not row["attempts"][-1]["exact"]
 
 
 @pytest.fixture
