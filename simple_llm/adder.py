@@ -12,7 +12,6 @@ from simple_llm.decoding import Decoder
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.problems import from_digits, from_integers, Problems
 from simple_llm.prompts import parse_prompt, Prompt
-from simple_llm.tokenization_simple_llm import DELIMITER
 
 NO_ANSWER = "no answer"
 _SMALL = 18  # decimal digits that fit in 64 bits
@@ -140,6 +139,11 @@ class Adder:
 
     def _value(self, tokens: Tensor) -> str | None:
         """The same of one answer, (A,), of any length."""
-        said = tokens[tokens != self.vocabulary.pad_id].tolist()
-        number, _, _ = "".join(self.loaded.tokenizer.convert_ids_to_tokens(said)).partition(DELIMITER)
-        return self.loaded.tokenizer.read_number(number) if number.isalnum() else None
+        said, end, padding = tokens.tolist(), self.vocabulary.delimiter_id, self.vocabulary.pad_id
+        num_said = said.index(end) if end in said else len(said)
+        while end not in said and num_said and said[num_said - 1] == padding:
+            num_said -= 1
+        if not num_said or not set(said[:num_said]) <= set(self.vocabulary.digit_ids):
+            return None
+        tokenizer = self.loaded.tokenizer
+        return tokenizer.read_number("".join(tokenizer.convert_ids_to_tokens(said[:num_said])))

@@ -83,7 +83,10 @@ def answer_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
 
 
 def read_answers(tokens: Tensor, vocabulary: Vocabulary) -> list[int | None]:
-    """Read what was said, the inverse of `answer_tokens`: (N, A) -> N numbers, None where it is no number."""
+    """Read what was said, the inverse of `answer_tokens`: (N, A) -> N numbers, None where it is no number.
+
+    What follows the delimiter is not read. Padding before it is no digit: with anything behind it there is no number.
+    """
     said = tokens.numpy()
     base = len(vocabulary.digit_ids)
     digit_of = np.full(max(*vocabulary.digit_ids, int(said.max(initial=0))) + 1, -1)
@@ -91,6 +94,9 @@ def read_answers(tokens: Tensor, vocabulary: Vocabulary) -> list[int | None]:
     is_over = np.cumsum((said == vocabulary.delimiter_id) | (said == vocabulary.pad_id), axis=1) > 0  # (N, A)
     digits = np.where(is_over, 0, digit_of[said])
     is_number = ~is_over[:, :1].all(axis=1) & (digits >= 0).all(axis=1)  # (N,)
+    has_ended = np.cumsum(said == vocabulary.delimiter_id, axis=1) > 0
+    is_padded = np.cumsum((said == vocabulary.pad_id) & ~has_ended, axis=1) > 0
+    is_number &= ~(is_padded & (said != vocabulary.pad_id)).any(axis=1)
     is_small = base ** said.shape[1] < 2**63
     values = np.zeros(len(said), np.int64 if is_small else object)
     for column in range(said.shape[1])[:: -1 if vocabulary.reversed else 1]:

@@ -50,6 +50,7 @@ transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few m
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
+MOST_NEW_TOKENS = 10_000  # that generate() says, of a model of every length
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py")
 MODEL_FILES = (WEIGHTS, "config.json", "generation_config.json", "modeling_simple_llm.py")
 CONFIG_FILES = ("data_config.yaml", "train_config.yaml")
@@ -79,6 +80,11 @@ class LoadedModel:
     train: TrainConfig
     sha256: str
     manifest: dict
+
+    @property
+    def config_sha256(self) -> str:
+        """Of config.json, which says how the weights are used."""
+        return self.manifest["files"]["config.json"]["sha256"]
 
 
 # ---- The tokenizer --------------------------------------------------------------------------------
@@ -189,9 +195,10 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
 
 
 def _greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalLM:
-    """Have generate() say the most likely tokens, as many as the longest answer has."""
+    """Have generate() say the most likely tokens until a delimiter, as many as the longest answer has."""
     model.generation_config.do_sample = False
-    model.generation_config.max_new_tokens = data.answer_digits + 1
+    knows_every_length = model.config.position_period is not None
+    model.generation_config.max_new_tokens = MOST_NEW_TOKENS if knows_every_length else data.answer_digits + 1
     return model
 
 

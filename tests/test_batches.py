@@ -112,7 +112,8 @@ def test_answers_are_read_back(base, is_reversed, says_all):
 def test_what_is_no_number_is_not_read(vocabulary):
     one, end, pad, unknown = vocabulary.digit_ids[1], vocabulary.delimiter_id, vocabulary.pad_id, 1
     said = [[one, one, end], [end, one, one], [pad, one, one], [one, unknown, end], [one, end, unknown], [one] * 3]
-    assert read_answers(torch.tensor(said), vocabulary) == [11, None, None, None, 1, 111]
+    said += [[one, pad, end], [one, pad, one], [one, pad, pad], [one, end, pad]]
+    assert read_answers(torch.tensor(said), vocabulary) == [11, None, None, None, 1, 111, None, None, 1, 1]
     many = torch.full((1, 60), one)
     assert read_answers(many, vocabulary) == [int("1" * 60)]
     assert read_answers(torch.zeros(0, 3, dtype=torch.long), vocabulary) == []

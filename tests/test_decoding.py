@@ -233,6 +233,12 @@ def test_the_pipeline_says_the_same_in_decimal_and_in_the_users_order(trained_fo
     assert [one[0]["generated_text"] for one in together] == expected
 
 
+def test_the_pipeline_says_long_sums_to_their_end_with_a_model_of_every_length(any_length):
+    adder = pipeline("text-generation", model=any_length.model, tokenizer=any_length.tokenizer)
+    for x, y in ((7, 8), (999_999_999_999, 1), (10**20, 10**19), (3**200, 3**199)):
+        assert adder(f"{x}+{y}=")[0]["generated_text"] == f"{x}+{y}={x + y}"
+
+
 @pytest.mark.parametrize("k", KINDS)
 def test_fault_23_the_pipeline_drops_leading_zeros(k):
     tokenizer = make_tokenizer(make_data_config(), says_all=k == "all")

@@ -120,6 +120,25 @@ def test_a_model_that_knows_every_length_marks_nothing(any_length):
     assert adder.answer([prompt]) == [str(10**40 + 10**39)]
 
 
+def test_long_answers_are_read_as_short_ones_are():
+    loaded = random_model("block", 12, 1)
+    adder = Adder(loaded, CPU)
+    one, end, pad = adder.vocabulary.digit_ids[1], adder.vocabulary.delimiter_id, adder.vocabulary.pad_id
+    for said in (
+        [one, one, end],
+        [end, one],
+        [one, pad, end],
+        [pad, one],
+        [one, pad],
+        [one, end, one],
+        [one, one],
+        [1],
+    ):
+        short, long = (torch.tensor([said + [pad] * more]) for more in (0, 30))
+        [value] = adder._values(long)
+        assert adder._values(short) == [value if value is None else int(value)], said
+
+
 # ---- The script -----------------------------------------------------------------------------------
 
 
