@@ -76,23 +76,31 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from simple_llm.all_lengths import argument, num_contexts, prove_all_lengths, rounding_at_lengths
+from simple_llm.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.decoding import Decoder
 from simple_llm.device import resolve_device
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
 from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out, make_report, STRATA
 from simple_llm.hub import fetch_model
+from simple_llm.length_certificate import make_length_certificate
 from simple_llm.length_evaluation import evaluate_length
-from simple_llm.manifest import versions
 from simple_llm.model_card import record
-from simple_llm.model_folder import load_model, LoadedModel, tokenizer_sha256, vocabulary_of
+from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
 from simple_llm.pictures import draw_accuracy
 from simple_llm.problems import to_integers
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof import Prover, read_certificate
-from simple_llm.proving import count_shards, make_certificate, proof_subject, refuse_hours
+from simple_llm.proving import (
+    count_shards,
+    make_certificate,
+    proof_subject,
+    refuse_hours,
+    refuse_large_rounding,
+    refuse_what_cannot_be_counted,
+    trusted_readers,
+)
 from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.sampling import Sampler
 
@@ -226,26 +234,26 @@ def print_report(report: dict, evaluations: list[Evaluation]) -> None:
 def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: command_line.argparse.Namespace) -> None:
     """Count every ordered pair of the range, a shard at a time, and write the certificate."""
     decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
-    if not vocabulary.reversed:
-        raise UsageError("--exhaustive needs a model of numbers.reversed = true")
-    if 2 * sampler.maximum >= 2**63:
-        raise UsageError(f"--exhaustive counts operands below 2^62; choose a smaller --range than {sampler.maximum}")
+    refuse_what_cannot_be_counted(vocabulary, sampler)
     by_table = arguments.table
     if by_table and not can_be_tabled(loaded.model.config):
         raise UsageError("--table needs model.n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1")
     if not arguments.yes and not by_table:
         refuse_hours(decoder, vocabulary, sampler)
-    prover = Prover(decoder.readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
-    subject = proof_subject(loaded, "float32" if by_table else decoder.dtype_names, sampler, by_table)
+    readers = decoder.readers[-1:] if by_table else trusted_readers(loaded, decoder, sampler)
+    prover = Prover(readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
+    subject = proof_subject(loaded, Decoder(*readers).dtype_names, sampler, by_table)
     shards = count_shards(prover, folder / "proof", subject)
     if shards is None:
         return  # the first process writes the certificate
     certificate = {
         **make_certificate(loaded, sampler, shards, subject),
         **({"rows_in_table": prover.pairs.num_rows} if by_table else {}),
-        "command": shlex.join(["python3", *sys.argv]),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **said_when(),
     }
+    moved = certificate["rounding"]["bfloat16"]
+    if not certificate["wrong"]:
+        refuse_large_rounding(moved, certificate["min_logit_margin"], bfloat16_decided=len(readers) > 1)
     path = record(folder, CERTIFICATE, certificate)
     right = certificate["checked"] - certificate["wrong"]
     rows = f"{prover.pairs.num_rows:,} rows of a table" if by_table else f"{certificate['prompts']:,} prompts"
@@ -261,6 +269,14 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
         print(json.dumps(certificate))
     if certificate["wrong"]:
         raise GateError(f"{certificate['wrong']:,} of {certificate['expected']:,} pairs are wrong")
+
+
+def said_when() -> dict[str, str]:
+    """What a report holds of its making."""
+    return {
+        "command": shlex.join(["python3", *sys.argv]),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
@@ -316,30 +332,17 @@ def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_lin
         counted = prove_all_lengths(Engine(loaded.model, torch.float32), vocabulary, on_contexts)
     if counted["checked"] != counted["expected"]:
         raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
-    rounding = rounding_at_lengths(loaded.model, vocabulary)
-    certificate = {
-        "kind": "all lengths",
-        **counted,
-        "model_sha256": loaded.sha256,
-        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
-        "base": loaded.data.numbers.base,
-        "attention_window": config.attention_window,
-        "position_period": config.position_period,
-        "rounding": {f"float32, {num_digits} digits": value for num_digits, value in rounding.items()},
-        "argument": argument(config, counted, rounding).splitlines(),
-        "dtype": "float32",
-        "device": loaded.model.device.type,
-        "versions": versions(),
-        "threads": torch.get_num_threads(),
-        "command": shlex.join(["python3", *sys.argv]),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    certificate, moved = make_length_certificate(loaded, counted)
+    certificate |= said_when()
+    if not counted["wrong"]:
+        refuse_large_rounding(moved, counted["min_logit_margin"], bfloat16_decided=False)
     path = record(folder, CERTIFICATE, certificate)
-    print(f"{counted['checked'] - counted['wrong']:,} of {counted['expected']:,} contexts right, which is every sum")
+    right, every = counted["checked"] - counted["wrong"], "" if counted["wrong"] else ", which is every sum"
+    print(f"{right:,} of {counted['expected']:,} contexts right{every}")
     least = counted["min_logit_margin_at"]
     print(
         f"smallest margin {counted['min_logit_margin']:.3f} logits, at digit {least['digit']} of "
-        f"{least['x']}+{least['y']}; rounding moves a logit by up to {max(rounding.values()):.2g}"
+        f"{least['x']}+{least['y']}; bfloat16 moves a logit by up to {moved:.2g}"
     )
     for failure in counted["failures"][:MAX_FAILURES_SHOWN]:
         print("  wrong: digit {digit} of {x}+{y} is {right}, said {said}".format(**failure))

@@ -15,7 +15,6 @@ many different sights, whatever the length of the numbers. Before the third digi
 A problem is answered rightly if at each step the right token has the largest logit, given the right tokens before it.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +25,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simple_llm.batches import prompt_tokens, Vocabulary
-from simple_llm.decoding import Decoder, Reader
-from simple_llm.engine import Engine
+from simple_llm.batches import Vocabulary
+from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
-from simple_llm.length_evaluation import problems_of_length
-from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.problems import DIGIT_ALPHABET
 from simple_llm.proof import MAX_FAILURES
 from simple_llm.scoring import lead
@@ -242,35 +239,13 @@ def context_logits(reader: Reader, some: Contexts, vocabulary: Vocabulary) -> tu
     return logits, right
 
 
-ARGUMENT = """\
-1. What is said at a token depends on the tokens it attends to, on their rows of the position table, and on nothing
-   else: the model has one block, in which keys and values are made of a token and its row alone.
-2. A token attends to the delimiters before it and to the digits before it whose places lie from {left} below to {right}
-   above its own. All else is masked: its weight in the softmax is exactly 0, so its presence and its value change
-   nothing. The order of what is attended to changes nothing either, but the rounding of a sum.
-3. While a sum is being said there are three delimiters before it, always.
-4. The rows of the position table come again every {period} places. So two tokens that see the same digits at the same
-   distances, at places that leave the same rest when divided by {period}, say the same.
-5. Of x, y and the sum, the places in view either hold digits or the number has ended. The digits of the sum in view
-   follow from those of x and y in view and from one carry from below, which is 0 or 1.
-6. All of these combinations are listed, for all rests and for the first places, where the view is cut off by the
-   beginning of the numbers: {expected:,} contexts. In {num_right:,} of them the right token has the largest logit; the
-   smallest lead is {margin:.3f}.
-7. Greedy decoding says the token with the largest logit. By induction over the digits, if every context is right,
-   every sum of any two numbers is: the tokens said so far are right, so the context is one of those listed.
-8. The leads were computed in float32. Against float64, that moved a logit by at most {rounding:.2g} in sums of up to
-   {longest:,} digits: no sum inside the model grows with the length. A digit could change only where the right token
-   leads by less than twice as much.
-"""
-
-
 def prove_all_lengths(
     reader: Reader, vocabulary: Vocabulary, on_contexts: Callable[[int], object] = lambda num_contexts: None
 ) -> dict[str, object]:
     """Run every context of a model and count.
 
     Args:
-        reader: in float32; what rounding does to it is another question, see `rounding_at_lengths`.
+        reader: in float32; what rounding does to it is another question, see `length_certificate.rounding_at_lengths`.
         on_contexts: called with the number of contexts just run.
 
     Returns:
@@ -317,34 +292,3 @@ def _described(some: Contexts, index: int, said: int, vocabulary: Vocabulary) ->
         "right": "+" if right < 0 else DIGIT_ALPHABET[right],
         "said": names.get(said, "no digit"),
     }
-
-
-def rounding_at_lengths(
-    model: SimpleLLMForCausalLM, vocabulary: Vocabulary, lengths: tuple[int, ...] = (10, 100, 1000)
-) -> dict[int, float]:
-    """Largest difference of a logit between float32 and float64 while a random sum of so many digits is decoded."""
-    model = copy.deepcopy(model).to("cpu")
-    readers = [Engine(model, dtype) for dtype in (torch.float32, torch.float64)]
-    differences = {}
-    for num_digits in lengths:
-        rng, base = np.random.default_rng(num_digits), len(vocabulary.digit_ids)
-        problems = problems_of_length(rng, base, num_digits, 1, "carries")
-        prompts = prompt_tokens(problems, vocabulary)
-        narrow, wide = (
-            Decoder(reader).decode(prompts, num_digits + 2, keep_logits=True).logits.double() for reader in readers
-        )
-        differences[num_digits] = float((narrow - wide).abs().max())
-    return differences
-
-
-def argument(config: SimpleLLMConfig, counted: dict[str, object], rounding: dict[int, float]) -> str:
-    """Say in words why the contexts cover every problem of every length, and on what that rests."""
-    return ARGUMENT.format(
-        **config.attention_window,
-        period=config.position_period,
-        expected=counted["expected"],
-        num_right=counted["checked"] - counted["wrong"],
-        margin=counted["min_logit_margin"],
-        rounding=max(rounding.values()),
-        longest=max(rounding),
-    )

@@ -26,19 +26,21 @@ from simple_llm.config import digit_count
 from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
+from simple_llm.manifest import sha256_of_document
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_table import PairTable
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
 from simple_llm.plain_files import read_json
 from simple_llm.problems import from_integers, Problems
-from simple_llm.reports import CERTIFICATE, MOST_BYTES
+from simple_llm.reports import CERTIFICATE, is_of_config, MOST_BYTES
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
 _SHARD_PAIRS = 2 * 10**6
-PROOF_FORMAT = 1  # raised when shards are counted in another way
+PROOF_FORMAT = 2  # raised when shards are counted in another way
 MAX_FAILURES = 1000  # written down; all are counted
 NUM_LEAST_SURE = 10  # a shard writes down
+_SELF = "shard_sha256"  # of everything else in its file
 
 Pair = tuple[int, int]
 
@@ -153,27 +155,31 @@ def shard_bounds(minimum: int, maximum: int) -> list[tuple[int, int]]:
     return [(first, min(first + size - 1, maximum)) for first in range(minimum, maximum + 1, size)]
 
 
-def shard_path(folder: Path, first: int, last: int) -> Path:
-    return folder / f"shard-{first}-{last}.json"
+def shard_path(folder: Path, first: int, last: int, subject: dict[str, object]) -> Path:
+    """Where a shard lies: those of another range, or counted by another method, lie beside it."""
+    of = [*map(str, subject.get("range", ())), *([subject["method"]] if "method" in subject else [])]
+    return folder / ("-".join(["shard", str(first), str(last), *(["of", *of] if of else [])]) + ".json")
 
 
 def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
     """Write a shard whole; `subject` says what was proved: model, tokenizer, range, arithmetic."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"subject": subject, "shard": asdict(shard)}).encode()
-    write_file(shard_path(folder, shard.first, shard.last), content)
+    document = {"subject": subject, "shard": asdict(shard)}
+    sealed = {**document, _SELF: sha256_of_document(document)}
+    write_file(shard_path(folder, shard.first, shard.last, subject), json.dumps(sealed).encode())
 
 
 def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:
     """Read a shard of the same subject; None where there is none, or another's, or a damaged one."""
     try:
         document = read_json(path.parent, path.name)
-        if document["subject"] != subject:
+        claimed = document.pop(_SELF, None)
+        if claimed != sha256_of_document(document) or document["subject"] != subject:
             return None
         shard = Shard(**document["shard"])
     except (ArtefactError, TypeError, KeyError):
         return None
-    return shard if path.name == shard_path(path.parent, shard.first, shard.last).name else None
+    return shard if path == shard_path(path.parent, shard.first, shard.last, subject) else None
 
 
 def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, object]:
@@ -250,7 +256,7 @@ def read_certificate(folder: Path, model_sha256: str) -> Certificate:
         if not (0 <= minimum <= maximum and 0 <= wrong <= expected):
             raise ValueError(f"{wrong} wrong of {expected}, of operands from {minimum} to {maximum}")
         certificate = Certificate(minimum, maximum, expected, checked, wrong, failures)
-        is_this_model = document["model_sha256"] == model_sha256
+        is_this_model = document["model_sha256"] == model_sha256 and is_of_config(folder, document)
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(
             f"{folder / CERTIFICATE} is damaged ({error}); run `python3 evaluate.py --exhaustive`"

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from simple_llm import command_line
 from simple_llm.batches import Vocabulary
-from simple_llm.decoding import Decoder
-from simple_llm.errors import Interrupted, UsageError
+from simple_llm.config import digit_count
+from simple_llm.decoding import Decoder, Reader, SURE
+from simple_llm.errors import GateError, Interrupted, UsageError
 from simple_llm.manifest import versions
 from simple_llm.model_folder import LoadedModel, tokenizer_sha256, vocabulary_of
 from simple_llm.pair_tree import row_margins
@@ -25,12 +26,14 @@ from simple_llm.plain_files import refuse_link
 from simple_llm.problems import from_integers
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof import (
+    NUM_LEAST_SURE,
     PROOF_FORMAT,
     Prover,
     read_shard,
     rounding,
     Shard,
     shard_bounds,
+    SHARD_OPERANDS,
     shard_path,
     total,
     write_shard,
@@ -52,7 +55,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     bounds = shard_bounds(prover.minimum, prover.maximum)
 
     def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [one for one in bounds if read_shard(shard_path(folder, *one), subject) is None]
+        return [one for one in bounds if read_shard(shard_path(folder, *one, subject), subject) is None]
 
     def count(first: int, last: int) -> int:
         write_shard(folder, prover.count(first, last), subject)
@@ -86,7 +89,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
             if stop:
                 raise Interrupted("stopped; started again, it goes on", stop.signal_number)
             time.sleep(0.5)
-    shards = [read_shard(shard_path(folder, *one), subject) for one in bounds]
+    shards = [read_shard(shard_path(folder, *one, subject), subject) for one in bounds]
     return [shard for shard in shards if shard is not None]
 
 
@@ -96,12 +99,42 @@ def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: b
         "format": PROOF_FORMAT,
         "versions": versions(),
         "model_sha256": loaded.sha256,
+        "config_sha256": loaded.config_sha256,
         "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
         "range": [sampler.minimum, sampler.maximum],
         "dtype": dtype,
         "device": loaded.model.device.type,
         **({"method": "table"} if by_table else {}),
     }
+
+
+def trusted_readers(loaded: LoadedModel, decoder: Decoder, sampler: Sampler) -> tuple[Reader, ...]:
+    """The readers that may decide pairs: bfloat16 only where it moves no two logits of a sample by SURE."""
+    if len(decoder.readers) == 1:
+        return decoder.readers
+    sample = sampler.uniform(np.random.default_rng(0), NUM_LEAST_SURE * SHARD_OPERANDS)
+    moved = 2 * rounding(loaded.model, sample, vocabulary_of(loaded.tokenizer))["bfloat16"]
+    return decoder.readers if moved < SURE else decoder.readers[-1:]
+
+
+def refuse_large_rounding(moved: float, margin: float, bfloat16_decided: bool) -> None:
+    """Refuse a proof of which the other arithmetic might say otherwise.
+
+    Args:
+        moved: how far bfloat16 moves a logit, of two that are compared in either direction.
+        margin: the smallest one.
+        bfloat16_decided: where it found a margin of SURE or more; else it is what decides many sums at once later, and
+            says a wrong digit only if that comes to lead by SURE.
+
+    Raises:
+        GateError: a digit could be another one.
+    """
+    limit = max(SURE, margin) if bfloat16_decided else SURE + margin
+    if not 2 * moved < limit:
+        raise GateError(
+            f"all is right as counted, but bfloat16 moves two logits against each other by up to {2 * moved:.2g}, and "
+            f"from {limit:.2g} on it can say another digit than float32: nothing is proved"
+        )
 
 
 def make_certificate(
@@ -140,6 +173,18 @@ def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
+
+
+def refuse_what_cannot_be_counted(vocabulary: Vocabulary, sampler: Sampler) -> None:
+    """Refuse numbers written from the top, and sums that 64 bits do not hold.
+
+    Raises:
+        UsageError: naming what to change.
+    """
+    if not vocabulary.reversed:
+        raise UsageError("--exhaustive needs a model of numbers.reversed = true")
+    if sampler.base ** digit_count(2 * sampler.maximum, sampler.base) >= 2**63:
+        raise UsageError(f"--exhaustive counts in 64 bits; choose a smaller --range than up to {sampler.maximum}")
 
 
 def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:

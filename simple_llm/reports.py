@@ -1,7 +1,7 @@
 """Reports beside a model: what was measured of it, after it was finished.
 
-They are not in the manifest. Each names the weights it is about by `model_sha256`; what is about other weights is not
-shown, and not uploaded.
+They are not in the manifest. Each names the weights it is about by `model_sha256`, and a certificate the config by
+`config_sha256`; what is about others is not shown, and not uploaded.
 """
 
 import logging
@@ -12,12 +12,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 
 from simple_llm.errors import ArtefactError
+from simple_llm.manifest import sha256_of
 from simple_llm.plain_files import read_json
 
 MOST_BYTES = 2**28  # of a report, which may list a million mistakes
 EVALUATION = "evaluation.json"
 ACCURACY = "evaluation.png"
 CERTIFICATE = "certificate.json"
+CONFIG = "config.json"
 LENGTHS = "lengths.json"
 ATTENTION = "attention.json"
 ATTENTION_PICTURES = "attention_*.png"
@@ -89,6 +91,12 @@ class _Lengths(_Shown):
 _SHAPES = {EVALUATION: _Evaluation, CERTIFICATE: _Certificate, LENGTHS: _Lengths, ATTENTION: _Shown}
 
 
+def is_of_config(folder: Path, report: dict) -> bool:
+    """Whether the config that a report names, if it names one, is that of the folder: it decides what weights do."""
+    claimed = report.get("config_sha256")
+    return claimed is None or claimed == sha256_of(folder / CONFIG)
+
+
 def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
     """Read the JSON reports that are about these weights: {"evaluation.json": {...}}.
 
@@ -98,7 +106,7 @@ def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
     for name, shape in _SHAPES.items():
         try:
             report = read_json(folder, name, MOST_BYTES) if os.path.lexists(folder / name) else {}
-            if report.get("model_sha256") == model_sha256:
+            if report.get("model_sha256") == model_sha256 and is_of_config(folder, report):
                 shape.model_validate(report)
                 found[name] = report
         except ArtefactError as error:

@@ -13,10 +13,11 @@ from simple_llm.all_lengths import (
     count_contexts,
     num_contexts,
     prove_all_lengths,
-    rounding_at_lengths,
 )
+from simple_llm.decoding import SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import UsageError
+from simple_llm.length_certificate import rounding_at_lengths
 from simple_llm.length_evaluation import problems_of_length
 from simple_llm.model_folder import LoadedModel
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
@@ -121,7 +122,8 @@ def test_a_model_trained_on_five_digits_is_right_in_every_context(any_length):
     assert (proof["checked"], proof["wrong"], proof["failures"]) == (proof["expected"], 0, [])
     assert proof["min_logit_margin"] > 1
     rounding = rounding_at_lengths(any_length.model, any_length.vocabulary, (10, 300))
-    assert 0 < max(rounding.values()) < 1e-3 < proof["min_logit_margin"] / 2
+    assert 0 < max(rounding["float32"].values()) < 1e-3 < proof["min_logit_margin"] / 2
+    assert 1e-3 < max(rounding["bfloat16"].values()) < (SURE + proof["min_logit_margin"]) / 2
 
 
 @pytest.mark.parametrize("which", ["model", "half"])

@@ -61,7 +61,17 @@ def test_every_pair_of_a_range_is_counted_and_a_wrong_one_fails_the_proof(run_fo
     assert 0 < certificate["wrong"] <= 41**2
     assert len(certificate["failures"]) == min(1000, certificate["wrong"])
     assert certificate["min_logit_margin"] < 0
-    asked_for = {"model_sha256", "tokenizer_sha256", "range", "prompts", "dtype", "device", "versions", "threads"}
+    asked_for = {
+        "model_sha256",
+        "config_sha256",
+        "tokenizer_sha256",
+        "range",
+        "prompts",
+        "dtype",
+        "device",
+        "versions",
+        "threads",
+    }
     assert asked_for | {"seconds", "shards", "command", "rounding", "min_logit_margin_at"} <= certificate.keys()
     card = " ".join((run_folder / "model" / "README.md").read_text().split())
     assert f"{41**2 - certificate['wrong']:,} of 1,681 ordered pairs of 190 to 230 right" in card
@@ -115,7 +125,7 @@ def test_shards_that_are_there_are_used_again_and_processes_share_them(run_folde
     assert {key: again[key] for key in same} == {key: whole[key] for key in same}
 
 
-def test_what_would_take_hours_or_cannot_be_proved_is_refused(run_folder, call_script):
+def test_two_kinds_of_work_at_once_are_refused(run_folder, call_script):
     called = call_script("evaluate.py", "--exhaustive", "--check-certificate", cwd=run_folder)
     assert called.exit_code == 2
     assert "one at a time" in called.stderr

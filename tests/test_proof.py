@@ -9,6 +9,7 @@ from simple_llm.batches import answer_tokens, prompt_tokens
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
+from simple_llm.manifest import sha256_of
 from simple_llm.pair_tree import PairTree, row_margins
 from simple_llm.proof import (
     Certificate,
@@ -18,6 +19,7 @@ from simple_llm.proof import (
     rounding,
     Shard,
     shard_bounds,
+    shard_path,
     total,
     write_shard,
 )
@@ -135,6 +137,20 @@ def test_a_perfect_model_is_proved(k):
     assert len({shard.digest for shard in shards}) > 1 or k != "all"
 
 
+@pytest.mark.parametrize("logit", [0.0, math.nan])
+@pytest.mark.parametrize("k", KINDS)
+def test_a_tie_and_what_is_not_a_number_are_wrong(k, logit):
+    shard = Prover((oracle(k, logit=logit),), make_vocabulary(says_all=k == "all"), 0, 9).count(0, 9)
+    assert (shard.checked, shard.wrong) == (100, 100)
+
+
+@pytest.mark.parametrize("logit", [0.5, math.nan])
+def test_what_is_no_sure_number_in_the_first_reader_goes_to_the_second(logit):
+    readers = oracle(1, logit=logit), oracle(1)
+    shard = Prover(readers, make_vocabulary(), 0, 9).count(0, 9)
+    assert (shard.wrong, shard.decided_again) == (0, 100)
+
+
 def test_what_the_first_reader_is_not_sure_of_the_second_decides():
     wrong = {(3, 4): 8, (12, 95): 108}
     unsure = oracle(2, wrong=wrong, logit=0.5)
@@ -189,6 +205,26 @@ def test_a_shard_is_read_back_for_the_same_subject_only(tmp_path, shards):
         assert read_shard(path, subject) is None
 
 
+def test_no_bit_of_a_shard_can_change(tmp_path, shards):
+    subject = {"model_sha256": "f" * 64, "range": [0, 60]}
+    write_shard(tmp_path, shards[1], subject)
+    [path] = tmp_path.iterdir()
+    content = path.read_bytes()
+    for position, bit in itertools.product(range(len(content)), range(8)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << bit
+        path.write_bytes(flipped)
+        assert read_shard(path, subject) in (None, shards[1]), (position, bit)  # 1E-5 is 1e-5
+
+
+def test_shards_of_other_ranges_and_of_the_table_lie_side_by_side(tmp_path, shards):
+    subjects = [{"range": [0, 60]}, {"range": [0, 99]}, {"range": [0, 60], "method": "table"}, {}]
+    for subject in subjects:
+        write_shard(tmp_path, shards[0], subject)
+    assert len(list(tmp_path.iterdir())) == len(subjects)
+    assert all(read_shard(shard_path(tmp_path, 0, 12, subject), subject) for subject in subjects)
+
+
 # ---- A stranger's certificate ---------------------------------------------------------------------
 
 
@@ -207,6 +243,17 @@ def test_a_certificate_that_counts_nonsense_is_damaged(tmp_path, change):
     assert read_certificate(tmp_path, "abc") == Certificate(0, 1, 4, 4, 1, [(0, 1)])
     (tmp_path / "certificate.json").write_text(json.dumps({**whole, **change}))
     with pytest.raises(ArtefactError, match=r"certificate\.json is damaged"):
+        read_certificate(tmp_path, "abc")
+
+
+def test_a_certificate_of_the_same_weights_under_another_config_is_of_another_model(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    whole = {"range": [0, 1], "expected": 4, "checked": 4, "wrong": 0, "failures": [], "model_sha256": "abc"}
+    for claimed in (None, sha256_of(tmp_path / "config.json")):
+        (tmp_path / "certificate.json").write_text(json.dumps({**whole, "config_sha256": claimed}))
+        assert read_certificate(tmp_path, "abc").wrong == 0
+    (tmp_path / "config.json").write_text('{"n_head": 2}')
+    with pytest.raises(ArtefactError, match="of another model"):
         read_certificate(tmp_path, "abc")
 
 
