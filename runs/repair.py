@@ -104,7 +104,7 @@ def find_failures(loaded: LoadedModel, num_first: int, seed: int) -> tuple[Probl
     numbers = loaded.data.numbers
     drawn = Sampler.of(numbers).lengths(np.random.default_rng(seed), num_first).x
     prover = Prover(Decoder.of(loaded.model).readers, vocabulary_of(loaded.tokenizer), numbers.min, numbers.max)
-    with one_worker_a_core() as pool:
+    with one_worker_a_core(loaded.model.device) as pool:
         shards = list(pool.map(lambda x: prover.count(x, x), sorted(set(to_integers(drawn, numbers.base)))))
     pairs = [pair for shard in shards for pair in shard.failures]
     return from_integers(pairs, numbers.base, loaded.data.operand_digits), sum(shard.checked for shard in shards)

@@ -107,6 +107,7 @@ def configs(point: Point, steps: int) -> tuple[DataConfig, TrainConfig]:
         eval_every=steps // 4,
         eval_problems=NUM_VALIDATION,
         stop_after_exact=1,
+        device="cpu",  # whose seconds are counted
         save_every=10**6,
         seed=point.seed,
     )

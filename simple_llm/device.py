@@ -1,6 +1,7 @@
 """Where the arithmetic runs, and in which precision."""
 
 import contextlib
+import os
 
 import torch
 
@@ -8,17 +9,22 @@ from simple_llm.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn auto, cpu, cuda or mps into a device that is there.
+    """Turn auto, cpu, cuda or mps into a device that is there: auto into a GPU of CUDA or the CPU.
+
+    Of several GPUs each process that torchrun started on a machine has its own.
 
     Raises:
         UsageError: the one asked for is not.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    torch.set_float32_matmul_precision("highest")  # float32 is float32, whatever the environment says
     if name == "auto":
-        name = next(kind for kind, is_there in available.items() if is_there)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not available[name]:
         raise UsageError(f"training.device: {name} is not available on this machine, use auto or cpu")
-    return torch.device(name)
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    is_one_of_several = name == "cuda" and 0 < local_rank < torch.cuda.device_count()
+    return torch.device(name, local_rank) if is_one_of_several else torch.device(name)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

@@ -73,14 +73,14 @@ def make_length_certificate(loaded: LoadedModel, counted: dict[str, object]) -> 
 def rounding_at_lengths(
     model: SimpleLLMForCausalLM, vocabulary: Vocabulary, lengths: tuple[int, ...] = (10, 100, 1000)
 ) -> Rounding:
-    """Largest difference of a logit from float64 while a random sum of so many digits is decoded.
+    """Largest difference of a logit from float64, on the CPU, while a random sum of so many digits is decoded.
 
     Returns:
         for float32 and for bfloat16, and each number of digits.
     """
-    model = copy.deepcopy(model).to("cpu")
     dtypes = (torch.float32, torch.bfloat16)
-    exact, *others = (Decoder(Engine(model, dtype)) for dtype in (torch.float64, *dtypes))
+    exact = Decoder(Engine(copy.deepcopy(model).to("cpu"), torch.float64))
+    others = [Decoder(Engine(model, dtype)) for dtype in dtypes]
     differences: Rounding = {str(dtype).removeprefix("torch."): {} for dtype in dtypes}
     for num_digits in lengths:
         rng, base = np.random.default_rng(num_digits), len(vocabulary.digit_ids)
@@ -88,7 +88,7 @@ def rounding_at_lengths(
         right = exact.decode(prompts, num_digits + 2, keep_logits=True).logits
         for of_dtype, decoder in zip(differences.values(), others, strict=True):
             logits = decoder.decode(prompts, num_digits + 2, keep_logits=True).logits
-            of_dtype[num_digits] = float((logits.double() - right).abs().max())
+            of_dtype[num_digits] = float((logits.cpu().double() - right.double()).abs().max())
     return differences
 
 

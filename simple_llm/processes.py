@@ -60,7 +60,8 @@ class Processes:
 
     def agree(self, number: int) -> bool:
         """Whether all processes have the same number."""
-        return self.largest(number) == number == -self.largest(-number)
+        largest, smallest = self.largest(number), -self.largest(-number)  # each process asks for both
+        return largest == smallest
 
     def wait(self) -> None:
         """Go on when all processes have come this far."""
@@ -91,6 +92,8 @@ class Processes:
 
 
 ALONE = Processes()
+# Numbers and flags are summed on the CPU. With no backend named, a machine with a GPU would have none for them.
+_BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
 
 def _sum_gradients(state: None, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
@@ -110,7 +113,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     A process whose block fails leaves without a word, so that the others see it gone and end too.
 
     Raises:
-        UsageError: there are more processes on this machine than GPUs.
+        UsageError: there are more processes on this machine than GPUs, or they are to share work on Apple's.
     """
     processes = processes_of_torchrun()
     if processes.count == 1:
@@ -124,8 +127,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
                 "give torchrun a smaller --nproc-per-node, or set training.device=cpu"
             )
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if device.type == "mps":
+        raise UsageError("several processes do not work on mps; set training.device=cpu, or start one")
     if num_here == processes.count and "lo" in (name for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks for a network, which a laptop may not have
-    distributed.init_process_group()
+    distributed.init_process_group(_BACKENDS[device.type])
     yield processes
     distributed.destroy_process_group()

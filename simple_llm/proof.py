@@ -269,15 +269,15 @@ def read_certificate(folder: Path, model_sha256: str) -> Certificate:
 def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
     """Largest difference of a logit of an answer from what float64 gives, for float32 and for bfloat16.
 
-    Against the margins it says whether another machine, adding up in another order, could say another digit. It is
-    measured on the CPU, where there is float64.
+    Against the margins it says whether another machine, adding up in another order, could say another digit. The two
+    are measured where the model is, float64 on the CPU.
     """
-    model = copy.deepcopy(model).to("cpu")
-    exact = [logits.double() for logits, _ in row_logits(Engine(model, torch.float64), problems, vocabulary)]
+    wide = Engine(copy.deepcopy(model).to("cpu"), torch.float64)
+    exact = [logits for logits, _ in row_logits(wide, problems, vocabulary)]
     largest = {}
     for dtype in (torch.float32, torch.bfloat16):
         differences = [
-            (logits - right).abs()[targets != IGNORE_INDEX].max().item()
+            (logits.cpu().double() - right).abs()[targets.cpu() != IGNORE_INDEX].max().item()
             for (logits, targets), right in zip(
                 row_logits(Engine(model, dtype), problems, vocabulary), exact, strict=True
             )

@@ -69,7 +69,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     done = num_pairs(mine) - num_pairs(to_count)
     with (
         command_line.stop_on_signals() as stop,
-        one_worker_a_core() as pool,
+        one_worker_a_core(prover.readers[0].device) as pool,
         tqdm(
             total=num_pairs(mine),
             initial=done,
@@ -160,10 +160,10 @@ def make_certificate(
 
 
 @contextlib.contextmanager
-def one_worker_a_core() -> Iterator[ThreadPoolExecutor]:
-    """Work on whole shards side by side: the matrices are too small for several threads to share one."""
+def one_worker_a_core(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Work on whole shards side by side: the matrices are too small for several threads to share one. A GPU has one."""
     num_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(1 if torch.cuda.is_available() else num_threads)
+    pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 1)
     torch.set_num_threads(1)
     try:
         yield pool
