@@ -30,6 +30,7 @@ from tqdm import tqdm
 from simple_llm.config import DataConfig, Sampling
 from simple_llm.dataset import DatasetManifest, read_manifest, write_dataset
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
+from simple_llm.plain_files import require_replaceable
 from simple_llm.problems import TRAIN, VALIDATION
 from simple_llm.sampling import Draw, draw_unique, OutOfProblemsError, Sampler
 
@@ -39,6 +40,8 @@ def main(options: command_line.PipelineOptions) -> None:
     if not options.arguments.force and (manifest := valid_manifest(config)):
         print(f"{config.storage.path} is up to date: {manifest.rows:,} rows, sha256 {manifest.sha256[:12]}")
     else:
+        for path in (config.storage.path, config.storage.manifest_path):
+            require_replaceable(path)
         draw = draw_problems(config)
         manifest = write_problems(config, draw)
         print(f"wrote {manifest.rows:,} rows to {config.storage.path}, sha256 {manifest.sha256[:12]}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from simple_llm.disk import room_for
+from simple_llm.plain_files import require_replaceable
 
 
 @contextlib.contextmanager
@@ -18,7 +19,11 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
     The content is on the disk before the name is: a crash at any instant leaves the old file or the new one. What a
     killed writer of this file left is removed; a living one holds the lock of its own.
+
+    Raises:
+        OSError: what has the name is no ordinary file, such as /dev/null, and stays as it is.
     """
+    require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leavings(path)
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")

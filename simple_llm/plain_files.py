@@ -6,6 +6,7 @@ of the folder itself is refused; the one exception is a repository of the Hub, w
     models--me--adder/snapshots/1a2b3c/config.json -> ../../blobs/4d5e6f
 """
 
+import errno
 import json
 import os
 import re
@@ -49,10 +50,13 @@ def plain_file(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> Path:
 
 def _stays(link: Path) -> bool:
     """Whether what a link leads to is in its own folder, or among the blobs of its repository of the Hub."""
-    folder, target = link.parent.resolve(), link.resolve()
-    if folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs":
-        return True
-    return target.is_relative_to(folder)
+    return _is_blob(link) or link.resolve().is_relative_to(link.parent.resolve())
+
+
+def _is_blob(link: Path) -> bool:
+    """Whether a link is one with which a repository of the Hub keeps a file."""
+    folder = link.parent.resolve()
+    return folder.parent.name == "snapshots" and link.resolve().parent == folder.parent.parent / "blobs"
 
 
 def read_json(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> dict:
@@ -73,6 +77,16 @@ def read_json(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> dict:
     if not isinstance(document, dict):
         raise ArtefactError(f"{path} is damaged: it holds no JSON object")
     return document
+
+
+def require_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of what is none: a device, a pipe, a folder, or a link to somebody else's file.
+
+    Raises:
+        OSError: it is one of these.
+    """
+    if (os.path.lexists(path) and not path.is_file()) or (path.is_symlink() and not _is_blob(path)):
+        raise OSError(errno.EINVAL, "no ordinary file", str(path))
 
 
 def refuse_link(folder: Path) -> None:

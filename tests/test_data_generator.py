@@ -107,6 +107,17 @@ def test_a_path_that_cannot_be_written_is_the_environments_fault(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["sequences.txt", MANIFEST])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("elsewhere", path)], ids=["pipe", "link"])
+def test_what_is_no_ordinary_file_is_named_before_a_row_is_drawn(tmp_path, call_script, monkeypatch, name, make):
+    write_configs(tmp_path)
+    make(tmp_path / name)
+    monkeypatch.setattr("simple_llm.sampling.draw_unique", lambda *arguments: pytest.fail("drew rows"))
+    done = call_script("data_generator.py", cwd=tmp_path)
+    assert (done.exit_code, done.stdout, done.stderr) == (5, "", f"{name}: no ordinary file\n")
+    assert not (tmp_path / name).is_file()
+
+
 @pytest.mark.parametrize("overrides", [{}, {"numbers": {"base": 2}}, {"numbers": {"max": 10**50}}])
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path, overrides):
     contents = []
