@@ -97,14 +97,15 @@ def model_options(
 ) -> argparse.Namespace:
     """Read options of a script that works on a finished model folder and on nothing else.
 
-    Where --model is not given, `paths.model` of train_config.yaml in the current folder is it.
+    Where --model is not given, `paths.model` of train_config.yaml in the current folder is it. That is a path, and
+    written so that `fetch_model` takes it for nothing else: only what was typed is looked for on the Hub.
     """
     made = parser(docstring)
     made.add_argument("--model", metavar="DIR", help="model folder (default: paths.model of train_config.yaml)")
     add_arguments(made)
     arguments = made.parse_intermixed_args()
     if arguments.model is None:
-        arguments.model = str(_configured_model())
+        arguments.model = os.path.join(os.curdir, _configured_model())  # ./models/adder
     pause_collector()
     return arguments
 

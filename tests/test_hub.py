@@ -15,7 +15,7 @@ from simple_llm.hub import fetch_model, push_folder, require_upload
 from simple_llm.model_folder import load_model
 from tests.finished_run import make_unfinished
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
-from tests.pipeline import run_python, run_script
+from tests.pipeline import run_python, run_script, write_configs
 
 UPLOADED = {
     *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
@@ -369,6 +369,19 @@ def test_what_looks_like_a_path_is_not_asked_of_the_hub(hub, tmp_path, monkeypat
     (tmp_path / "here" / "model").mkdir(parents=True)
     for name in ("here/model", "./no/model", "/no/model", "~/model", "a/b/c", "model"):
         assert fetch_model(name) == Path(name)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("script", ["inference.py", "evaluate.py", "visualize.py", "web/build.py"])
+def test_a_path_of_the_config_is_not_asked_of_the_hub_though_a_stranger_has_a_model_of_that_name_there(
+    hub, model, tmp_path, call_script, script
+):
+    push_folder(model, "me/adder", True)
+    hub.requests.clear()
+    write_configs(tmp_path, train={"paths": {"model": "me/adder"}})
+    done = call_script(script, cwd=tmp_path)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == "me/adder not found; run `python3 trainer.py` first, or name a model with --model\n"
     assert hub.requests == []
 
 
