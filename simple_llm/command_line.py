@@ -59,7 +59,8 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def parser(docstring: str) -> argparse.ArgumentParser:
-    """Make a parser whose help is the script's docstring."""
+    """Make a parser whose help is the script's docstring; until `run`, Ctrl-C ends the process without a traceback."""
+    _leave_at_ctrl_c()
     made = _OneLineParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -119,6 +120,18 @@ def pause_collector() -> None:
     gc.disable()
 
 
+def _leave_at_ctrl_c() -> None:
+    """Let Ctrl-C end the process as it ends any other, while there is nothing to save but seconds of imports."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _raise_at_ctrl_c() -> None:
+    """Make Ctrl-C a KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def whole_number(text: str) -> int:
     """Read an option's value, for argparse."""
     if not (text.isascii() and text.isdigit()):
@@ -172,6 +185,7 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
     """
     gc.enable()
     try:
+        _raise_at_ctrl_c()
         main(*arguments)
         sys.stdout.flush()
         event_log.events.info("ended (exit code 0)")

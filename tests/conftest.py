@@ -40,10 +40,11 @@ class Called:
 
 
 @pytest.fixture(autouse=True)
-def collector():
-    """Let the collector run again after a test that reads options and does not start what turns it on."""
+def after_options():
+    """Undo what reading options does until a script's main starts, after a test that starts none."""
     yield
     gc.enable()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

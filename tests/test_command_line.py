@@ -256,6 +256,35 @@ def test_fault_05_a_second_ctrl_c_leaves_at_once(first):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+# A script that gets Ctrl-C while it imports, if its last argument says so, and in its main.
+INTERRUPTED = """
+import os, signal, sys
+from simple_llm import command_line
+
+told = sys.argv.pop()
+if "ignored" in told:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+options = command_line.model_options("")
+if "importing" in told:
+    os.kill(os.getpid(), signal.SIGINT)
+    print("went on")
+command_line.run(lambda: (os.kill(os.getpid(), signal.SIGINT), print("went on")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "ended"),
+    [
+        ("importing", (-signal.SIGINT, "", "")),  # of which a shell makes 130
+        ("working", (130, "", "interrupted\n")),
+        ("importing, ignored", (0, "went on\nwent on\n", "")),
+    ],
+)
+def test_fault_05_ctrl_c_ends_quietly_during_the_imports_too(tmp_path, told, ended):
+    done = run_python("-c", INTERRUPTED, "--model", "x", told, cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
+    assert (done.returncode, done.stdout, done.stderr) == ended
+
+
 # ---- Options --------------------------------------------------------------------------------------
 
 
