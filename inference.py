@@ -85,7 +85,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         lines = None
     adder = Adder(load_model(fetch_model(arguments.model)), resolve_device("auto"), arguments.allow_longer)
     if lines is None:
-        converse(adder, arguments.trace)
+        converse(adder, arguments)
         return
     with tqdm(total=num_lines, unit="line", unit_scale=True, desc="adding", delay=BAR_AFTER) as bar:
         num_bad = answer_lines(adder, lines, arguments, bar)
@@ -139,7 +139,7 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
     if not num_seen:
         raise UsageError("no problem to answer; give sums such as 1342+879, one a line")
     if arguments.json:
-        print(json.dumps({"model_sha256": adder.loaded.sha256, "replies": replies}))
+        print_document(adder, replies)
     return num_bad
 
 
@@ -182,6 +182,11 @@ def print_answers(
     ]
 
 
+def print_document(adder: Adder, replies: list[dict[str, object]]) -> None:
+    """Print what --json asks for, as the last line."""
+    print(json.dumps({"model_sha256": adder.loaded.sha256, "replies": replies}))
+
+
 def line_of(prompt: Prompt, answer: str) -> str:
     """A sum with its answer, marked where it is beyond the training."""
     return f"{prompt}={answer}{BEYOND * prompt.is_longer}"
@@ -205,26 +210,18 @@ def tell(line: str, bar: tqdm) -> None:
     print(line, file=sys.stderr)
 
 
-def converse(adder: Adder, trace: bool) -> None:
-    """Ask for sums on a terminal until the user leaves."""
-    import readline  # noqa: F401 - line editing and history for input()
-
+def converse(adder: Adder, arguments: command_line.argparse.Namespace) -> None:
+    """Answer sums on a terminal until the user leaves."""
     numbers = adder.loaded.data.numbers
     known = "of any length" if adder.knows_every_length else f"from {numbers.min} to {numbers.max}"
     print(f"adds numbers {known}; :help tells more", file=sys.stderr)
-    while True:
-        try:
-            line = input("> ").strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if line in (":quit", ":q", ":exit"):
-            return
+    replies = []
+    for line in typed_lines():
         if line == ":help":
             print(HELP, file=sys.stderr)
         elif line == ":trace":
-            trace = not trace
-            print(f"trace is {'on' if trace else 'off'}", file=sys.stderr)
+            arguments.trace = not arguments.trace
+            print(f"trace is {'on' if arguments.trace else 'off'}", file=sys.stderr)
         elif line.startswith(":"):
             print(f"no command {line}; :help lists them", file=sys.stderr)
         elif line:
@@ -233,9 +230,33 @@ def converse(adder: Adder, trace: bool) -> None:
             except PromptError as error:
                 print(error, file=sys.stderr)
                 continue
-            print(line_of(prompt, adder.answer([prompt])[0]))
-            if trace:
-                print(adder.trace(prompt))
+            replies += print_answers(adder, [prompt], adder.answer([prompt]), arguments)
+    if arguments.json:
+        print_document(adder, replies)
+
+
+def typed_lines() -> Iterator[str]:
+    """Ask for lines until there are no more, or the user wants to leave."""
+    import readline  # noqa: F401 - line editing and history for input()
+
+    while True:
+        try:
+            line = ask().strip()
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        if line in (":quit", ":q", ":exit"):
+            return
+        yield line
+
+
+def ask() -> str:
+    """Read a line from a terminal; what asks for it does not get among answers that go into a file."""
+    if sys.stdout.isatty():
+        return input("> ")
+    sys.stdout.flush()  # the answer before, where a pipe brings it to the terminal after all
+    print("> ", end="", file=sys.stderr, flush=True)
+    return input()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -313,23 +314,25 @@ def test_long_lines_are_answered_fewer_at_a_time(monkeypatch):
 
 @pytest.fixture
 def talk(call_script, monkeypatch, tmp_path):
-    """Type lines to inference.py, then Ctrl-D."""
+    """Type lines to inference.py, then Ctrl-D; its stdout is a file, unless it is told to be a terminal."""
 
-    def run(*lines):
+    def run(*lines, options=(), has_terminal=False):
         tokenizer = make_tokenizer(DATA)
-        loaded = LoadedModel(Model(vocabulary_of(tokenizer), 16), tokenizer, DATA, make_train_config(), "", {})
+        loaded = LoadedModel(Model(vocabulary_of(tokenizer), 16), tokenizer, DATA, make_train_config(), "f" * 64, {})
         monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: has_terminal)
         typed = iter(lines)
 
-        def read_line(prompt):
+        def read_line(prompt=""):
+            print(prompt, end="")
             try:
                 return next(typed)
             except StopIteration:
                 raise EOFError from None
 
         monkeypatch.setattr("builtins.input", read_line)
-        return call_script("inference.py", "--model", "somewhere", cwd=tmp_path)
+        return call_script("inference.py", "--model", "somewhere", *options, cwd=tmp_path)
 
     return run
 
@@ -345,6 +348,26 @@ def test_a_conversation_ends_when_asked_and_traces_when_asked(talk):
     assert talk(":quit", "1+1").stdout == ""
     assert "positions" in talk(":trace", "1+1").stdout
     assert "positions" not in talk(":trace", ":trace", "1+1").stdout
+
+
+def test_a_conversation_asks_on_the_terminal_also_where_its_answers_go_into_a_file(talk):
+    done = talk("1+1", "2+2")
+    assert (done.stdout, done.stderr.count("> ")) == ("1+1=2\n2+2=4\n", 3)
+    done = talk("1+1", "2+2", has_terminal=True)
+    assert (done.stdout, done.stderr.count("> ")) == ("> 1+1=2\n> 2+2=4\n> ", 0)
+
+
+@pytest.mark.parametrize("last", [[], [":quit"]])
+def test_the_last_line_of_a_conversation_is_the_json_document_that_was_asked_for(talk, last):
+    *lines, document = talk("1+1", "12+x", "2+2", *last, options=["--json"]).stdout.splitlines()
+    assert lines == ["1+1=2", "2+2=4"]
+    assert json.loads(document) == {
+        "model_sha256": "f" * 64,
+        "replies": [
+            {"prompt": "1+1", "answer": "2", "beyond_training": False},
+            {"prompt": "2+2", "answer": "4", "beyond_training": False},
+        ],
+    }
 
 
 # ---- The real script ------------------------------------------------------------------------------
