@@ -129,7 +129,7 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
 
     with ThreadPoolExecutor(max_workers=1) as model_thread, set_at_exit(is_over):
         while (block := next_block(numbered)) or answering:
-            prompts, num_bad_here = parse_block(adder, block, bar, names_lines=not arguments.prompts)
+            prompts, num_bad_here = parse_block(adder, block, bar, are_lines=not arguments.prompts)
             num_seen, num_bad = num_seen + len(prompts) + num_bad_here, num_bad + num_bad_here
             before = answering
             answering = (block, prompts, model_thread.submit(adder.answer, prompts, go_on)) if block else None
@@ -152,17 +152,17 @@ def set_at_exit(event: threading.Event) -> Iterator[None]:
         event.set()
 
 
-def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, names_lines: bool) -> tuple[list[Prompt], int]:
-    """Read the sums of some numbered lines, and count the lines that are none."""
+def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, are_lines: bool) -> tuple[list[Prompt], int]:
+    """Read the sums of numbered lines, of which blank ones are skipped, or of arguments; count what is no sum."""
     prompts, num_bad = [], 0
     for number, line in block:
-        if not line.strip():
+        if are_lines and not line.strip():
             continue
         try:
             prompts.append(adder.parse(line))
         except PromptError as error:
             num_bad += 1
-            tell(f"line {number}: {error}" if names_lines else str(error), bar)
+            tell(f"line {number}: {error}" if are_lines else str(error), bar)
     return prompts, num_bad
 
 

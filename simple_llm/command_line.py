@@ -64,6 +64,7 @@ def parser(docstring: str) -> argparse.ArgumentParser:
     made = _OneLineParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    made._negative_number_matcher = re.compile("-[0-9]")  # -5+3 is no option: it is refused as a sum, by its column
     made.add_argument("--version", action="version", version=f"simple-llm {__version__}")
     made.add_argument("--json", action="store_true", help="make the last line of stdout one JSON document")
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -103,7 +103,7 @@ def _what_is_wrong(text: str) -> str:
 
 def _shown(text: str) -> str:
     shown = text if len(text) <= 40 else text[:37] + "..."
-    if shown.isascii() and shown.isprintable():
+    if shown.strip() and shown.isascii() and shown.isprintable():
         return shown
     escaped = repr(shown)  # up to ten characters for one
     return escaped if len(escaped) <= 60 else escaped[:57] + "..."

@@ -169,9 +169,10 @@ def test_pictures_go_where_they_are_asked_to_and_the_model_folder_stays(run_fold
     assert sorted((run_folder / "model").iterdir()) == before
 
 
-@pytest.mark.parametrize("prompt", ["1-1", "1+", "1+999999"])
+@pytest.mark.parametrize("prompt", ["1-1", "1+", "1+999999", "-1+1", ""])
 def test_what_is_no_sum_of_this_model_is_refused(run_folder, call_script, prompt):
     called = call_script("visualize.py", "--model", "model", prompt, cwd=run_folder)
     assert called.exit_code == 2
+    assert called.stderr.startswith(f"{prompt or repr(prompt)}: ")
     assert len(called.stderr.strip().splitlines()) == 1
     assert not (run_folder / "model" / "attention.json").exists()

@@ -151,11 +151,23 @@ def test_a_bad_sum_on_the_command_line_is_named_without_a_line_number(infer):
     assert (reply["prompt"], reply["answer"]) == ("1+1", "2")
 
 
-@pytest.mark.parametrize("arguments", [[""], ["  ", "\t"]])
-def test_fault_26_nothing_to_answer_is_a_mistake(infer, arguments):
-    done = infer(*arguments)
-    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "no problem to answer" in done.stderr
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ("", "'': nothing to add"),
+        (" \t", "' \\t': nothing to add"),
+        ("-5+3", "-5+3: column 1: '-' is not expected here"),
+        ("-5", "-5: column 1: '-' is not expected here"),
+        ("5+-3", "5+-3: column 3: '-' is not expected here"),
+    ],
+)
+def test_fault_22_an_argument_that_is_blank_or_begins_like_an_option_is_refused_as_any_other(
+    infer, argument, complaint
+):
+    for arguments, answers in [([argument], ""), (["1+1", argument, "2+2"], "1+1=2\n2+2=4\n")]:
+        done = infer(*arguments)
+        assert (done.exit_code, done.stdout) == (2, answers)
+        assert done.stderr == f"{complaint}; write a sum such as 1342+879\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"  \n\r\n\t"])
