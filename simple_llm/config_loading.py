@@ -121,7 +121,9 @@ def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problem
     """Write `section.key=value` into the tree that owns the section; return the keys written."""
     written = set()
     owners = {
-        name: tree for model, tree in zip((DataConfig, TrainConfig), trees, strict=True) for name in model.model_fields
+        name: (field, tree)
+        for model, tree in zip((DataConfig, TrainConfig), trees, strict=True)
+        for name, field in model.model_fields.items()
     }
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -132,17 +134,19 @@ def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problem
         if parts[0] not in owners:
             problems.add(COMMAND_LINE, f"{shown_key(key)}: unknown section{_did_you_mean(parts[0], owners)}")
             continue
+        field, tree = owners[parts[0]]
+        if len(parts) == 2 and not _section(field.annotation):
+            problems.add(COMMAND_LINE, f"{shown_key(key)}: {parts[0]} has no keys below it; write {parts[0]}=value")
+            continue
         try:
             value = parse_yaml(text)
         except StrictYamlError as error:
             problems.add(COMMAND_LINE, f"{shown_key(key)}: {error}")
             continue
-        tree = owners[parts[0]]
-        if len(parts) == 2:
-            section = tree.get(parts[0])
-            tree[parts[0]] = tree = dict(section) if isinstance(section, dict) else {}
-        tree[parts[-1]] = value
-        written.add(key)
+        owner = tree.setdefault(parts[0], {}) if len(parts) == 2 else tree
+        if isinstance(owner, dict):  # else the section is bad, which is found later
+            owner[parts[-1]] = value
+            written.add(key)
     return written
 
 

@@ -6,6 +6,7 @@ keys, expands aliases without limit, and trips over tags. Here each of these is 
 
 import re
 from collections.abc import Hashable
+from typing import NoReturn
 
 import yaml
 
@@ -65,6 +66,9 @@ class _StrictLoader(yaml.SafeLoader):
             raise StrictYamlError(f"{_line(node)}write true or false instead of {node.value}")
         return node.value == "true"
 
+    def construct_sign(self, node: yaml.ScalarNode) -> NoReturn:
+        raise StrictYamlError(f"{_line(node)}{node.value} has a meaning of its own in YAML; write it in quotes")
+
     def construct_text(self, node: yaml.ScalarNode) -> str | float:
         if node.style is None and node.value == "None":
             raise StrictYamlError(f"{_line(node)}write null instead of None")
@@ -76,6 +80,8 @@ class _StrictLoader(yaml.SafeLoader):
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_plain_int)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_plain_float)
 _StrictLoader.add_constructor("tag:yaml.org,2002:bool", _StrictLoader.construct_true_or_false)
+_StrictLoader.add_constructor("tag:yaml.org,2002:value", _StrictLoader.construct_sign)  # =
+_StrictLoader.add_constructor("tag:yaml.org,2002:merge", _StrictLoader.construct_sign)  # <<
 _StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_text)
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_text)  # 2024-01-01 is a word
 

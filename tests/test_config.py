@@ -262,6 +262,8 @@ def test_fault_21_a_wrong_setting_is_named_with_file_value_and_remedy(errors, tm
         ("training.=3", ["section.key=value"]),
         ("model.n_layer.x=3", ["section.key=value"]),
         ("numbers=5", ["numbers", "expected keys below it", "5"]),
+        ("seed.x=1", ["seed.x", "seed has no keys below it; write seed=value"]),
+        ("storage.column_delimiter==", ["storage.column_delimiter", "= has a meaning", "write it in quotes"]),
         ("numbers={base: 10, max: many}", ["numbers.max", "whole number", "'many'"]),
         ("numbers.max=None", ["numbers.max", "write null"]),
         ("model.n_embd=250", ["model.n_embd", "250", "model.n_head = 4"]),
@@ -273,6 +275,20 @@ def test_fault_21_a_wrong_override_is_named_as_one(errors, override, parts):
     header, line = errors(override)
     assert header == "command line: 1 bad setting"
     assert [part for part in parts if part not in line] == []
+
+
+@pytest.mark.parametrize("section", ["5", "[max]", ""])
+def test_a_section_that_is_none_is_an_error_though_an_override_names_a_key_below_it(errors, tmp_path, section):
+    header, line = errors("numbers.max=50", data=f"numbers: {section}\n")
+    assert header == f"{tmp_path / 'data'}.yaml: 1 bad setting"
+    assert line.startswith("  numbers: expected keys below it")
+    header, line = errors("numbers=5", "numbers.max=50")
+    assert (header, line.split(",")[0]) == ("command line: 1 bad setting", "  numbers: expected keys below it")
+
+
+def test_an_override_of_a_section_as_a_whole_goes_before_one_of_a_key_in_it(load):
+    numbers = load("numbers={base: 10, max: 7}", "numbers.max=50", data="numbers: 5\n")[0].numbers
+    assert (numbers.base, numbers.max) == (10, 50)
 
 
 # ---- All errors at once ---------------------------------------------------------------------------
