@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from simple_llm import __version__, event_log
 from simple_llm.config import DataConfig, TrainConfig
@@ -57,9 +57,14 @@ class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         fail(f"{self.prog}: {message}; --help shows how it is used", 2)
 
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        """Print help or version; an output that does not take it is told of as anywhere else."""
+        run(print, message.removesuffix("\n"))
+
 
 def parser(docstring: str) -> argparse.ArgumentParser:
     """Make a parser whose help is the script's docstring; until `run`, Ctrl-C ends the process without a traceback."""
+    _open_closed_streams()
     _leave_at_ctrl_c()
     made = _OneLineParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -119,6 +124,17 @@ def pause_collector() -> None:
     a quarter of the time that a script takes to start.
     """
     gc.disable()
+
+
+def _open_closed_streams() -> None:
+    """Put nothing in the place of each standard stream that the caller has closed, as `>&-` does.
+
+    Python has None there. And a file that is opened takes the lowest number that is free: it would be the one that
+    libraries print to.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process
 
 
 def _leave_at_ctrl_c() -> None:

@@ -208,19 +208,22 @@ command_line.run(main, int(sys.argv[1]), sys.argv[2] == "fails")
 """
 
 
-def run_with_stdout(opened, *arguments, cwd):
-    """Run the talkative script with its stdout at what the expression `opened` opens; its output buffered."""
+CLOSED_EARLY, FULL = "(ends := os.pipe())[1]; os.close(ends[0])", "open('/dev/full', 'w')"
+
+
+def run_with_stdout(opened, *arguments, cwd, script=TALKATIVE, unbuffered=""):
+    """Run a script with its stdout at what the expression `opened` opens; its output buffered, if it is not told."""
     program = f"import os, subprocess, sys\nout = {opened}\n" + (
         "sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], stdout=out).returncode)"
     )
     return run_python(
-        *("-c", program, "-c", TALKATIVE, *arguments), cwd=cwd, PYTHONPATH=str(REPOSITORY), PYTHONUNBUFFERED=""
+        *("-c", program, "-c", script, *arguments), cwd=cwd, PYTHONPATH=str(REPOSITORY), PYTHONUNBUFFERED=unbuffered
     )
 
 
 @pytest.mark.parametrize("num_lines", ["1", "100000"])
 def test_fault_27_output_closed_early_ends_quietly_with_141(tmp_path, num_lines):
-    done = run_with_stdout("(ends := os.pipe())[1]; os.close(ends[0])", num_lines, "ends", cwd=tmp_path)
+    done = run_with_stdout(CLOSED_EARLY, num_lines, "ends", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (141, "")
 
 
@@ -229,8 +232,47 @@ def test_fault_27_output_closed_early_ends_quietly_with_141(tmp_path, num_lines)
     [("1", "ends", 5, "output: disk full"), ("100000", "ends", 5, "output: disk full"), ("1", "fails", 2, "wrong")],
 )
 def test_fault_27_output_to_a_full_device_ends_with_one_line(tmp_path, num_lines, end, exit_code, message):
-    done = run_with_stdout("open('/dev/full', 'w')", num_lines, end, cwd=tmp_path)
+    done = run_with_stdout(FULL, num_lines, end, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (exit_code, message + "\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize(
+    ("opened", "ended"), [(CLOSED_EARLY, (141, "")), (FULL, (5, "output: disk full\n"))], ids=["closed", "full"]
+)
+def test_fault_27_help_that_nobody_can_read_ends_as_any_other_output(tmp_path, option, opened, ended, unbuffered):
+    script = "from simple_llm import command_line\ncommand_line.parser('what it does').parse_args()"
+    done = run_with_stdout(opened, option, cwd=tmp_path, script=script, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == ended
+
+
+# Begins without one of its standard streams and uses all three.
+CLOSED = """
+import os, sys
+
+if sys.argv[2:]:
+    os.close(int(sys.argv.pop()))
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:-1]])
+
+from simple_llm import command_line
+
+command_line.parser("").parse_args(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    command_line.run(lambda: (print("said"), print("told", file=sys.stderr), print(sys.stdin.read(), file=file)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "read", "ended"),
+    [(0, "", (0, "said\n", "told\n")), (1, "typed", (0, "", "told\n")), (2, "typed", (0, "said\n", ""))],
+    ids=["stdin", "stdout", "stderr"],
+)
+def test_a_standard_stream_that_is_closed_is_nothing_and_no_bug(tmp_path, closed, read, ended):
+    arguments = ("-c", CLOSED, "written", str(closed))
+    done = run_python(*arguments, cwd=tmp_path, stdin="typed", PYTHONPATH=str(REPOSITORY))
+    assert (done.returncode, done.stdout, done.stderr) == ended
+    assert (tmp_path / "written").read_text() == f"{read}\n"
 
 
 # ---- Signals --------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def infer(call_script, monkeypatch, tmp_path):
         model = Model(vocabulary_of(tokenizer), 16, tokens_per_step, **settings)
         loaded = LoadedModel(model, tokenizer, DATA, make_train_config(), "f" * 64, {})
         monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr("sys.stdin", None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin)))
         return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)
 
     return run
@@ -170,7 +170,7 @@ def test_fault_22_an_argument_that_is_blank_or_begins_like_an_option_is_refused_
         assert done.stderr == f"{complaint}; write a sum such as 1342+879\n"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"  \n\r\n\t"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"  \n\r\n\t", None], ids=["empty", "line", "lines", "closed"])
 def test_fault_26_stdin_without_a_line_is_a_mistake(infer, content):
     done = infer(stdin=content)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
