@@ -251,8 +251,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_lost_process(error: BaseException) -> bool:
-    """Whether gloo or NCCL found one of the processes gone that a sum is made with."""
-    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+    """Whether gloo or NCCL found one of the processes gone that a sum is made with; NCCL has other errors too."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    signs += ("remote process exited", "ncclRemoteError", "Watchdog caught collective operation timeout")
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
