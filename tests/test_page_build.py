@@ -64,6 +64,7 @@ def test_a_trained_model_becomes_a_folder_that_a_space_can_host(call_script, run
 
 
 def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(build_script, "copy_packages", lambda output: None)
     monkeypatch.setattr(build_script, "compare", lambda *arguments: Comparison(100, 99, 0.1))
     with pytest.raises(GateError, match="99 / 100"):
         build_script.build(load_model(finished_run.folder / "model"), tmp_path, tmp_path / "page")
@@ -181,6 +182,49 @@ def test_a_page_that_is_there_is_replaced_only_by_one_that_was_checked(finished_
         build_script.build(loaded, tmp_path, page, num_problems=20)
     assert {path: path.read_bytes() for path in page.rglob("*") if path.is_file()} == before
     assert {str(path.relative_to(page)) for path in before} == set(build_script.page_files())
+
+
+def test_a_build_that_fails_for_lack_of_npm_leaves_the_page_that_is_there_and_no_folder_it_refuses(
+    finished_run, tmp_path, monkeypatch
+):
+    def build_without_npm(page):
+        with monkeypatch.context() as patch, pytest.raises(EnvironmentFault, match="npm not found"):
+            patch.setattr(packages, "INSTALLED", tmp_path / "nothing installed")
+            patch.setenv("PATH", str(tmp_path))
+            build_script.build(loaded, tmp_path, page, num_problems=20)
+
+    loaded, page = load_model(finished_run.folder / "model"), tmp_path / "page"
+    build_without_npm(page)
+    assert list(page.iterdir()) == []
+    write_page(page)
+    build_without_npm(page)
+    assert {path.read_text() for path in page.rglob("*") if path.is_file()} == {"of another build"}
+    assert {str(path.relative_to(page)) for path in page.rglob("*") if path.is_file()} == set(build_script.page_files())
+
+
+def test_what_a_build_that_was_killed_leaves_is_replaced_and_a_file_of_anybody_else_is_not(tmp_path):
+    page = tmp_path / "page"
+    (page / ".tmp-1234" / "fonts").mkdir(parents=True)
+    (page / ".tmp-1234" / "model.onnx").touch()
+    assert build_script.may_be_replaced(page)  # killed before it moved anything
+    write_page(page)
+    (page / "model.json").unlink()
+    assert build_script.may_be_replaced(page)  # killed while it moved
+    (page / "fonts" / "mine.txt").touch()
+    assert not build_script.may_be_replaced(page)
+    (page / "model.json").touch()
+    assert build_script.may_be_replaced(page)  # a whole page; what else is there stays
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "index.html").touch()
+    assert not build_script.may_be_replaced(mine)
+
+
+def write_page(folder):
+    """Write files with the names of a page's."""
+    for name in build_script.page_files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("of another build")
 
 
 def test_a_folder_of_other_things_is_left_alone(finished_run, call_script, run_folder):

@@ -68,7 +68,8 @@ from web.packages import copy_packages, FILES
 from web.serving import address, make_server
 
 PAGE = Path(__file__).with_name("page")
-MODEL, DESCRIPTION = "model.onnx", "model.json"
+MODEL, DESCRIPTION, SCRIPT = "model.onnx", "model.json", "page.js"
+LEAVING = ".tmp-"  # how the names begin of what a build that was killed leaves
 SPACE = """\
 ---
 title: A transformer that adds
@@ -112,7 +113,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
 
 
 def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS) -> Comparison:
-    """Write the page of a model.
+    """Write the page of a model: whole, beside the one that may be there, which it replaces at the end.
 
     Args:
         folder: of the model, with the reports beside it.
@@ -120,26 +121,54 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
     Raises:
         GateError: the ONNX file says something else than the model; a page that was there stays as it was.
         UsageError: the folder holds something else than a page.
+        EnvironmentFault: npm is not there or fails; a page that was there stays as it was.
     """
-    if output.is_dir() and any(output.iterdir()) and not (output / DESCRIPTION).exists():
+    if output.is_dir() and not may_be_replaced(output):
         raise UsageError(f"{output} holds something else than a page; name another folder with --output")
     output.mkdir(parents=True, exist_ok=True)
-    problems = mixed_problems(Sampler.of(loaded.data.numbers), num_problems)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=output) as stage:
-        path = Path(stage) / MODEL
-        export_model(loaded.model, path)
-        with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
-            comparison = compare(loaded.model, path, problems, vocabulary_of(loaded.tokenizer), bar.update)
-        if comparison.num_same != comparison.num_problems:
-            raise GateError(f"{MODEL}: {comparison}; the page is not made")
-        (output / DESCRIPTION).unlink(missing_ok=True)  # of other weights, until the new one is there
-        shutil.copytree(PAGE, output, dirs_exist_ok=True)
-        copy_packages(output)
-        path.replace(output / MODEL)
-    description = {**describe(loaded, folder, comparison), "bytes": (output / MODEL).stat().st_size}
-    for name, content in (("README.md", SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
-        write_file(output / name, content.encode())
+    with tempfile.TemporaryDirectory(prefix=LEAVING, dir=output) as temporary:
+        stage = Path(temporary)
+        copy_packages(stage)  # first, so that who lacks npm does not wait for the rest
+        shutil.copytree(PAGE, stage, dirs_exist_ok=True)
+        comparison = export_checked(loaded, stage / MODEL, num_problems)
+        description = {**describe(loaded, folder, comparison), "bytes": (stage / MODEL).stat().st_size}
+        for name, content in (("README.md", SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
+            write_file(stage / name, content.encode())
+        replace_page(stage, output)
     return comparison
+
+
+def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Comparison:
+    """Write the ONNX file of a model and ask both the same sums.
+
+    Raises:
+        GateError: they do not say the same to every one.
+    """
+    problems = mixed_problems(Sampler.of(loaded.data.numbers), num_problems)
+    export_model(loaded.model, path)
+    with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
+        comparison = compare(loaded.model, path, problems, vocabulary_of(loaded.tokenizer), bar.update)
+    if comparison.num_same != comparison.num_problems:
+        raise GateError(f"{MODEL}: {comparison}; the page is not made")
+    return comparison
+
+
+def may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty or holds a page, which may be one that a build did not finish."""
+    if (folder / DESCRIPTION).exists() or all(path.name.startswith(LEAVING) for path in folder.iterdir()):
+        return True
+    if not (folder / SCRIPT).exists():
+        return False
+    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {str(name) for name in names if not name.parts[0].startswith(LEAVING)} <= set(page_files())
+
+
+def replace_page(stage: Path, output: Path) -> None:
+    """Move a whole page to its place; its description, which tells that it is whole, goes first and comes last."""
+    (output / DESCRIPTION).unlink(missing_ok=True)
+    for name in sorted(page_files(), key=lambda name: (name == DESCRIPTION, name != SCRIPT)):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(output / name)
 
 
 def page_files() -> list[str]:
