@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import random
+import shutil
 
 import pytest
 import torch
@@ -14,17 +15,22 @@ from simple_llm.prompts import parse_prompt, Prompt
 from tests.browser import chromium, visit
 from tests.golden import GOLDEN
 from tests.trained_model import any_length_config, config_for
-from web.build import build
+from web.build import build, PAGE
 
 NUM_SUMS = {2: 20}  # and of other kinds
 NUM_OTHER_SUMS = 10
 
 
 @pytest.fixture(scope="module")
-def open_page(trained_for, any_length, tmp_path_factory):
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, trained_for, any_length, tmp_path_factory):
     """Build and open a page, once for each kind of model: of one that adds, or of one that was stopped early."""
     with contextlib.ExitStack() as stack:
-        browser = stack.enter_context(chromium())
 
         @functools.cache
         def make(kind=2, stage="model"):
@@ -187,3 +193,42 @@ def test_the_page_shows_which_model_runs(open_page):
     assert f"{sum(weight.numel() for weight in loaded.model.parameters()):,}" in facts
     assert "2 layers, 4 heads, width 64" in facts
     assert "same as torch on 100 of 100 sums" in facts
+
+
+# ---- A page that cannot start ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare_page(tmp_path):
+    """The page's own files, a runtime that runs nothing, a description and no weights."""
+    folder = shutil.copytree(PAGE, tmp_path / "page")
+    (folder / "onnxruntime").mkdir()
+    (folder / "onnxruntime" / "ort.wasm.min.mjs").write_text("export const env = { wasm: {} };")
+    (folder / "model.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("page.js", "page.js could not be loaded"),
+        ("attention.js", "attention.js could not be loaded"),
+        ("onnxruntime/ort.wasm.min.mjs", "onnxruntime/ort.wasm.min.mjs could not be loaded"),
+        ("model.json", "model.json: the server says 404"),
+    ],
+)
+def test_a_file_that_is_missing_is_named(missing, words, browser, bare_page):
+    (bare_page / "model.onnx").write_bytes(bytes(10**6))
+    (bare_page / missing).unlink()
+    with visit(browser, bare_page) as visited:
+        assert words in visited.page.inner_text("#error")
+        assert visited.page.inner_text("#status") == ""
+
+
+def test_a_page_opened_as_a_file_says_that_it_needs_a_server(browser, bare_page):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((bare_page / "index.html").as_uri())
+        page.wait_for_selector("#form[aria-busy=false]")
+        assert "needs a web server; `make demo` starts one" in page.inner_text("#error")
+        assert page.inner_text("#status") == ""

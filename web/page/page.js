@@ -7,7 +7,7 @@ import { InputError, grouped, readNumber } from "./input.js";
 import { passesFigure } from "./passes.js";
 import { placesTable } from "./places.js";
 import { positionIds } from "./positions.js";
-import { download, loadModel } from "./runtime.js";
+import { download, fetchFile, loadModel } from "./runtime.js";
 import { evidenceWords, facts, lede, passesWords, placesWords } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -18,12 +18,25 @@ let network; // what runs
 let shown = null; // the addition on the page: { addition, attentions, chosen }
 let view = null; // the layer and the head the user chose
 
+const loading = new AbortController(); // of the weights
+
 async function start() {
-  const bytes = download("model.onnx", (numBytes) => {
+  const weights = download("model.onnx", loading.signal, (numBytes) => {
     const all = model ? ` of ${megabytes(model.bytes)}` : "";
     tell(`Loading the model, ${megabytes(numBytes)}${all} MB`);
   });
-  model = await (await fetch("model.json")).json();
+  const [bytes] = await Promise.all([weights, describe()]);
+  network = await loadModel(bytes, model);
+  performance.mark("model ready");
+  for (const id of ["add", "random", "carry"]) byId(id).disabled = false;
+  byId("form").setAttribute("aria-busy", "false");
+  const [x, y] = sumInAddress() ?? exampleSum();
+  await ask(x, y);
+}
+
+/** Read model.json and say what is known of the model. */
+async function describe() {
+  model = await (await fetchFile("model.json")).json();
   byId("lede").textContent = lede(model);
   byId("places-words").textContent = placesWords(model);
   byId("passes-words").textContent = passesWords(model);
@@ -32,12 +45,6 @@ async function start() {
   byId("form").style.setProperty("--digits", model.range === null ? 8 : model.range[1].length);
   byId("badge").textContent = short;
   byId("badge").classList.toggle("proof", isProof);
-  network = await loadModel(await bytes, model);
-  performance.mark("model ready");
-  for (const id of ["add", "random", "carry"]) byId(id).disabled = false;
-  byId("form").setAttribute("aria-busy", "false");
-  const [x, y] = sumInAddress() ?? exampleSum();
-  await ask(x, y);
 }
 
 /** Answer a sum given as text, or say what is wrong with it. */
@@ -175,7 +182,9 @@ byId("carry").addEventListener("click", () => ask(...carryingSum()).catch(fail))
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown && paintHeads());
 
 function fail(error) {
+  loading.abort();
   tell("");
+  byId("form").setAttribute("aria-busy", "false");
   byId("error").textContent = `The model could not be run here: ${error.message}`;
   throw error;
 }

@@ -45,10 +45,16 @@ function indexOfLargest(values) {
   return best;
 }
 
-/** Fetch a file, telling how many of its bytes have come. */
-export async function download(url, onProgress) {
-  const response = await fetch(url);
+/** Fetch a file that must be there. */
+export async function fetchFile(url, options = {}) {
+  const response = await fetch(url, options);
   if (!response.ok) throw new Error(`${url}: the server says ${response.status}`);
+  return response;
+}
+
+/** Fetch a file until `signal` aborts, telling how many of its bytes have come. */
+export async function download(url, signal, onProgress) {
+  const response = await fetchFile(url, { signal });
   const parts = [];
   let numBytes = 0;
   for (const reader = response.body.getReader(); ; ) {
