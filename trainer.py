@@ -211,8 +211,9 @@ def train_model(
     run.require_room(model, learner.optimizers, config)
     state = run.restore(model, learner.optimizers)
     started = time.monotonic() - state.seconds
+    report_to = config.report_to if processes.is_first else "none"
     with (
-        tracking(config.report_to if processes.is_first else "none", run.folder, run.settings) as track,
+        tracking(report_to, run.folder, run.settings, goes_on=run.checkpoint is not None) as track,
         command_line.stop_on_signals() as stop,
         progress(config.max_steps, state.step, processes) as bar,
     ):

@@ -1,11 +1,14 @@
 import json
+import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 
 from simple_llm.errors import UsageError
-from simple_llm.tracking import require_tracker, tracking
+from simple_llm.tracking import require_tracker, run_name, tracking
+from tests.finished_run import make_unfinished
 from tests.pipeline import run_script
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
@@ -20,8 +23,7 @@ def test_a_run_is_tracked_offline_and_its_result_stays_the_last_line(run_folder,
     assert (run_folder / "model" / "model.safetensors").read_bytes() == before  # who tracks does not change the run
     assert json.loads(done.stdout.splitlines()[-1])["path"] == "model"
     assert len(done.stdout.splitlines()) == 2
-    with sqlite3.connect(tmp_path / "trackio" / "simple-llm.db") as database:
-        rows = database.execute("SELECT step, metrics FROM metrics ORDER BY id").fetchall()
+    [rows] = tracked_runs(tmp_path / "trackio").values()
     tracked = [(step, json.loads(numbers)) for step, numbers in rows]
     lines = [json.loads(line) for line in (run_folder / "model" / "metrics.jsonl").read_text().splitlines()]
     written = [
@@ -29,6 +31,37 @@ def test_a_run_is_tracked_offline_and_its_result_stays_the_last_line(run_folder,
     ]
     assert tracked == written
     assert {"loss", "num_correct"} <= {key for _, numbers in tracked for key in numbers}
+
+
+def test_a_run_that_goes_on_has_one_curve_and_one_that_starts_anew_another(run_folder, tmp_path):
+    model = run_folder / "model"
+    environment = {**OFFLINE, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    steps = []
+    for option in (["--fresh"], [], ["--fresh"]):
+        if not option:
+            make_unfinished(run_folder)
+            shutil.rmtree(model / "checkpoints" / "step-12")
+        done = run_script("trainer.py", *option, "training.report_to=trackio", cwd=run_folder, **environment)
+        assert done.returncode == 0, done.stderr
+        steps.append([[step for step, _ in rows] for rows in tracked_runs(tmp_path / "trackio").values()])
+    whole, again = [0, 0, 4, 8, 10, 12], [10, 12]  # a step has a loss, an evaluation or both
+    assert steps == [[whole], [whole + again], [whole + again, whole]]
+
+
+def test_runs_in_two_folders_of_one_name_are_two(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_name(tmp_path / "a" / "model") != run_name(tmp_path / "b" / "model")
+    assert run_name(tmp_path / "a" / "model") == run_name(Path("a") / "model")
+    assert run_name(Path("a") / "model").startswith("model-")
+
+
+def tracked_runs(folder):
+    """Steps and numbers that trackio stored, by run, the oldest first."""
+    runs = {}
+    with sqlite3.connect(folder / "simple-llm.db") as database:
+        for run_id, *row in database.execute("SELECT run_id, step, metrics FROM metrics ORDER BY id"):
+            runs.setdefault(run_id, []).append(row)
+    return runs
 
 
 def test_a_tracker_that_is_not_installed_is_named_before_training(monkeypatch):
@@ -44,6 +77,6 @@ def test_nothing_is_imported_unless_it_was_chosen(run_folder, tmp_path):
     assert loaded.returncode == 0
     assert "matplotlib" in loaded.stderr  # which shows that imports are told
     assert not [line for line in loaded.stderr.splitlines() if line.endswith(("trackio", "wandb", "tensorboard"))]
-    with tracking("none", tmp_path / "nothing", {}) as track:
+    with tracking("none", tmp_path / "nothing", {}, goes_on=False) as track:
         track(1, {"loss": 2.0})
     assert not (tmp_path / "nothing").exists()
