@@ -195,6 +195,28 @@ def test_the_page_shows_which_model_runs(open_page):
     assert "same as torch on 100 of 100 sums" in facts
 
 
+def test_the_shape_of_a_model_is_told_in_the_right_number(open_page):
+    _, visited = open_page()
+    told = visited.page.evaluate("""async () => {
+        const [{facts}, model] = await Promise.all([import("./words.js"), fetch("model.json")]);
+        return facts({...await model.json(), layers: 1, heads: 1}).map(fact => fact.textContent);
+    }""")
+    assert "Shape1 layer, 1 head, width 64" in told
+
+
+def test_a_sum_put_into_the_address_of_an_open_page_is_answered(open_page):
+    _, visited = open_page()
+    visited.add("1", "2")
+    visited.page.evaluate("location.hash = '#31+4'")
+    visited.page.wait_for_function("document.getElementById('answer').textContent === '35'", timeout=10_000)
+    assert [visited.page.input_value(name) for name in ("#x", "#y")] == ["31", "4"]
+    visited.page.evaluate("location.hash = '#500+1'")
+    visited.page.wait_for_function("document.getElementById('error').textContent", timeout=10_000)
+    assert visited.page.inner_text("#error").startswith("500 is above 99")
+    visited.page.evaluate("location.hash = '#no sum'")
+    assert visited.add("7", "1")[0] == "8"
+
+
 # ---- A page that cannot start ---------------------------------------------------------------------
 
 

@@ -179,6 +179,7 @@ byId("form").addEventListener("submit", (event) => {
 });
 byId("random").addEventListener("click", () => ask(...randomSum()).catch(fail));
 byId("carry").addEventListener("click", () => ask(...carryingSum()).catch(fail));
+addEventListener("hashchange", () => network && sumInAddress() && ask(...sumInAddress()).catch(fail));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown && paintHeads());
 
 function fail(error) {

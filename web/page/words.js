@@ -74,11 +74,16 @@ export function facts(model) {
   return [
     ["How sure", evidenceWords(model).long],
     ["Weights", grouped(model.parameters)],
-    ["Shape", `${model.layers} ${model.layers === 1 ? "layer" : "layers"}, ${model.heads} heads, width ${model.width}`],
+    ["Shape", `${counted(model.layers, "layer")}, ${counted(model.heads, "head")}, width ${model.width}`],
     ["Numbers", `${model.range === null ? "of any length" : known(model)}, in base ${model.base}`],
     ["Says", `${COUNT[model.tokens_per_step]} a pass`],
-    ...(window ? [["Attention", `${window.left + window.right + 1} places and the delimiters`]] : []),
+    ...(window ? [["Attention", `${counted(window.left + window.right + 1, "place")} and the delimiters`]] : []),
     ["This file", `says the same as torch on ${same} of ${asked} sums`],
     ["sha256", element("abbr", { title: model.model_sha256 }, model.model_sha256.slice(0, 12))],
   ].map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+}
+
+/** "1 head", "4 heads". */
+function counted(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
