@@ -45,6 +45,14 @@ def test_a_page_without_a_space_to_go_to_is_refused_before_it_is_made(run_folder
     assert not (run_folder / "page").exists()
 
 
+@pytest.mark.parametrize("name", ["a/b/c", "me/a..b", "/"])
+def test_a_name_that_no_space_can_have_is_refused_where_it_was_written(name, run_folder, call_script, hub):
+    done = call_script("web/build.py", "--model", "model", "--output", "page", f"--push={name}", cwd=run_folder)
+    assert done.exit_code == 2
+    assert done.stderr == f"--push: '{name}' cannot be the name of a Space; write it as me/adder-page\n"
+    assert not (run_folder / "page").exists()
+
+
 def test_a_space_that_is_refused_is_named(hub, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"weights")
     hub.refuse("POST /api/repos/create", 403)

@@ -55,6 +55,7 @@ if __name__ == "__main__":
     if missing:
         command_line.fail(f"{missing[0]} is not installed; run `pip install -r requirements-web.txt`", 5)
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
 
 from simple_llm.atomic import write_file
@@ -95,6 +96,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if arguments.push is not None:
         if not space:
             raise UsageError("--push: name the Space, for example --push me/adder-page, or set hub.push_space")
+        require_space_name(space, "--push" if arguments.push else "hub.push_space")
         require_upload(space)
     server = None if arguments.serve is None else listen(output, arguments.serve)  # before the work, if it cannot be
     comparison = build(loaded, folder, output)
@@ -175,6 +177,21 @@ def page_files() -> list[str]:
     """Names of the files that a page is made of, and of no others in its folder."""
     own = [str(path.relative_to(PAGE)) for path in PAGE.rglob("*") if path.is_file()]
     return sorted([*own, *FILES.values(), MODEL, DESCRIPTION, "README.md"])
+
+
+def require_space_name(space: str, source: str) -> None:
+    """Check that the Hub could have a Space of this name.
+
+    Args:
+        source: the option or the setting that the name is from.
+
+    Raises:
+        UsageError: it could not.
+    """
+    try:
+        validate_repo_id(space)
+    except HFValidationError:
+        raise UsageError(f"{source}: {space!r} cannot be the name of a Space; write it as me/adder-page") from None
 
 
 def listen(output: Path, port: int) -> ThreadingHTTPServer:
