@@ -14,6 +14,7 @@ from simple_llm.model_folder import LoadedModel
 from simple_llm.prompts import parse_prompt, Prompt
 from tests.browser import chromium, visit
 from tests.golden import GOLDEN
+from tests.pipeline import REPOSITORY
 from tests.trained_model import any_length_config, config_for
 from web.build import build, PAGE
 
@@ -151,6 +152,20 @@ def test_nothing_is_wider_than_the_window_in_light_and_dark(open_page, tmp_path)
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
             lightness = float(paper.removeprefix("oklch(").split()[0])
             assert (lightness > 0.5) == (scheme == "light")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_read_in_light_and_dark(scheme, open_page):
+    _, visited = open_page()
+    visited.page.emulate_media(color_scheme=scheme)
+    measure = (REPOSITORY / "tests" / "contrast.js").read_text()
+    for y in ("34", "100"):  # an answer, an error
+        visited.add("57", y)
+        visited.page.mouse.move(0, 0)
+        visited.page.evaluate("document.activeElement.blur()")
+        found = visited.page.evaluate(measure)
+        assert found["poor"] == []
+        assert found["numMeasured"] > 50
 
 
 def test_who_wants_less_motion_gets_none(open_page):

@@ -34,7 +34,6 @@ export function drawArcs(row, addition, shares, chosen) {
   });
   row.querySelectorAll(".percent").forEach((one, index) => {
     const share = shares[speaker][index] ?? 0;
-    one.style.setProperty("--share", share);
     one.textContent = share >= WRITTEN ? String(Math.round(share * 100)) : "";
   });
   row.querySelector("svg").replaceChildren(...arcs(addition.tokens.length, shares[speaker], speaker, said));
