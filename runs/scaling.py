@@ -242,7 +242,7 @@ def draw(rows: list[dict], path: Path) -> None:
             axes.set(xlabel=LABELS[axis], ylabel=f"{label} to exactness", xscale="log", yscale="log")
             draw_axis(axes, grouped(rows, axis), axis, name)
     if measured:
-        grid[0, 0].legend()
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=len(measured))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -146,7 +146,7 @@ def test_the_axes_of_the_picture_are_named_by_the_values_that_were_measured(told
     scaling.main(asked)
     for axes in drawn[0].axes:
         assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, scaling.AXES["base"]))
-    assert [text.get_text().split(" (")[0] for text in drawn[0].axes[0].get_legend().get_texts()] == list(scaling.WAYS)
+    assert [text.get_text().split(" (")[0] for text in drawn[0].legends[0].get_texts()] == list(scaling.WAYS)
 
 
 def test_a_real_run_is_counted_by_its_own_cpu_seconds(monkeypatch):
