@@ -1,9 +1,11 @@
 """Memory that really runs out: a process that is not given more."""
 
+import contextlib
 import os
 import resource
 
 import pytest
+import torch
 
 from simple_llm.batches import BatchOrder
 from simple_llm.config import Training
@@ -12,11 +14,18 @@ from tests.forked import fork_script
 from tests.test_trainer import checkpoints
 from trainer import less_memory
 
+_held = []
+
 
 def give_no_more_than(num_bytes: int) -> None:
-    """Let this process have so much more than it has."""
+    """Let this process have so much more than it has; what it has and does not use is taken first."""
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (taken, resource.RLIM_INFINITY))
+    for size in (2**26, 2**24, 2**22, 2**20):
+        with contextlib.suppress(RuntimeError):
+            while True:
+                _held.append(torch.empty(size, dtype=torch.uint8))
     resource.setrlimit(resource.RLIMIT_AS, (taken + num_bytes, resource.RLIM_INFINITY))
 
 
