@@ -20,7 +20,7 @@ from benchmarks.report import machine
 from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import read_manifest, write_dataset
-from simple_llm.manifest import SELF, sha256_of, sha256_of_document
+from simple_llm.manifest import sealed, SELF, sha256_of
 from simple_llm.model_folder import build_model
 from simple_llm.optimizer import build_optimizers
 from simple_llm.problems import from_integers
@@ -83,7 +83,7 @@ def verification_seconds(folder: Path, gigabytes: float) -> tuple[int, float]:
     del told[SELF]
     told["config"]["storage"]["num_sequences"] = num_blocks * NUM_ROWS
     told |= {"rows": num_blocks * NUM_ROWS, "bytes": num_blocks * block.bytes, "sha256": sha256_of(path)}
-    data.storage.manifest_path.write_text(json.dumps({**told, SELF: sha256_of_document(told)}))
+    data.storage.manifest_path.write_text(json.dumps(sealed(told)))
     return told["bytes"], _seconds(lambda: read_manifest(large))
 
 

@@ -13,7 +13,7 @@ from simple_llm.atomic import replace_file, write_file
 from simple_llm.config import DataConfig
 from simple_llm.disk import room_for
 from simple_llm.errors import ArtefactError
-from simple_llm.manifest import SELF, sha256_of_document
+from simple_llm.manifest import sealed, SELF, unseal
 from simple_llm.problems import concatenate, Problems, RowFormat
 
 # Raised when the same config and seed give other rows.
@@ -90,8 +90,7 @@ def write_dataset(
         drawn=drawn,
         config=expected_config(config),
     )
-    sealed = {**manifest.__dict__, SELF: sha256_of_document(manifest.__dict__)}
-    write_file(config.storage.manifest_path, (json.dumps(sealed, indent=2) + "\n").encode())
+    write_file(config.storage.manifest_path, (json.dumps(sealed(manifest.__dict__), indent=2) + "\n").encode())
     return manifest
 
 
@@ -107,8 +106,7 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
         raise ArtefactError(f"{missing} not found; run `python3 data_generator.py` first")
     try:
         document = json.loads(manifest_path.read_bytes())
-        claimed = document.pop(SELF, None)
-        if claimed != sha256_of_document(document):
+        if not unseal(document):
             raise ValueError(f"its sha256 is not its own {SELF}")
         manifest = DatasetManifest(**document)
         differences = list(_differences(manifest.config, expected_config(config)))

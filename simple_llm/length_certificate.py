@@ -10,7 +10,7 @@ from simple_llm.decoding import Decoder, SURE
 from simple_llm.engine import Engine
 from simple_llm.length_evaluation import problems_of_length
 from simple_llm.manifest import versions
-from simple_llm.model_folder import LoadedModel, tokenizer_sha256, vocabulary_of
+from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 
 Rounding = dict[str, dict[int, float]]  # {"float32": {10: 1e-6, 100: ...}, "bfloat16": ...}: of so many digits, logits
@@ -50,9 +50,7 @@ def make_length_certificate(loaded: LoadedModel, counted: dict[str, object]) -> 
     certificate = {
         "kind": "all lengths",
         **counted,
-        "model_sha256": loaded.sha256,
-        "config_sha256": loaded.config_sha256,
-        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
+        **loaded.hashes,
         "base": loaded.data.numbers.base,
         "attention_window": config.attention_window,
         "position_period": config.position_period,

@@ -40,13 +40,24 @@ def write_manifest(folder: Path, file_names: list[str], facts: dict[str, object]
     """Write manifest.json over files that are on the disk already; written last, it makes the folder valid."""
     files = {name: {"bytes": os.path.getsize(folder / name), "sha256": sha256_of(folder / name)} for name in file_names}
     manifest = {**facts, "versions": versions(), "files": files}
-    content = json.dumps({**manifest, SELF: sha256_of_document(manifest)}, indent=2) + "\n"
+    content = json.dumps(sealed(manifest), indent=2) + "\n"
     write_file(folder / MANIFEST, content.encode())
 
 
 def sha256_of_document(document: object) -> str:
     """Hash what a JSON document says, in whatever order."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(document: dict, key: str = SELF) -> dict:
+    """Add the sha256 of everything in a document to it."""
+    return {**document, key: sha256_of_document(document)}
+
+
+def unseal(document: dict, key: str = SELF) -> bool:
+    """Take that sha256 out of a document; return whether it was the right one."""
+    claimed = document.pop(key, None)
+    return claimed == sha256_of_document(document)
 
 
 def read_manifest(folder: Path) -> dict:
@@ -68,9 +79,9 @@ def parse_manifest(folder: Path) -> dict:
     """
     path = folder / MANIFEST
     manifest = read_json(folder, MANIFEST)
-    claimed, files = manifest.pop(SELF, None), manifest.get("files")
-    if claimed != sha256_of_document(manifest):
+    if not unseal(manifest):
         raise ArtefactError(f"{path} is damaged: its sha256 is not its own {SELF}")
+    files = manifest.get("files")
     if not isinstance(files, dict) or not all(map(_is_claim, files.values())):
         raise ArtefactError(f"{path} is damaged: it does not say bytes and sha256 of each file")
     for name in files:

@@ -82,9 +82,13 @@ class LoadedModel:
     manifest: dict
 
     @property
-    def config_sha256(self) -> str:
-        """Of config.json, which says how the weights are used."""
-        return self.manifest["files"]["config.json"]["sha256"]
+    def hashes(self) -> dict[str, str]:
+        """What a proof is about: the weights, how they are used, and what tokens mean."""
+        return {
+            "model_sha256": self.sha256,
+            "config_sha256": self.manifest["files"]["config.json"]["sha256"],
+            "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
+        }
 
 
 # ---- The tokenizer --------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from simple_llm.config import digit_count
 from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
-from simple_llm.manifest import sha256_of_document
+from simple_llm.manifest import sealed, unseal
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_table import PairTable
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
@@ -165,16 +165,15 @@ def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
     """Write a shard whole; `subject` says what was proved: model, tokenizer, range, arithmetic."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {"subject": subject, "shard": asdict(shard)}
-    sealed = {**document, _SELF: sha256_of_document(document)}
-    write_file(shard_path(folder, shard.first, shard.last, subject), json.dumps(sealed).encode())
+    content = json.dumps(sealed(document, _SELF)).encode()
+    write_file(shard_path(folder, shard.first, shard.last, subject), content)
 
 
 def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:
     """Read a shard of the same subject; None where there is none, or another's, or a damaged one."""
     try:
         document = read_json(path.parent, path.name)
-        claimed = document.pop(_SELF, None)
-        if claimed != sha256_of_document(document) or document["subject"] != subject:
+        if not unseal(document, _SELF) or document["subject"] != subject:
             return None
         shard = Shard(**document["shard"])
     except (ArtefactError, TypeError, KeyError):

@@ -20,20 +20,18 @@ from simple_llm.config import digit_count
 from simple_llm.decoding import Decoder, Reader, SURE
 from simple_llm.errors import GateError, Interrupted, UsageError
 from simple_llm.manifest import versions
-from simple_llm.model_folder import LoadedModel, tokenizer_sha256, vocabulary_of
+from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.pair_tree import row_margins
 from simple_llm.plain_files import refuse_link
 from simple_llm.problems import from_integers
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof import (
-    NUM_LEAST_SURE,
     PROOF_FORMAT,
     Prover,
     read_shard,
     rounding,
     Shard,
     shard_bounds,
-    SHARD_OPERANDS,
     shard_path,
     total,
     write_shard,
@@ -42,6 +40,7 @@ from simple_llm.sampling import Sampler
 
 PAIRS_WITHOUT_ASKING = 10**6
 HOURS_WITHOUT_ASKING = 1.0
+_NUM_ROUNDED = 1000  # problems on which it is measured how far bfloat16 moves a logit
 
 
 def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
@@ -98,9 +97,7 @@ def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: b
     return {
         "format": PROOF_FORMAT,
         "versions": versions(),
-        "model_sha256": loaded.sha256,
-        "config_sha256": loaded.config_sha256,
-        "tokenizer_sha256": tokenizer_sha256(loaded.tokenizer),
+        **loaded.hashes,
         "range": [sampler.minimum, sampler.maximum],
         "dtype": dtype,
         "device": loaded.model.device.type,
@@ -112,7 +109,7 @@ def trusted_readers(loaded: LoadedModel, decoder: Decoder, sampler: Sampler) -> 
     """The readers that may decide pairs: bfloat16 only where it moves no two logits of a sample by SURE."""
     if len(decoder.readers) == 1:
         return decoder.readers
-    sample = sampler.uniform(np.random.default_rng(0), NUM_LEAST_SURE * SHARD_OPERANDS)
+    sample = sampler.uniform(np.random.default_rng(0), _NUM_ROUNDED)
     moved = 2 * rounding(loaded.model, sample, vocabulary_of(loaded.tokenizer))["bfloat16"]
     return decoder.readers if moved < SURE else decoder.readers[-1:]
 
