@@ -25,11 +25,13 @@ from huggingface_hub.errors import StrictDataclassError
 
 from simple_llm import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.atomic import remove, sync_folder, write_file
-from simple_llm.batches import Vocabulary
-from simple_llm.config import DataConfig, to_yaml, TrainConfig
+from simple_llm.batches import prompt_tokens, Vocabulary
+from simple_llm.config import DataConfig, digit_count, to_yaml, TrainConfig
 from simple_llm.config_loading import load_configs
+from simple_llm.decoding import Decoder
 from simple_llm.disk import room_for
-from simple_llm.errors import ArtefactError, ConfigError
+from simple_llm.engine import Engine
+from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.half_depth import start_as_identities
 from simple_llm.manifest import (
     MANIFEST,
@@ -39,9 +41,16 @@ from simple_llm.manifest import (
     verify_files,
     write_manifest,
 )
-from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.modeling_simple_llm import (
+    SimpleLLMConfig,
+    SimpleLLMForCausalLM,
+    untested_message,
+    untested_versions,
+    up_to_the_end,
+)
 from simple_llm.optimizer import tensor_bytes
 from simple_llm.plain_files import plain_file, read_json
+from simple_llm.problems import from_integers
 from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
 from simple_llm.weights_file import check_weights, read_weights, Shapes
 
@@ -59,7 +68,7 @@ MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
 # Of tokenizer_config.json; with others the library would look for more files.
 _TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
 # Of config.json: what neither train_config.yaml nor the tokenizer says, and what is no setting at all.
-_OTHER_SETTINGS = ("activation_function", "layer_norm_epsilon", "initializer_range")
+_OTHER_SETTINGS = ("activation_function", "layer_norm_epsilon", "initializer_range", "self_test")
 _ACTIVATIONS = ("gelu", "gelu_new")  # ours, and GPT-2's own
 _WRITTEN_BY_LIBRARY = ("architectures", "auto_map", "dtype", "transformers_version", "_name_or_path")
 
@@ -222,9 +231,10 @@ def save_model(
 
     Raises:
         DiskFullError: there is no room for it.
-        ArtefactError: what is on the disk is not what was written.
+        ArtefactError: what is on the disk is not what was written, or no tokenizer is there.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
+    model.config.self_test = make_self_test(model, data, vocabulary_of(load_tokenizer(folder)))
     with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), _staged(folder) as stage:
         model.save_pretrained(stage)
         shutil.copyfile(modeling_simple_llm.__file__, stage / "modeling_simple_llm.py")
@@ -234,6 +244,44 @@ def save_model(
         _move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
     write_manifest(folder, list(MANIFEST_FILES), facts)
     read_manifest(folder)
+
+
+def make_self_test(model: SimpleLLMForCausalLM, data: DataConfig, vocabulary: Vocabulary) -> dict[str, list[list[int]]]:
+    """Two questions and what the model says to them, which it asks itself where a library is not the one it knows.
+
+    A long sum with carries and a short one, so that a batch of both is padded. They are answered by this package's own
+    pass over the weights, which shares no more with the library's than their names.
+
+    Returns:
+        token IDs: {"prompts": [[...], [...]], "answers": [[...], [...]]}.
+    """
+    numbers = data.numbers
+    at = [numbers.min + (numbers.max - numbers.min) * share // 90 for share in (64, 60, 1, 13)]
+    problems = from_integers([(at[0], at[1]), (at[2], at[3])], numbers.base, digit_count(numbers.max, numbers.base))
+    prompts = prompt_tokens(problems, vocabulary)  # (2, T)
+    answers = Decoder(Engine(model, torch.float32)).decode(prompts, data.answer_digits + 1).tokens  # (2, A)
+    end, pad = vocabulary.delimiter_id, vocabulary.pad_id
+    return {
+        "prompts": [[token for token in prompt if token != pad] for prompt in prompts.tolist()],
+        "answers": [up_to_the_end(answer, end, pad) for answer in answers.tolist()],
+    }
+
+
+def refuse_other_library(loaded: LoadedModel) -> None:
+    """Under a library that was not tested, see that the model still says what it said when it was saved.
+
+    Raises:
+        EnvironmentFault: it does not; both versions are named.
+    """
+    asked = loaded.model.config.self_test
+    if asked is None or not untested_versions():
+        return
+    try:
+        said = make_self_test(loaded.model, loaded.data, vocabulary_of(loaded.tokenizer))
+    except Exception as error:  # whatever the library does now, the way out is the same
+        raise EnvironmentFault(untested_message(f"it fails ({_one_line(error)})")) from error
+    if said != asked:
+        raise EnvironmentFault(untested_message("it gives other answers than when it was saved"))
 
 
 def holds_model(folder: Path) -> bool:
@@ -271,7 +319,10 @@ def load_model(folder: Path) -> LoadedModel:
     model = SimpleLLMForCausalLM.from_pretrained(
         None, config=config, state_dict=read_weights(weights), dtype="float32"
     ).eval()
-    return LoadedModel(_greedy(model, data), tokenizer, data, train, manifest["files"][WEIGHTS]["sha256"], manifest)
+    sha256 = manifest["files"][WEIGHTS]["sha256"]
+    loaded = LoadedModel(_greedy(model, data), tokenizer, data, train, sha256, manifest)
+    refuse_other_library(loaded)
+    return loaded
 
 
 def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMConfig:

@@ -6,14 +6,21 @@ D digit tokens, V tokens in the vocabulary, P rows of the position table, k toke
 This one file travels with every checkpoint (save_pretrained copies it), so it imports nothing of the project.
 """
 
+import copy
+import inspect
 import math
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import transformers
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, StaticCache
 from transformers.generation import GenerateDecoderOnlyOutput
 
+TESTED_WITH = {"transformers": ("5.23.0", "5.24.0"), "torch": ("2.13.0",)}  # releases this file was tested with
 POSITION_EMBEDDINGS = ("block", "block_sinusoidal", "learned", "sinusoidal", "none")
 IGNORE_INDEX = -100
 
@@ -33,6 +40,9 @@ class SimpleLLMConfig(GPT2Config):
         attention_window: {"left": l, "right": r}: a token sees, of the digits before it, those at most l places below
             and r places above its own, and all delimiters. None: all tokens before it.
         position_period: the rows of the position table come again after so many places. None: never.
+        self_test: {"prompts": [...], "answers": [...]}: token IDs of questions and of what this model says to them.
+            Under a library other than those of TESTED_WITH, generate() asks them before anything else. None: nothing
+            is asked.
     """
 
     model_type = "simple-llm"
@@ -44,6 +54,7 @@ class SimpleLLMConfig(GPT2Config):
     max_position_offset: int = 0
     attention_window: dict[str, int] | None = None
     position_period: int | None = None
+    self_test: dict[str, list[list[int]]] | None = None
 
     def __post_init__(self, **kwargs) -> None:
         super().__post_init__(**kwargs)
@@ -55,6 +66,10 @@ class SimpleLLMConfig(GPT2Config):
             raise ValueError(f"attention_window is {self.attention_window!r}, not left and right")
         if self.attention_window is not None and self.tokens_per_step != 1:
             raise ValueError("attention_window needs tokens_per_step = 1: others would not see what they add")
+        if self.self_test is not None and (
+            set(self.self_test) != {"prompts", "answers"} or len(set(map(len, self.self_test.values()))) != 1
+        ):
+            raise ValueError("self_test is not as many prompts as answers")
 
 
 def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
@@ -137,20 +152,181 @@ class FixedPositions(torch.nn.Module):
         return torch.nn.functional.embedding(position_ids, self.weight)
 
 
+class Way(NamedTuple):
+    """How tokens are said: by the loop here or by the library's, with or without a cache, of what kind."""
+
+    is_ours: bool
+    has_cache: bool
+    is_static: bool
+    num_beams: int = 1
+    attention: str = ""
+
+
+@dataclass(frozen=True)
+class Saying:
+    """What to say after a prompt: how much, until when, and how a token is chosen.
+
+    Attributes:
+        end_ids: tokens that end an answer.
+        pad_id: stands after the end.
+        temperature, top_k, top_p: of sampling; None: as the model says, of all tokens.
+        processors, criteria: functions of rows (B, T) and logits (B, V), as GenerationMixin.generate takes them.
+    """
+
+    max_new_tokens: int
+    end_ids: tuple[int, ...]
+    pad_id: int
+    do_sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    processors: tuple = ()
+    criteria: tuple = ()
+    streamer: object = None
+
+    @classmethod
+    def of(
+        cls, config, num_before: int, logits_processor=(), stopping_criteria=(), streamer=None, **ignored
+    ) -> "Saying":
+        """Read what generate() was given; `num_before` is T of the prompts."""
+        most = config.max_new_tokens
+        if most is None and config.max_length is not None:
+            most = config.max_length - num_before
+        if most is None or most < 1:
+            raise ValueError(f"generate() has {most} tokens to say: pass max_new_tokens=, 1 or more")
+        if config.num_return_sequences not in (None, 1) and not config.do_sample:
+            raise ValueError("num_return_sequences needs do_sample=True: greedy search has one answer")
+        if config.do_sample and config.temperature is not None and not config.temperature > 0:
+            raise ValueError(f"temperature is {config.temperature}; a number above 0, or do_sample=False")
+        ends = config.eos_token_id
+        sampling = (config.temperature, config.top_k, config.top_p) if config.do_sample else (None, None, None)
+        return cls(
+            most,
+            tuple(ends) if isinstance(ends, list | tuple) else (ends,) if ends is not None else (),
+            config.pad_token_id,
+            bool(config.do_sample),
+            *sampling,
+            tuple(logits_processor or ()),
+            tuple(stopping_criteria or ()),
+            streamer,
+        )
+
+    def choose(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """The next token of each row: (B, T), (B, V) -> (B,)."""
+        for processor in self.processors:
+            logits = processor(rows, logits)
+        if not self.do_sample:
+            return logits.argmax(-1)
+        return warped(logits, self.temperature, self.top_k, self.top_p).softmax(-1).multinomial(1)[:, 0]
+
+    def ends(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Whether each row ends with its last token: (B, T), (B, V) -> (B,)."""
+        ended = (rows[:, -1:] == torch.tensor(self.end_ids, device=rows.device, dtype=rows.dtype)).any(-1)
+        for criterion in self.criteria:
+            ended = ended | criterion(rows, logits)
+        return ended
+
+
+def warped(logits: Tensor, temperature: float | None, top_k: int | None, top_p: float | None) -> Tensor:
+    """Logits to sample from, (B, V): divided, then -inf for all but the k best and the nucleus of probability p.
+
+    The nucleus is the fewest best tokens that have p together (Holtzman et al., arXiv 1904.09751).
+    """
+    if temperature:
+        logits = logits / temperature
+    if top_k:
+        worst = logits.topk(min(top_k, logits.size(-1))).values[:, -1:]
+        logits = logits.masked_fill(logits < worst, -torch.inf)
+    if top_p is not None and top_p < 1:
+        ordered, index = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)  # (B, V) what better tokens have together
+        is_out = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, before >= top_p)
+        logits = logits.masked_fill(is_out, -torch.inf)
+    return logits
+
+
+def up_to_the_end(said: list[int], end_id: int, pad_id: int) -> list[int]:
+    """An answer up to and with its end, or without the padding behind one that has none."""
+    if end_id in said:
+        return said[: said.index(end_id) + 1]
+    while said and said[-1] == pad_id:
+        said = said[:-1]
+    return said
+
+
+def _asked(config, arguments: dict) -> list[str]:
+    """Names of what generate() is asked for that the loop here does not do."""
+    served = {"cache_implementation"} if config.cache_implementation in (None, "dynamic", "static") else set()
+    settings = {name: value for name, value in config.to_dict().items() if name not in _SETTINGS | served}
+    others = {name: value for name, value in arguments.items() if name not in _ARGUMENTS}
+    return [
+        name
+        for name, value in (settings | others).items()
+        if value is not None and value is not False and not (name in _NOTHING_AT_1 and value == 1)
+    ]
+
+
+_ARGUMENTS = {"input_ids", "attention_mask", "logits_processor", "stopping_criteria", "streamer"}
+_SETTINGS = {
+    *(
+        "max_new_tokens",
+        "max_length",
+        "do_sample",
+        "temperature",
+        "top_k",
+        "top_p",
+        "num_return_sequences",
+        "use_cache",
+    ),
+    *("eos_token_id", "pad_token_id", "bos_token_id", "return_dict_in_generate", "transformers_version"),
+    "_from_model_config",
+}
+_NOTHING_AT_1 = {"num_beams", "num_beam_groups", "repetition_penalty", "length_penalty", "typical_p"}
+
+
+# ---- What this file builds on, which may have another name in another release -----------------------
+
+_REDEFINED = ("forward", "generate", "generate_batch", "prepare_inputs_for_generation")
+_PARAMETERS = inspect.signature(GPT2LMHeadModel.forward).parameters
+_CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"  # since transformers 5.24, and before
+_PASSED = ("input_ids", "attention_mask", "position_ids", "use_cache", "logits_to_keep", _CACHE)
+
+
+def untested_versions() -> dict[str, str]:
+    """The libraries here whose release this file was not tested with."""
+    here = {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]}
+    return {name: version for name, version in here.items() if version not in TESTED_WITH[name]}
+
+
+def untested_message(what: str) -> str:
+    """One line that names the releases here, those tested, and the way out."""
+    tested = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in TESTED_WITH.items())
+    here = ", ".join(f"{name} {version}" for name, version in untested_versions().items())
+    mend = " ".join(f"{name}=={versions[-1]}" for name, versions in TESTED_WITH.items())
+    return f"this model was tested with {tested}; with {here or 'what is here'} {what}: pip install {mend}"
+
+
+_missing = [f"GPT2LMHeadModel.{name}" for name in _REDEFINED if not hasattr(GPT2LMHeadModel, name)]
+_missing += [f"an argument {name} of GPT2LMHeadModel.forward" for name in _PASSED if name not in _PARAMETERS]
+if _missing:  # a method or an argument that was given another name would be passed over
+    raise ImportError(untested_message(f"there is no {' and no '.join(_missing)}"))
+
+
 class SimpleLLMForCausalLM(GPT2LMHeadModel):
     """GPT2LMHeadModel with block positions and k tokens a step; loads, saves and generates like any other.
 
-    Position IDs are derived from the tokens where none are given, and honoured where they are.
+    Position IDs are derived from the tokens where none are given, and honoured where they are. What these methods do
+    not know they refuse: a setting that is passed over is an answer that is wrong and says nothing.
     """
 
     config_class = SimpleLLMConfig
     config: SimpleLLMConfig
-    _supports_flash_attn = False  # its kernels take restarting position IDs for packed sequences
 
     def __init__(self, config: SimpleLLMConfig) -> None:
         super().__init__(config)
         if config.position_embedding not in ("block", "learned"):
             self.transformer.wpe = FixedPositions(config)
+        self._ways_tried: set[tuple] = set()
 
     def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Number the tokens of whole rows as the model was trained: (B, T) -> (B, T).
@@ -170,160 +346,225 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        past_key_values=None,
+        *,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        labels: Tensor | None = None,
         key_position_ids: Tensor | None = None,
-        **kwargs,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        cache=None,
+        past_key_values=None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **others,
     ):
         """Run the transformer; see GPT2LMHeadModel.forward for what is not named here.
 
         Args:
             input_ids: (B, T) token IDs.
+            attention_mask: (B, S), 0 for padding; without it nothing is padding.
             position_ids: (B, T); derived from `input_ids` where not given.
             key_position_ids: (B, S) of the cached tokens and the new ones; needed with a cache and an attention window.
             labels: (B, T), IGNORE_INDEX where nothing is to be learned. With k tokens a step they are as
                 `input_ids`, and index t is compared with the logits at t - k; with "all", index t is what is to be
-                said at t.
+                said at t. Software that shifts logits by one token itself is wrong for such a model.
+            num_items_in_batch: the loss is a sum divided by this, not the mean; so transformers.Trainer adds up slices.
+            cache, past_key_values: keys and values of tokens before; the first name is that of transformers 5.24, the
+                second that of 5.23. Either is taken under both.
 
         Returns:
             CausalLMOutputWithCrossAttentions; its logits (B, T, V) at index t are for token t + k.
 
         Raises:
             ValueError: cached tokens and no position IDs, or a position past the table.
-            NotImplementedError: an attention window, and a static cache or a mask that is not (B, S).
+            NotImplementedError: an attention window and a mask that is not (B, S), or an attention other than eager
+                and sdpa: kernels for packed sequences take restarting position IDs for their borders.
+            TypeError: an argument that is not named here.
         """
-        has_past = past_key_values is not None and past_key_values.get_seq_length() > 0
+        unknown = sorted(name for name, value in others.items() if value is not None)
+        if unknown or input_ids is None:
+            raise TypeError(
+                f"forward() needs input_ids and does not know {', '.join(unknown) or 'what stands for them'}"
+            )
+        if self.config._attn_implementation not in ("eager", "sdpa"):
+            raise NotImplementedError(f"attention {self.config._attn_implementation!r}; use 'sdpa' or 'eager'")
+        cache = past_key_values if cache is None else cache
+        num_cached = 0 if cache is None else int(cache.get_seq_length())
         if position_ids is None:
-            if has_past:
+            if num_cached:
                 raise ValueError("positions depend on the cached tokens too: pass position_ids, or use generate()")
             position_ids = self.position_ids(input_ids, attention_mask)
+        if attention_mask is None:
+            # Given no mask, transformers takes positions that restart for packed sequences and silently stops
+            # the numbers from attending to one another.
+            attention_mask = input_ids.new_ones(input_ids.size(0), num_cached + input_ids.size(1))
         if self.config.attention_window is not None:
-            attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask, past_key_values)
+            attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask, cache)
         position_ids = table_rows(position_ids, self.config.position_period)
         if not torch.compiler.is_compiling() and position_ids.max() >= self.config.n_positions:
             raise ValueError(
                 f"position {int(position_ids.max())} is past the position table of n_positions = "
                 f"{self.config.n_positions}: the numbers are longer than this model knows"
             )
-        if attention_mask is None and not has_past:
-            # Given no mask, transformers takes positions that restart for packed sequences and silently stops
-            # the numbers from attending to one another.
-            attention_mask = torch.ones_like(input_ids)
-        if labels is not None and kwargs.get("shift_labels") is None:
-            k = 0 if self.config.tokens_per_step == "all" else self.config.tokens_per_step
-            kwargs["shift_labels"] = torch.nn.functional.pad(labels, (0, k), value=IGNORE_INDEX)[:, k:].contiguous()
-        return super().forward(
+        outputs = super().forward(
             input_ids=input_ids,
-            past_key_values=past_key_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            labels=labels,
-            **kwargs,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=return_dict,
+            **{_CACHE: cache},
         )
+        if labels is None:
+            return outputs
+        loss = self._loss(outputs[0], labels, num_items_in_batch)
+        return (loss, *outputs) if isinstance(outputs, tuple) else type(outputs)(loss=loss, **outputs)
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """Cross entropy of the labels, each at the logits that say it: (B, T, V), (B, T) -> ()."""
+        k = 0 if self.config.tokens_per_step == "all" else self.config.tokens_per_step
+        shifted = torch.nn.functional.pad(labels, (0, k), value=IGNORE_INDEX)[:, k:]  # (B, T)
+        total = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            shifted.flatten().to(logits.device),
+            ignore_index=IGNORE_INDEX,
+            reduction="mean" if num_items_in_batch is None else "sum",
+        )
+        return total if num_items_in_batch is None else total / num_items_in_batch
 
     def _window_mask(
-        self, query_position_ids: Tensor, key_position_ids: Tensor | None, is_token: Tensor | None, cache
+        self, query_position_ids: Tensor, key_position_ids: Tensor | None, is_token: Tensor, cache
     ) -> Tensor:
         """Mask what is not in the window, what comes later, and padding: (B, 1, T, S), in the form attention takes.
 
-        Padding sees itself: a row of the softmax must have something to add up to 1.
+        Padding sees itself: a row of the softmax must have something to add up to 1. A static cache has room for more
+        keys than there are yet; nobody sees what is not there.
         """
+        num_new = query_position_ids.size(1)
+        num_cached = 0 if cache is None else int(cache.get_seq_length())
         if key_position_ids is None:
-            if cache is not None and cache.get_seq_length() > 0:
+            if num_cached:
                 raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
             key_position_ids = query_position_ids
-        num_new = query_position_ids.size(1)
-        if key_position_ids.size(1) != (num_new if cache is None else cache.get_mask_sizes(num_new, 0)[0]):
-            raise NotImplementedError("an attention window needs a cache that grows, not a static one")
-        if is_token is not None and is_token.ndim != 2:
+        if is_token.ndim != 2:
             raise NotImplementedError("an attention window needs a mask (B, S)")
-        num_queries, num_keys = query_position_ids.size(1), key_position_ids.size(1)
-        column = torch.arange(num_keys, device=key_position_ids.device)
-        row = column[num_keys - num_queries :, None]
+        column = torch.arange(num_cached + num_new, device=key_position_ids.device)
+        row = column[num_cached:, None]
         sees = in_window(query_position_ids, key_position_ids, **self.config.attention_window) & (column <= row)
-        if is_token is not None:
-            sees = sees & is_token.bool()[:, None, :]
-        sees = (sees | (column == row))[:, None]
+        sees = (sees & is_token.bool()[:, None, :]) | (column == row)  # (B, T, S)
+        if cache is not None:
+            room = cache.get_mask_sizes(num_new, 0)[0]  # the library's own way to know how many keys attention gets
+            sees = torch.nn.functional.pad(sees, (0, room - sees.size(2)))
         if self.config._attn_implementation != "eager":
-            return sees
-        return torch.zeros_like(sees, dtype=self.dtype).masked_fill(~sees, torch.finfo(self.dtype).min)
+            return sees[:, None]
+        return torch.zeros_like(sees, dtype=self.dtype).masked_fill(~sees, torch.finfo(self.dtype).min)[:, None]
 
     # ---- generate() -------------------------------------------------------------------------------
 
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, next_sequence_length: int | None = None, attention_mask: Tensor | None = None, **kwargs
-    ) -> dict:
-        """Give the parent the positions of the whole row; with a cache it keeps those of the new tokens."""
-        mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
-        kwargs["position_ids"] = self.position_ids(input_ids, mask)
-        if self.config.attention_window is not None:
-            kwargs["key_position_ids"] = kwargs["position_ids"]
-        return super().prepare_inputs_for_generation(
-            input_ids, next_sequence_length=next_sequence_length, attention_mask=attention_mask, **kwargs
-        )
+    def generate(self, inputs: Tensor | None = None, generation_config=None, **arguments):
+        """Say what follows prompts, by greedy search or sampling, k tokens a step or the whole answer in one pass.
 
-    def _sample(
-        self,
-        input_ids,
-        logits_processor,
-        stopping_criteria,
-        generation_config,
-        synced_gpus=False,
-        streamer=None,
-        **model_kwargs,
-    ):
-        """Greedy search and sampling, k tokens a step or the whole answer; generate() calls this for both."""
-        k = self.config.tokens_per_step
-        if generation_config.prefill_chunk_size is not None:
+        The loop is this file's own, with or without a cache. What else GenerationMixin.generate offers (beams,
+        assistants, scores, ...) is left to it where k is 1, and refused where it is not: it would be silently wrong.
+
+        Args:
+            inputs: (B, T) token IDs that begin with the delimiter, padded on the left; `input_ids` is another name.
+            generation_config: settings, over those of this model; `arguments` are over both.
+            arguments: attention_mask (B, T), logits_processor, stopping_criteria, streamer, and settings by name.
+
+        Returns:
+            (B, T + L) token IDs, with padding after each row's end; with return_dict_in_generate an output that has
+            them as `sequences`.
+
+        Raises:
+            ValueError: rows that no tokenizer of this model wrote, no number of tokens to say, a setting out of range.
+            NotImplementedError: what is asked for needs one token a step.
+            RuntimeError: the library is of a release this file was not tested with, and says something else with it.
+        """
+        config, arguments = self._settings(generation_config, arguments)
+        rows = arguments.pop("input_ids", None) if inputs is None else inputs
+        asked = _asked(config, arguments)
+        if config.prefill_chunk_size is not None:
             raise NotImplementedError("prefill_chunk_size is not supported: a chunk does not know its positions")
-        if k == 1:
-            return super()._sample(
-                input_ids,
-                logits_processor,
-                stopping_criteria,
-                generation_config,
-                synced_gpus=synced_gpus,
-                streamer=streamer,
-                **model_kwargs,
-            )
-        self._refuse_what_k_tokens_a_step_cannot_do(generation_config, synced_gpus)
-        num_left = self.num_answer_tokens(input_ids) if k == "all" else None  # (B,) tokens still to say
-        is_alive = torch.ones(input_ids.size(0), dtype=torch.bool, device=input_ids.device)  # (B,)
-        has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
-        num_new = None  # the first pass reads the whole prompt, the next ones only what was said since
+        if asked and self.config.tokens_per_step != 1:
+            raise NotImplementedError(f"{', '.join(asked)}: needs tokens_per_step = 1; use greedy search or sampling")
+        is_static, num_beams = config.cache_implementation == "static", config.num_beams or 1
+        way = Way(not asked, config.use_cache is not False, is_static, num_beams, self.config._attn_implementation)
+        self._try_library(way)
+        if asked:
+            if rows is not None:
+                arguments["inputs"] = rows
+            return super().generate(generation_config=config, **arguments)
+        if rows is None:
+            raise ValueError("generate() needs input_ids: what this model's tokenizer makes of '1342+879='")
+        is_token, rows = arguments.pop("attention_mask", None), rows.to(self.device)
+        is_token = rows != self.config.pad_token_id if is_token is None else is_token.to(self.device)
+        self._refuse_other_rows(rows, is_token)
+        saying = Saying.of(config, rows.size(1), **arguments)
+        if config.num_return_sequences is not None:
+            rows, is_token = (one.repeat_interleave(config.num_return_sequences, 0) for one in (rows, is_token))
+        rows = self._say(rows, is_token.long(), saying, way)
+        return GenerateDecoderOnlyOutput(sequences=rows) if config.return_dict_in_generate else rows
+
+    def _settings(self, given, arguments: dict) -> tuple[object, dict]:
+        """Settings by name, over those given, over this model's; and the arguments that are no settings."""
+        config = copy.deepcopy(self.generation_config)
+        if given is not None:
+            config.update(**{name: value for name, value in given.to_dict().items() if value is not None})
+        return config, config.update(**arguments)
+
+    @torch.no_grad()
+    def _say(self, rows: Tensor, is_token: Tensor, saying: Saying, way: Way) -> Tensor:
+        """Put tokens behind prompts until each has ended: (B, T), (B, T) -> (B, T + L).
+
+        A step reads what was not read yet, or everything where there is no cache, and says k tokens; with "all" there
+        is one step, and it says as many tokens as the longest answer has.
+        """
+        k = self.config.tokens_per_step
+        num_left = self.num_answer_tokens(rows) if k == "all" else None  # (B,) tokens still to say
+        num_step = int(num_left.max()) if k == "all" else k
+        num_before, num_read, cache = rows.size(1), 0, None
+        if way.has_cache:
+            room = num_before + saying.max_new_tokens + num_step
+            cache = StaticCache(self.config, max_cache_len=room) if way.is_static else DynamicCache(config=self.config)
+        if saying.streamer is not None:
+            saying.streamer.put(rows.cpu())
+        is_alive = torch.ones(rows.size(0), dtype=torch.bool, device=rows.device)  # (B,)
         while is_alive.any():
-            inputs = self.prepare_inputs_for_generation(input_ids, next_sequence_length=num_new, **model_kwargs)
-            num_last = int(num_left.max()) if k == "all" else k
-            outputs = self(**inputs, logits_to_keep=num_last, return_dict=True)
-            model_kwargs = self._update_model_kwargs_for_generation(outputs, model_kwargs, num_new_tokens=num_last)
-            said = outputs.logits.float()  # (B, num_last, V)
-            if k == "all":
-                said = answer_logits(said, num_left)
-            for logits in said.unbind(1):  # (B, V) each
-                scores = logits_processor(input_ids, logits)
-                if generation_config.do_sample:
-                    token = scores.softmax(-1).multinomial(1)[:, 0]  # (B,)
-                else:
-                    token = scores.argmax(-1)
-                if has_eos or k == "all":
-                    token = torch.where(is_alive, token, generation_config._pad_token_tensor)
-                input_ids = torch.cat([input_ids, token[:, None]], dim=1)
-                if streamer is not None:
-                    streamer.put(token.cpu())
-                is_alive &= ~stopping_criteria(input_ids, None)
+            positions = self.position_ids(rows, is_token)  # (B, S)
+            outputs = self(
+                input_ids=rows[:, num_read:],
+                attention_mask=is_token,
+                position_ids=positions[:, num_read:],
+                key_position_ids=positions,
+                cache=cache,
+                use_cache=way.has_cache,
+                logits_to_keep=num_step,
+            )
+            num_read = rows.size(1) if way.has_cache else 0
+            said = outputs.logits[:, -num_step:].float()  # (B, num_step, V)
+            for logits in (answer_logits(said, num_left) if k == "all" else said).unbind(1):  # (B, V) each
+                token = torch.where(is_alive, saying.choose(rows, logits), saying.pad_id)  # (B,)
+                rows = torch.cat([rows, token[:, None]], dim=1)
+                is_token = torch.cat([is_token, torch.ones_like(is_token[:, :1])], dim=1)
+                if saying.streamer is not None:
+                    saying.streamer.put(token.cpu())
+                is_alive &= ~saying.ends(rows, logits)
                 if k == "all":
                     num_left = num_left - 1
                     is_alive &= num_left > 0
+                if rows.size(1) == num_before + saying.max_new_tokens:
+                    is_alive &= False
                 if not is_alive.any():
                     break
-            num_new = num_last if model_kwargs.get("use_cache") else None
-        if streamer is not None:
-            streamer.end()
-        if generation_config.return_dict_in_generate:
-            return GenerateDecoderOnlyOutput(sequences=input_ids, past_key_values=model_kwargs.get("past_key_values"))
-        return input_ids
+        if saying.streamer is not None:
+            saying.streamer.end()
+        return rows
 
     def num_answer_tokens(self, input_ids: Tensor) -> Tensor:
         """Count what is said in one pass: one token at each digit of the second operand, one at the delimiter.
@@ -351,33 +592,77 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             raise ValueError("tokens_per_step = 'all' needs the longer operand second; the tokenizer puts it there")
         return y_length + 1
 
-    def _refuse_what_k_tokens_a_step_cannot_do(self, generation_config, synced_gpus: bool) -> None:
-        asked = {
-            "output_scores": generation_config.output_scores,
-            "output_logits": generation_config.output_logits,
-            "output_attentions": generation_config.output_attentions,
-            "output_hidden_states": generation_config.output_hidden_states,
-            "synced_gpus": synced_gpus,
-        }
-        refused = [name for name, value in asked.items() if value]
-        if refused:
-            raise NotImplementedError(f"not supported with more than one token a step: {', '.join(refused)}")
+    def _refuse_other_rows(self, rows: Tensor, is_token: Tensor) -> None:
+        """Refuse rows that are not what this model's tokenizer writes: digits and delimiters, one in front."""
+        known = torch.tensor([*self.config.digit_token_ids, self.config.eos_token_id], device=rows.device)
+        is_known = (rows[..., None] == known).any(-1) | (is_token == 0)  # (B, T)
+        first = (is_token != 0).long().argmax(1, keepdim=True)  # (B, 1)
+        begins = rows.gather(1, first)[:, 0] == self.config.eos_token_id
+        is_left = is_token[:, -1:].bool() & (is_token.cummax(1).values == is_token)
+        if not (is_known.all() and begins.all() and is_left.all()):
+            raise ValueError(
+                "generate() takes rows that begin with the delimiter +, of digits and delimiters, padded on the left: "
+                "what this model's own tokenizer makes of '1342+879='"
+            )
 
-    def _beam_search(self, *args, **kwargs):
-        self._refuse_unless_one_token_a_step("beam search")
-        return super()._beam_search(*args, **kwargs)
+    # ---- Other libraries --------------------------------------------------------------------------
 
-    def _assisted_decoding(self, *args, **kwargs):
-        self._refuse_unless_one_token_a_step("assisted decoding")
-        return super()._assisted_decoding(*args, **kwargs)
+    def _try_library(self, way: Way) -> None:
+        """Under a library that nobody tested, ask the model's own questions first, in the way that is about to be used.
+
+        Each is asked by itself, and all in one batch with padding: a library can be wrong about either alone.
+
+        Raises:
+            RuntimeError: the answers are others, or none.
+        """
+        if not untested_versions() or way in self._ways_tried:
+            return
+        self._ways_tried.add(way)
+        if self.config.self_test is None:
+            warnings.warn(untested_message("it may say anything, and has no question to be asked"), stacklevel=3)
+            return
+        prompts, answers = self.config.self_test["prompts"], self.config.self_test["answers"]
+        try:
+            said = [self._answer([prompt], way)[0] for prompt in prompts]
+            is_right = said == self._answer(prompts, way) == answers
+        except Exception as error:  # whatever the library does now, the way out is the same
+            self._ways_tried.discard(way)
+            raise RuntimeError(untested_message(f"it fails ({error})")) from error
+        if not is_right:
+            self._ways_tried.discard(way)
+            raise RuntimeError(untested_message("it gives other answers than when it was saved"))
+
+    def _answer(self, prompts: list[list[int]], way: Way) -> list[list[int]]:
+        """Answer its own questions by greedy search, dropout off."""
+        pad, end, length = self.config.pad_token_id, self.config.eos_token_id, max(map(len, prompts))
+        rows = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts], device=self.device)
+        most = max(map(len, self.config.self_test["answers"]))
+        was_training = self.training
+        self.eval()
+        try:
+            if way.is_ours:
+                rows = self._say(rows, (rows != pad).long(), Saying(most, (end,), pad), way)
+            else:
+                settings = {"do_sample": False, "use_cache": way.has_cache, "num_beams": way.num_beams}
+                rows = super().generate(rows, attention_mask=(rows != pad).long(), max_new_tokens=most, **settings)
+        finally:
+            self.train(was_training)
+        return [up_to_the_end(row, end, pad) for row in rows[:, length:].tolist()]
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments, **kwargs) -> dict:
+        """Give GenerationMixin the positions of the whole row; with a cache it keeps those of the new tokens.
+
+        generate() calls this only for what is left to the library.
+        """
+        mask = kwargs.get("attention_mask")
+        kwargs["position_ids"] = self.position_ids(input_ids, mask if mask is not None and mask.ndim == 2 else None)
+        if self.config.attention_window is not None:
+            kwargs["key_position_ids"] = kwargs["position_ids"]
+        return super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
 
     def generate_batch(self, *args, **kwargs):
         """Refuse: continuous batching numbers the positions by itself."""
         raise NotImplementedError("continuous batching is not supported; use generate() with a left-padded batch")
-
-    def _refuse_unless_one_token_a_step(self, method: str) -> None:
-        if self.config.tokens_per_step != 1:
-            raise NotImplementedError(f"{method} needs tokens_per_step = 1; use greedy search or sampling")
 
 
 SimpleLLMConfig.register_for_auto_class()

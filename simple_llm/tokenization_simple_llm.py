@@ -8,8 +8,10 @@ This one file travels with every checkpoint (save_pretrained copies it), so it i
 
 import re
 
+import transformers
 from transformers import PreTrainedTokenizerFast
 
+TESTED_TRANSFORMERS = ("5.23.0", "5.24.0")  # releases this file was tested with
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DELIMITER = "+"
 
@@ -55,6 +57,7 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
     @property
     def base(self) -> int:
         """Base of the digits the model sees."""
+        # init_kwargs holds what tokenizer_config.json says; the library has no other home for settings of one's own.
         return self.init_kwargs["base"]
 
     @property
@@ -100,11 +103,11 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         Raises:
             ValueError: the text is no sum of two whole numbers.
         """
-        if text.startswith(DELIMITER):
+        if isinstance(text, str) and text.startswith(DELIMITER):
             return text
-        found = _SUM.fullmatch(text)
+        found = _SUM.fullmatch(text) if isinstance(text, str) else None
         if not found:
-            raise ValueError(f"expected a sum of two whole numbers such as 1342+879=, got {text[:60]!r}")
+            raise ValueError(f"expected a sum of two whole numbers such as 1342+879=, got {text!r:.60}")
         numbers = [self.write_number(number) for number in found.groups() if number]
         if self.says_all and len(numbers[0]) > len(numbers[1]):
             numbers[:2] = numbers[1::-1]
@@ -124,16 +127,60 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         first, *rest = [self.read_number(digits) for digits in model_text[1:].split(DELIMITER)]
         return first + "".join(mark + number for mark, number in zip("+=", rest, strict=False))
 
-    def _encode_plus(self, text, text_pair=None, **kwargs):
-        if isinstance(text, str):
-            text = self.to_model_text(text)
-        else:
-            text = [self.to_model_text(one) for one in text]
-        return super()._encode_plus(text, text_pair, **kwargs)
+    # ---- What the library's tokenizer does with text and tokens, done with model text ------------------
 
-    def _decode(self, token_ids, **kwargs):
-        text = super()._decode(token_ids, **kwargs)
+    def __call__(self, text=None, text_pair=None, text_target=None, **kwargs):
+        """Tokens of a sum or of a list of sums; see PreTrainedTokenizerFast.__call__ for the settings.
+
+        Raises:
+            ValueError: one of them is no sum of two whole numbers.
+            NotImplementedError: a pair of texts, or text that is already split.
+        """
+        if text is not None:
+            text = self._written(text, text_pair, kwargs)
+        if text_target is not None:
+            text_target = self._written(text_target, kwargs.get("text_pair_target"), kwargs)
+        return super().__call__(text, text_target=text_target, **kwargs)
+
+    def encode(self, text, text_pair=None, **kwargs) -> list[int]:
+        """Token IDs of one sum; raises as `__call__` does."""
+        return super().encode(self._written(text, text_pair, kwargs), **kwargs)
+
+    def tokenize(self, text, pair=None, **kwargs) -> list[str]:
+        """Tokens of one sum, as text; raises as `__call__` does."""
+        return super().tokenize(self._written(text, pair, kwargs), **kwargs)
+
+    def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str | list[str]:
+        """Decimal text of tokens, or a list of it for a batch of them; settings for cleaning up change nothing."""
+        if hasattr(token_ids, "tolist"):  # of torch or numpy
+            token_ids = token_ids.tolist()
+        if isinstance(token_ids, int):
+            token_ids = [token_ids]
+        if any(isinstance(one, list | tuple) or hasattr(one, "tolist") for one in token_ids):
+            return self.batch_decode(token_ids, skip_special_tokens)
+        text = "".join(self.convert_ids_to_tokens(token_ids, skip_special_tokens=skip_special_tokens))
         return _MODEL_TEXT.sub(lambda found: self.to_decimal_text(found[0]), text)
 
+    def batch_decode(self, sequences, skip_special_tokens: bool = False, **kwargs) -> list[str]:
+        """Decimal texts of a batch of tokens; settings for cleaning up change nothing."""
+        return [self.decode(token_ids, skip_special_tokens) for token_ids in sequences]
+
+    def _written(self, text: str | list[str], pair: object, settings: dict) -> str | list[str]:
+        """Model text of one text or of many."""
+        if pair is not None or settings.get("is_split_into_words"):
+            raise NotImplementedError("a sum is one text: text_pair and is_split_into_words are not supported")
+        return self.to_model_text(text) if isinstance(text, str) else [self.to_model_text(one) for one in text]
+
+
+# What is redefined above has to be what the library and its users call: a method that was given another name would go
+# on without this file.
+_REDEFINED = ("__call__", "encode", "tokenize", "decode", "batch_decode")
+for _name in _REDEFINED:
+    if not any(_name in vars(base) for base in PreTrainedTokenizerFast.__mro__):
+        raise ImportError(
+            f"this tokenizer was tested with transformers {' and '.join(TESTED_TRANSFORMERS)}; with transformers "
+            f"{transformers.__version__} there is no PreTrainedTokenizerFast.{_name}: "
+            f"pip install transformers=={TESTED_TRANSFORMERS[-1]}"
+        )
 
 SimpleLLMTokenizer.register_for_auto_class("AutoTokenizer")

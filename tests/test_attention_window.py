@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from simple_llm.batches import prompt_tokens
 from simple_llm.decoding import Decoder
@@ -68,11 +69,24 @@ def test_one_layer_depends_on_what_is_in_view_and_on_nothing_else(left, right, a
 @torch.inference_mode()
 def test_a_cache_needs_the_places_of_what_it_holds():
     model = windowed_model(0, 1)
-    cache = model(input_ids=torch.tensor([[2, 5, 2]]), use_cache=True).past_key_values
+    cache = DynamicCache(config=model.config)
+    model(input_ids=torch.tensor([[2, 5, 2]]), cache=cache)
     with pytest.raises(ValueError, match="key_position_ids"):
-        model(input_ids=torch.tensor([[6]]), position_ids=torch.tensor([[1]]), past_key_values=cache)
-    with pytest.raises(NotImplementedError, match="static"):
-        model.generate(torch.tensor([[2, 5, 2, 6, 2]]), cache_implementation="static", max_new_tokens=2)
+        model(input_ids=torch.tensor([[6]]), position_ids=torch.tensor([[1]]), cache=cache)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("left", "right"), WINDOWS)
+def test_generate_sees_the_same_in_a_static_cache(left, right, attention):
+    model = windowed_model(left, right, num_layers=2)
+    model.set_attn_implementation(attention)
+    prompts = without_padding(prompts_for(1))
+    expected = [say_alone(model, prompt, 7) for prompt in prompts]
+    for prompt, answer in zip(prompts, expected, strict=True):
+        for settings in ({"cache_implementation": "static"}, {"use_cache": False}, {}):
+            said = model.generate(torch.tensor([prompt]), max_new_tokens=7, **settings)[0, len(prompt) :].tolist()
+            assert said == answer, settings
 
 
 # ---- Every path says the same ---------------------------------------------------------------------

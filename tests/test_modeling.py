@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.config_loading import load_configs
@@ -107,9 +107,26 @@ def test_given_positions_are_honoured(position_embedding):
 @torch.inference_mode()
 def test_cached_tokens_and_no_positions_are_refused():
     model, row = tiny_model(), torch.tensor([tokens_of("+21+98+")])
-    cache = model(input_ids=row, use_cache=True).past_key_values
-    with pytest.raises(ValueError, match="pass position_ids"):
-        model(input_ids=row[:, :1], past_key_values=cache)
+    cache = DynamicCache(config=model.config)
+    model(input_ids=row, cache=cache)
+    for name in ("cache", "past_key_values"):  # as transformers 5.24 calls it, and 5.23
+        with pytest.raises(ValueError, match="pass position_ids"):
+            model(input_ids=row[:, :1], **{name: cache})
+
+
+@pytest.mark.parametrize("name", ["kv_states", "token_type_ids", "inputs_embeds", "shift_labels", "cache_position"])
+def test_an_argument_that_forward_does_not_know_is_refused(name):
+    row = torch.tensor([tokens_of("+21+98+")])
+    with pytest.raises(TypeError, match=name):
+        tiny_model()(input_ids=row, **{name: torch.zeros_like(row)})
+    assert tiny_model()(input_ids=row, **{name: None}).logits.size(1) == row.size(1)
+
+
+def test_attention_that_takes_positions_for_borders_between_texts_is_refused():
+    model = tiny_model()
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(NotImplementedError, match="'flash_attention_2'; use 'sdpa' or 'eager'"):
+        model(input_ids=torch.tensor([tokens_of("+21+98+")]))
 
 
 @torch.inference_mode()
@@ -238,7 +255,7 @@ def test_a_whole_answer_is_cut_where_the_caller_wants_fewer_tokens():
 
 @pytest.mark.parametrize("row", ["+12+873", "+12+", "12+873+", "+1+2+3+", "+12++", "++12+", "+1+2+3", "+"])
 def test_a_whole_answer_is_said_to_whole_prompts_only(row):
-    with pytest.raises(ValueError, match="answers whole prompts"):
+    with pytest.raises(ValueError, match=r"answers whole prompts|begin with the delimiter"):
         tiny_model("all").generate(torch.tensor([tokens_of(row)]), max_new_tokens=3)
 
 
@@ -271,9 +288,9 @@ def test_what_would_be_silently_wrong_is_refused(k):
 @pytest.mark.parametrize("k", [2, "all"])
 def test_what_needs_one_token_a_step_is_refused_with_more(k):
     model, row = tiny_model(k), torch.tensor([tokens_of("+12+873+")])
-    with pytest.raises(NotImplementedError, match="beam search needs tokens_per_step = 1"):
+    with pytest.raises(NotImplementedError, match="num_beams: needs tokens_per_step = 1"):
         model.generate(row, max_new_tokens=2, num_beams=2)
-    with pytest.raises(NotImplementedError, match="assisted decoding needs tokens_per_step = 1"):
+    with pytest.raises(NotImplementedError, match="assistant_model: needs tokens_per_step = 1"):
         model.generate(row, max_new_tokens=2, assistant_model=tiny_model(1))
     with pytest.raises(NotImplementedError, match="output_scores, output_logits"):
         settings = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True}
