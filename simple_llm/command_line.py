@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn, TextIO
 
 from simple_llm import __version__, event_log
@@ -96,6 +97,7 @@ def pipeline_options(
     except ConfigError as error:
         fail(str(error), error.exit_code)
     pause_collector()
+    _explain_imports()
     return PipelineOptions(data, train, arguments)
 
 
@@ -114,6 +116,7 @@ def model_options(
     if arguments.model is None:
         arguments.model = os.path.join(os.curdir, _configured_model())  # ./models/adder
     pause_collector()
+    _explain_imports()
     return arguments
 
 
@@ -124,6 +127,18 @@ def pause_collector() -> None:
     a quarter of the time that a script takes to start.
     """
     gc.disable()
+
+
+def _explain_imports() -> None:
+    """Until `run`, have a library that is missing, or of a release that nobody tested, told of in one line."""
+
+    def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        is_ours = (getattr(error, "name", None) or "").startswith("simple_llm")
+        if issubclass(kind, ImportError) and not is_ours and "--debug" not in sys.argv:
+            fail(f"{' '.join(str(error).split())}; `make install` installs what was tested", 5)
+        sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = explain
 
 
 def _open_closed_streams() -> None:
@@ -201,6 +216,7 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
         less_memory: what takes the memory and what would take less, for when it runs out.
     """
     gc.enable()
+    sys.excepthook = sys.__excepthook__
     try:
         _raise_at_ctrl_c()
         main(*arguments)

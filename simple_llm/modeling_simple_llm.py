@@ -185,17 +185,13 @@ class Saying:
     streamer: object = None
 
     @classmethod
-    def of(
-        cls, config, num_before: int, logits_processor=(), stopping_criteria=(), streamer=None, **ignored
-    ) -> "Saying":
+    def of(cls, config, arguments: dict, num_before: int) -> "Saying":
         """Read what generate() was given; `num_before` is T of the prompts."""
         most = config.max_new_tokens
         if most is None and config.max_length is not None:
             most = config.max_length - num_before
         if most is None or most < 1:
             raise ValueError(f"generate() has {most} tokens to say: pass max_new_tokens=, 1 or more")
-        if config.num_return_sequences not in (None, 1) and not config.do_sample:
-            raise ValueError("num_return_sequences needs do_sample=True: greedy search has one answer")
         if config.do_sample and config.temperature is not None and not config.temperature > 0:
             raise ValueError(f"temperature is {config.temperature}; a number above 0, or do_sample=False")
         ends = config.eos_token_id
@@ -206,9 +202,9 @@ class Saying:
             config.pad_token_id,
             bool(config.do_sample),
             *sampling,
-            tuple(logits_processor or ()),
-            tuple(stopping_criteria or ()),
-            streamer,
+            tuple(arguments.get("logits_processor") or ()),
+            tuple(arguments.get("stopping_criteria") or ()),
+            arguments.get("streamer"),
         )
 
     def choose(self, rows: Tensor, logits: Tensor) -> Tensor:
@@ -268,18 +264,9 @@ def _asked(config, arguments: dict) -> list[str]:
 
 _ARGUMENTS = {"input_ids", "attention_mask", "logits_processor", "stopping_criteria", "streamer"}
 _SETTINGS = {
-    *(
-        "max_new_tokens",
-        "max_length",
-        "do_sample",
-        "temperature",
-        "top_k",
-        "top_p",
-        "num_return_sequences",
-        "use_cache",
-    ),
-    *("eos_token_id", "pad_token_id", "bos_token_id", "return_dict_in_generate", "transformers_version"),
-    "_from_model_config",
+    *("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "bos_token_id", "num_return_sequences"),
+    *("do_sample", "temperature", "top_k", "top_p", "use_cache", "return_dict_in_generate"),
+    *("transformers_version", "_from_model_config"),  # no settings
 }
 _NOTHING_AT_1 = {"num_beams", "num_beam_groups", "repetition_penalty", "length_penalty", "typical_p"}
 
@@ -486,9 +473,8 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             NotImplementedError: what is asked for needs one token a step.
             RuntimeError: the library is of a release this file was not tested with, and says something else with it.
         """
-        config, arguments = self._settings(generation_config, arguments)
-        rows = arguments.pop("input_ids", None) if inputs is None else inputs
-        asked = _asked(config, arguments)
+        config, others = self._settings(generation_config, arguments)
+        asked = _asked(config, others)
         if config.prefill_chunk_size is not None:
             raise NotImplementedError("prefill_chunk_size is not supported: a chunk does not know its positions")
         if asked and self.config.tokens_per_step != 1:
@@ -497,25 +483,27 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         way = Way(not asked, config.use_cache is not False, is_static, num_beams, self.config._attn_implementation)
         self._try_library(way)
         if asked:
-            if rows is not None:
-                arguments["inputs"] = rows
-            return super().generate(generation_config=config, **arguments)
+            return super().generate(inputs, generation_config=generation_config, **arguments)
+        rows = others.pop("input_ids", None) if inputs is None else inputs
         if rows is None:
             raise ValueError("generate() needs input_ids: what this model's tokenizer makes of '1342+879='")
-        is_token, rows = arguments.pop("attention_mask", None), rows.to(self.device)
-        is_token = rows != self.config.pad_token_id if is_token is None else is_token.to(self.device)
+        is_token, rows = others.pop("attention_mask", None), rows.to(self.device)
+        is_token = (rows != self.config.pad_token_id if is_token is None else is_token.to(self.device)).long()
         self._refuse_other_rows(rows, is_token)
-        saying = Saying.of(config, rows.size(1), **arguments)
+        saying = Saying.of(config, others, rows.size(1))
         if config.num_return_sequences is not None:
             rows, is_token = (one.repeat_interleave(config.num_return_sequences, 0) for one in (rows, is_token))
-        rows = self._say(rows, is_token.long(), saying, way)
+        rows = self._say(rows, is_token, saying, way)
         return GenerateDecoderOnlyOutput(sequences=rows) if config.return_dict_in_generate else rows
 
     def _settings(self, given, arguments: dict) -> tuple[object, dict]:
         """Settings by name, over those given, over this model's; and the arguments that are no settings."""
         config = copy.deepcopy(self.generation_config)
-        if given is not None:
-            config.update(**{name: value for name, value in given.to_dict().items() if value is not None})
+        named = {} if given is None else given.to_dict()
+        named = {name: value for name, value in named.items() if value is not None and not name.startswith("_")}
+        unknown = config.update(**named)
+        if unknown:
+            raise ValueError(f"no setting of generate(): {', '.join(unknown)}")
         return config, config.update(**arguments)
 
     @torch.no_grad()

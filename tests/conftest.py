@@ -44,6 +44,7 @@ def after_options():
     """Undo what reading options does until a script's main starts, after a test that starts none."""
     yield
     gc.enable()
+    sys.excepthook = sys.__excepthook__
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -375,3 +375,22 @@ def test_an_option_cannot_be_shortened(tmp_path):
     done = run_script("data_generator.py", "--forc", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "--forc" in done.stderr
+
+
+# ---- Libraries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "script", ["data_generator.py", "tokenizer.py", "trainer.py", "inference.py", "evaluate.py", "visualize.py"]
+)
+def test_fault_33_a_library_that_is_missing_or_broken_is_one_line(script, tmp_path):
+    write_configs(tmp_path)
+    broken = tmp_path / "broken"
+    for name in ("numpy", "transformers"):
+        (broken / name).mkdir(parents=True)
+        (broken / name / "__init__.py").write_text(f'raise ImportError("{name} has no\\n such name")\n')
+    options = ["--model", "model"] if script in ("inference.py", "evaluate.py", "visualize.py") else []
+    done = run_script(script, *options, cwd=tmp_path, PYTHONPATH=str(broken))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (5, "", 1)
+    assert "has no such name; `make install` installs what was tested" in done.stderr
+    assert "Traceback" in run_script(script, "--debug", *options, cwd=tmp_path, PYTHONPATH=str(broken)).stderr

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from simple_llm import model_folder
+from simple_llm.adder import Adder
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.manifest import read_manifest, write_manifest
 from simple_llm.model_folder import (
@@ -18,7 +20,7 @@ from simple_llm.model_folder import (
 )
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from tests.finished_run import damage
-from tests.model_folders import FILES, vouch_again, write_model
+from tests.model_folders import change_json, FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 DATA, TRAIN = make_data_config(), make_train_config(2)
@@ -163,3 +165,38 @@ def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_
     monkeypatch.setattr(model_folder, "write_manifest", damaged_meanwhile)
     with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is \w{12}, the manifest says"):
         save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
+
+
+# ---- Another library ------------------------------------------------------------------------------
+
+
+def test_a_folder_carries_two_questions_and_what_the_model_says_to_them(tmp_path):
+    data = make_data_config(9999, 16)
+    write_model(tmp_path, data, make_train_config(2))
+    loaded = load_model(tmp_path)
+    asked = json.loads((tmp_path / "config.json").read_text())["self_test"]
+    adder = Adder(loaded, torch.device("cpu"))
+    texts = [loaded.tokenizer.decode(prompt) for prompt in asked["prompts"]]
+    assert texts == ["7110+6666=", "111+1444="]
+    for text, answer in zip(texts, asked["answers"], strict=True):
+        transcript = adder.transcript(adder.parse(text))
+        assert transcript.said == answer
+
+
+@pytest.mark.parametrize("k", [1, 2, "all"])
+def test_fault_33_under_another_library_scripts_stop_where_a_model_says_something_else(
+    k, tmp_path, call_script, monkeypatch
+):
+    write_model(tmp_path / "model", make_data_config(), make_train_config(k))
+    monkeypatch.setattr(transformers, "__version__", "5.99.0")
+    right = call_script("inference.py", "--model", "model", "12+34", cwd=tmp_path)
+    assert right.exit_code == 0
+    said = json.loads((tmp_path / "model/config.json").read_text())["self_test"]
+    said["answers"][1] = [3, *said["answers"][1][1:]] if said["answers"][1][0] != 3 else [4, *said["answers"][1][1:]]
+    change_json(tmp_path / "model/config.json", self_test=said)
+    vouch_again(tmp_path / "model")
+    wrong = call_script("inference.py", "--model", "model", "12+34", cwd=tmp_path)
+    assert (wrong.exit_code, wrong.stdout, len(wrong.stderr.splitlines())) == (5, "", 1)
+    assert "transformers 5.23.0 and 5.24.0" in wrong.stderr and "transformers 5.99.0" in wrong.stderr
+    monkeypatch.undo()
+    assert call_script("inference.py", "--model", "model", "12+34", cwd=tmp_path).exit_code == 0

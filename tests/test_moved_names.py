@@ -247,7 +247,7 @@ def ask_the_library() -> list:
 
 
 @pytest.mark.parametrize("name", sorted(REWRITTEN))
-def test_a_name_that_is_another_one_gives_the_right_answer_or_an_error(name, saved):
+def test_fault_33_a_name_that_is_another_one_gives_the_right_answer_or_an_error(name, saved):
     expected = ask_the_library()
     within = MODELS if name in IN_MODELS else ("transformers.",)
     with another_release(), renamed(name, ask_the_library, within=within):
@@ -258,7 +258,7 @@ def test_a_name_that_is_another_one_gives_the_right_answer_or_an_error(name, sav
 
 
 @pytest.mark.parametrize("name", sorted(METHODS | FIELDS))
-def test_a_method_or_field_that_is_another_one_gives_the_right_answer_or_an_error(name, saved):
+def test_fault_33_a_method_or_field_that_is_another_one_gives_the_right_answer_or_an_error(name, saved):
     owner = METHODS.get(name)
     moved = moved_method(owner, name) if owner else renamed(name)
     with another_release(), moved:
@@ -267,7 +267,7 @@ def test_a_method_or_field_that_is_another_one_gives_the_right_answer_or_an_erro
 
 
 @pytest.mark.parametrize(("owner", "parameter", "value"), DEFAULTS)
-def test_another_default_gives_the_right_answer_or_an_error(owner, parameter, value, saved):
+def test_fault_33_another_default_gives_the_right_answer_or_an_error(owner, parameter, value, saved):
     with another_release(), other_default(owner, parameter, value):
         found = check(saved)
     assert found
