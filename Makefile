@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 
@@ -9,9 +10,9 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # Made again when a requirement changes.
-$(VENV)/installed: requirements.txt requirements-dev.txt requirements-web.txt
+$(VENV)/installed: constraints.txt $(wildcard requirements*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python $(INSTALL) -c constraints.txt -r requirements-dev.txt
 	touch $@
 
 install: $(VENV)/installed ## make .venv and install what is needed
@@ -37,12 +38,17 @@ test: install ## ruff, then the test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+constraints: ## write constraints.txt anew, from what a fresh environment would get
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(INSTALL) --dry-run --ignore-installed --report $(VENV)/resolved.json -r requirements-dev.txt
+	$(BIN)/python .ci/constraints.py $(VENV)/resolved.json constraints.txt
+
 format: install ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv and caches; data and models stay
+clean: ## remove the environments and caches; data and models stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart prove any-length demo test format clean
+.PHONY: help install quickstart prove any-length demo test constraints format clean

@@ -53,7 +53,8 @@ if __name__ == "__main__":
     )
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        command_line.fail(f"{missing[0]} is not installed; run `pip install -r requirements-web.txt`", 5)
+        install = "pip install -c constraints.txt -r requirements-web.txt"
+        command_line.fail(f"{missing[0]} is not installed; run `{install}`", 5)
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
