@@ -16,6 +16,7 @@ from simple_llm.run_log import CURVE
 from simple_llm.scoring import Score
 
 ATTENTION_OVERVIEW, ATTENTION_BY_PLACE = "attention_overview.png", "attention_by_place.png"
+NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
 _PICTURES = {
     ACCURACY: "Exact match on held-out problems, by the lengths of both operands and by length and carry chain",
     CURVE: "Loss, and exact match by longest carry chain, over the steps of training",
@@ -174,7 +175,11 @@ def _usage(data: DataConfig, repo_id: str | None, branch: str) -> str:
     x, y = _example(data)
     return f"""## Use
 
-With `torch` and `transformers>=5.23,<6`{here}:
+```console
+pip install {" ".join(f'"{one}"' for one in NEEDS)}
+```
+
+And then{here}:
 
 ```python
 from transformers import pipeline

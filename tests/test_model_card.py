@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import shlex
 
 import huggingface_hub
 import pytest
@@ -218,8 +219,10 @@ def test_the_example_is_in_the_range_of_the_model(minimum, maximum):
 
 
 def test_the_packages_that_a_card_names_are_those_of_the_requirements():
-    [named] = re.findall(r"`(transformers[^`]*)`", card_of().text)
-    assert named in (REPOSITORY / "requirements.txt").read_text().splitlines()
+    [line] = re.findall(r"^pip install (.*)$", card_of().text, re.MULTILINE)
+    named = shlex.split(line)
+    assert [one for one in (REPOSITORY / "requirements.txt").read_text().splitlines() if one in named] == named
+    assert [re.match("[a-z]+", one)[0] for one in named] == ["torch", "transformers"]
 
 
 # ---- Citation -------------------------------------------------------------------------------------
