@@ -1,8 +1,11 @@
 # `make` alone lists the targets.
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check
+# What `make` takes for torch: torch==2.13.0 spares the GBs that the newest brings on Linux.
+NEWEST_TORCH ?= torch
 
 .DEFAULT_GOAL := help
 
@@ -13,6 +16,15 @@ help: ## list the targets
 $(VENV)/installed: constraints.txt $(wildcard requirements*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) -c constraints.txt -r requirements-dev.txt
+	touch $@
+
+# Made anew from .venv: its site-packages behind a few packages in the oldest versions that requirements.txt allows.
+$(OLDEST)/installed: $(VENV)/installed
+	rm -rf $(OLDEST)
+	$(BIN)/python -m venv --without-pip $(OLDEST)
+	sed -nE 's/^(transformers|tokenizers|huggingface_hub)>=([^,]+),.*/\1==\2/p' requirements.txt > $(OLDEST)/oldest.txt
+	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --disable-pip-version-check --no-deps -r $(OLDEST)/oldest.txt
+	cd $(OLDEST)/lib/python*/site-packages && ls -d $(CURDIR)/$(VENV)/lib/python*/site-packages > rest.pth
 	touch $@
 
 install: $(VENV)/installed ## make .venv and install what is needed
@@ -38,6 +50,9 @@ test: install ## ruff, then the test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+test-oldest: $(OLDEST)/installed ## the tests that touch transformers, with the oldest version that is allowed
+	$(OLDEST)/bin/python -m pytest -m library
+
 constraints: ## write constraints.txt anew, from what a fresh environment would get
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) --dry-run --ignore-installed --report $(VENV)/resolved.json -r requirements-dev.txt
@@ -48,7 +63,7 @@ format: install ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean: ## remove the environments and caches; data and models stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .npm
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart prove any-length demo test constraints format clean
+.PHONY: help install quickstart prove any-length demo test test-oldest constraints format clean

@@ -1,5 +1,6 @@
 """What several test files share: a vocabulary, a trained model, a finished run, scripts called in this process."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine any example may take long, which says nothing about the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_report_header():
+    """Name what this environment has in other versions than those of constraints.txt."""
+    others = []
+    for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
+        name, _, tested = line.partition("==")
+        with contextlib.suppress(PackageNotFoundError):
+            here = version(name).partition("+")[0]
+            others += [f"{name} {here}, not {tested}"] if tested and here != tested else []
+    return f"other than in constraints.txt: {'; '.join(others) or 'nothing'}"
 
 
 @dataclass(frozen=True)

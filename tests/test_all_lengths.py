@@ -28,6 +28,8 @@ from simple_llm.scoring import lead
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, tiny_model
 from tests.trained_model import any_length_config
 
+pytestmark = pytest.mark.library
+
 SHAPES = [
     (2, 0, 1, 2),
     (3, 0, 1, 2),

@@ -10,6 +10,8 @@ from simple_llm.model_folder import save_model, save_tokenizer
 from tests.finished_run import damage
 from tests.trained_model import any_length_config, ANY_LENGTH_DATA
 
+pytestmark = pytest.mark.library
+
 TRAINING = {"step": 350, "num_correct": 50, "num_total": 50, "num_parameters": 5000}
 
 

@@ -18,6 +18,8 @@ from simple_llm.config import TrainConfig
 from simple_llm.model_folder import LoadedModel
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of, tiny_model
 
+pytestmark = pytest.mark.library
+
 KINDS = [1, 2, "all"]
 WINDOW = {"attention_window": {"left": 0, "right": 1}}
 

@@ -15,6 +15,8 @@ from tests.greedy import say_alone
 from tests.test_decoding import check_every_path, prompts_for, without_padding
 from tests.tiny_models import all_pairs, make_vocabulary, tiny_model
 
+pytestmark = pytest.mark.library
+
 WINDOWS = [(0, 1), (1, 1), (2, 0), (1, 2), (0, 0)]
 
 

@@ -18,6 +18,8 @@ from simple_llm.batches import (
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of
 
+pytestmark = pytest.mark.library
+
 HIDDEN = IGNORE_INDEX
 WRITINGS = list(itertools.product([10, 16], [True, False]))  # base, least significant digit first
 

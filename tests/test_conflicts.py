@@ -9,6 +9,8 @@ from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from tests.pipeline import run_script, write_configs
 from tests.tiny_models import make_tokenizer
 
+pytestmark = pytest.mark.library
+
 
 @pytest.mark.parametrize(
     ("overrides", "parts"),

@@ -9,6 +9,8 @@ from tests.greedy import say_alone
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_vocabulary, problems_of, tiny_model
 
+pytestmark = pytest.mark.library
+
 PAIRS = [(0, 0), (99, 1), (12, 873), (9999, 9999), (5, 67), (7, 8), (31, 4159), (1, 2), (45, 55), (1342, 879), (12, 9)]
 KINDS = [1, 2, "all"]
 

@@ -10,6 +10,8 @@ from simple_llm.problems import from_integers
 from tests.golden import GOLDEN
 from tests.tiny_models import make_tokenizer, tiny_model
 
+pytestmark = pytest.mark.library
+
 WIDEST = 110  # digits of the largest operand, in base 2
 
 

@@ -23,7 +23,10 @@ UPLOADED = {
     *("data_config.yaml", "train_config.yaml", "manifest.json", "README.md"),
     *("metrics.jsonl", "training_curve.png", "evaluation.json", "evaluation.png"),
 }
-pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of the client library itself
+pytestmark = [
+    pytest.mark.library,
+    pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning"),  # of the client library itself
+]
 PUSH = ("hub.push=true", "hub.repo_id=me/adder")
 PUSH_ONLY = ("--push-only", "hub.repo_id=me/adder")
 

@@ -8,6 +8,8 @@ from simple_llm.problems import DIGIT_ALPHABET
 from simple_llm.tokenization_simple_llm import DIGITS
 from tests.pipeline import REPOSITORY
 
+pytestmark = pytest.mark.library
+
 SCRIPTS = {path.stem: path for path in REPOSITORY.glob("*.py")}
 PACKAGE = {f"simple_llm.{path.stem}": path for path in (REPOSITORY / "simple_llm").glob("*.py")}
 PACKAGE["simple_llm"] = PACKAGE.pop("simple_llm.__init__")

@@ -17,6 +17,8 @@ from tests.finished_run import interrupt_in_step
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
 
+pytestmark = pytest.mark.library
+
 
 def make_learner(tokens_per_step: int = 2, dropout: float = 0.0, **training):
     """A tiny learner and its examples: all pairs below 20."""

@@ -17,6 +17,8 @@ from tests.oracle import PerfectAdder
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model
 from tests.trained_model import any_length_config, ANY_LENGTH_DATA
 
+pytestmark = pytest.mark.library
+
 CPU = torch.device("cpu")
 TABLES = [("block", 9), ("block_sinusoidal", 12), ("learned", 26), ("sinusoidal", 31)]
 KINDS = [1, 2, "all"]

@@ -6,6 +6,8 @@ from simple_llm.losses import TrainingLoss
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from tests.tiny_models import make_vocabulary, tiny_model
 
+pytestmark = pytest.mark.library
+
 VOCABULARY = make_vocabulary()
 
 

@@ -15,6 +15,8 @@ from simple_llm.reports import read_reports
 from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
+pytestmark = pytest.mark.library
+
 TRAINING = {"step": 1000, "num_correct": 998, "num_total": 1000, "num_parameters": 6_327_552}
 EVALUATION = {
     "correct": 9_999,

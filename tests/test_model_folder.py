@@ -23,6 +23,8 @@ from tests.finished_run import damage
 from tests.model_folders import change_json, FILES, vouch_again, write_model
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
+pytestmark = pytest.mark.library
+
 DATA, TRAIN = make_data_config(), make_train_config(2)
 
 

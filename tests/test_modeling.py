@@ -20,6 +20,8 @@ from tests.greedy import say_alone
 from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, make_vocabulary, tiny_model
 
+pytestmark = pytest.mark.library
+
 VOCABULARY = make_vocabulary()
 PAD, END = VOCABULARY.pad_id, VOCABULARY.delimiter_id
 OTHER, DIGITS = 0, (1, 2)  # the smallest vocabulary that can show everything

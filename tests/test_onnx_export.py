@@ -8,6 +8,8 @@ from simple_llm.onnx_graph import make_onnx
 from simple_llm.sampling import Sampler
 from tests.tiny_models import make_vocabulary, tiny_model
 
+pytestmark = pytest.mark.library
+
 KINDS = {
     "one token a step": {},
     "two tokens a step": {"tokens_per_step": 2},

@@ -1,5 +1,6 @@
 """The versions: what is installed is what was tested, and each of them is written in one place."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from packaging.version import Version
 
 from tests.pipeline import REPOSITORY
 
+LIBRARY = ("transformers", "tokenizers", "huggingface_hub")
+
 
 def lines_of(name):
     lines = (REPOSITORY / name).read_text().splitlines()
@@ -28,6 +31,7 @@ def requirements(*names):
 
 REQUIREMENTS = requirements(*sorted(path.name for path in REPOSITORY.glob("requirements*.txt")))
 CONSTRAINTS = dict(line.split("==") for line in lines_of("constraints.txt"))
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
 
 
 def version_of(requirement):
@@ -63,6 +67,23 @@ def test_constraints_are_exact_sorted_and_of_no_build_or_place():
     assert list(CONSTRAINTS) == sorted(CONSTRAINTS)
     text = "".join((REPOSITORY / name).read_text() for name in ("constraints.txt", "requirements-dev.txt"))
     assert not re.search(r"://|--|\+|@", text)
+
+
+def test_the_oldest_transformers_that_is_allowed_is_the_one_that_is_tested():
+    [range_] = [one.specifier for one in REQUIREMENTS if one.name == "transformers"]
+    assert {one.version for one in range_ if one.operator == ">="} == {"5.23"}
+    [taken] = re.findall(r"sed -nE 's/\^\(([a-z_|]+)\)>=", MAKEFILE)
+    assert taken.split("|") == list(LIBRARY)
+    assert set(LIBRARY) <= {one.name for one in REQUIREMENTS}
+
+
+def test_what_is_installed_by_make_and_in_workflows_is_what_was_tested():
+    assert "-c constraints.txt -r requirements-dev.txt" in MAKEFILE
+    for name in ("test",):
+        [job] = yaml.safe_load((REPOSITORY / ".github" / "workflows" / f"{name}.yml").read_text())["jobs"].values()
+        assert [step["with"]["cache-dependency-path"] for step in job["steps"] if "with" in step] == ["constraints.txt"]
+        assert not [step["run"] for step in job["steps"] if "pip" in step.get("run", "")]
+    assert (REPOSITORY / ".ci" / "run").read_text().endswith("make test\nmake test-oldest\n")
 
 
 # ---- The package ----------------------------------------------------------------------------------
@@ -106,3 +127,30 @@ def test_an_installed_package_has_every_file(wheel):
     files = {path.relative_to(REPOSITORY).as_posix() for path in folder.rglob("*") if path.is_file()}
     files = {name for name in files if "__pycache__" not in name}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
+
+
+# ---- The tests that run with the oldest version as well -------------------------------------------
+
+
+def touched(tree):
+    """What of the library a file imports, itself or as our classes that stand on it; `generate`, if it calls that."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "")]
+            yield from (name for name in names if name.split(".")[0] in LIBRARY or name.endswith("_simple_llm"))
+        elif isinstance(node, ast.Attribute) and node.attr == "generate":
+            yield "generate"
+
+
+def is_marked(tree):
+    """Whether the module's `pytestmark` has the marker `library`."""
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    marks = [node.value for node in assigned if [ast.unparse(one) for one in node.targets] == ["pytestmark"]]
+    return any("pytest.mark.library" in ast.unparse(mark) for mark in marks)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "tests").glob("test_*.py")), ids=lambda path: path.stem)
+def test_what_touches_the_library_runs_with_its_oldest_version_too(path):
+    tree = ast.parse(path.read_text())
+    names = sorted({*touched(tree)})
+    assert is_marked(tree) or not names, f"needs `pytestmark = pytest.mark.library`: it has {', '.join(names)}"

@@ -14,6 +14,8 @@ from simple_llm.prompts import parse_prompt
 from simple_llm.tokenization_simple_llm import from_digits, to_digits
 from tests.tiny_models import make_tokenizer
 
+pytestmark = pytest.mark.library
+
 BASES = [2, 3, 10, 16, 36]
 KINDS = list(itertools.product(BASES, [True, False]))
 HUGE = st.integers(0, 300) | st.builds(

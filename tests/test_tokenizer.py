@@ -10,6 +10,8 @@ from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError
 from tests.pipeline import run_script, write_configs
 
+pytestmark = pytest.mark.library
+
 FILES = {"tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"}
 
 
