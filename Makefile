@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
 BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check
-# What `make` takes for torch: torch==2.13.0 spares the GBs that the newest brings on Linux.
+# What `make test-newest` takes for torch: torch==2.13.0 spares the GBs that the newest brings on Linux.
 NEWEST_TORCH ?= torch
 
 .DEFAULT_GOAL := help
@@ -53,6 +54,12 @@ test: install ## ruff, then the test suite
 test-oldest: $(OLDEST)/installed ## the tests that touch transformers, with the oldest version that is allowed
 	$(OLDEST)/bin/python -m pytest -m library
 
+test-newest: ## the test suite with the newest of everything, in an environment of its own
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	sed -nE 's/^([A-Za-z0-9][A-Za-z0-9._-]*)[<>=~!].*/\1/p' requirements*.txt | sed 's/^torch$$/$(NEWEST_TORCH)/' > $(NEWEST)/newest.txt
+	$(NEWEST)/bin/python $(INSTALL) --upgrade --upgrade-strategy eager -r $(NEWEST)/newest.txt
+	$(NEWEST)/bin/python -m pytest
+
 constraints: ## write constraints.txt anew, from what a fresh environment would get
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) --dry-run --ignore-installed --report $(VENV)/resolved.json -r requirements-dev.txt
@@ -63,7 +70,7 @@ format: install ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean: ## remove the environments and caches; data and models stay
-	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .hypothesis .npm
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart prove any-length demo test test-oldest constraints format clean
+.PHONY: help install quickstart prove any-length demo test test-oldest test-newest constraints format clean

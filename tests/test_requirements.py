@@ -79,7 +79,7 @@ def test_the_oldest_transformers_that_is_allowed_is_the_one_that_is_tested():
 
 def test_what_is_installed_by_make_and_in_workflows_is_what_was_tested():
     assert "-c constraints.txt -r requirements-dev.txt" in MAKEFILE
-    for name in ("test",):
+    for name in ("test", "newest"):
         [job] = yaml.safe_load((REPOSITORY / ".github" / "workflows" / f"{name}.yml").read_text())["jobs"].values()
         assert [step["with"]["cache-dependency-path"] for step in job["steps"] if "with" in step] == ["constraints.txt"]
         assert not [step["run"] for step in job["steps"] if "pip" in step.get("run", "")]
