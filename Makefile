@@ -25,7 +25,7 @@ $(OLDEST)/installed: $(VENV)/installed
 	$(BIN)/python -m venv --without-pip $(OLDEST)
 	sed -nE 's/^(transformers|tokenizers|huggingface_hub)>=([^,]+),.*/\1==\2/p' requirements.txt > $(OLDEST)/oldest.txt
 	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --disable-pip-version-check --no-deps -r $(OLDEST)/oldest.txt
-	cd $(OLDEST)/lib/python*/site-packages && ls -d $(CURDIR)/$(VENV)/lib/python*/site-packages > rest.pth
+	cd $(OLDEST)/lib/python*/site-packages && ls -d "$(CURDIR)"/$(VENV)/lib/python*/site-packages > rest.pth
 	touch $@
 
 install: $(VENV)/installed ## make .venv and install what is needed
