@@ -13,21 +13,25 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 
+import pytest
 import transformers
 from transformers import pipeline  # noqa: F401 - what it needs has to be there to be renamed
+
+from simple_llm import modeling_simple_llm
 
 NEXT_RELEASE = "5.99.0"
 
 
 @contextlib.contextmanager
 def another_release() -> Iterator[None]:
-    """Have the library say that it is of a release that nobody tested."""
-    version = transformers.__version__
-    transformers.__version__ = NEXT_RELEASE
-    try:
+    """Have the library say that it is of a release that nobody tested.
+
+    It puts another module in its own place while it is imported, so that its first importer has one of its own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (transformers, sys.modules["transformers"], modeling_simple_llm.transformers):
+            patch.setattr(module, "__version__", NEXT_RELEASE)
         yield
-    finally:
-        transformers.__version__ = version
 
 
 @contextlib.contextmanager

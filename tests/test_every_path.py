@@ -12,6 +12,8 @@ from simple_llm.adder import Adder
 from simple_llm.model_folder import load_model, save_model, save_tokenizer
 from tests.trained_model import any_length_config, config_for
 
+pytestmark = pytest.mark.library
+
 KINDS = [1, 2, "all", "any length"]
 NUM_SUMS = 100
 BATCH_SIZE = 16

@@ -21,6 +21,8 @@ from simple_llm.modeling_simple_llm import up_to_the_end, warped
 from tests.test_modeling import END, KINDS, PAD, tokens_of
 from tests.tiny_models import make_data_config, make_tokenizer, tiny_model
 
+pytestmark = pytest.mark.library
+
 PROMPT = tokens_of("+12+873+")
 ROW = torch.tensor([PROMPT])
 

@@ -15,7 +15,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from simple_llm.modeling_simple_llm import TESTED_WITH
+from simple_llm.tokenization_simple_llm import TESTED_TRANSFORMERS
 from tests.pipeline import REPOSITORY
+
+pytestmark = pytest.mark.library
 
 LIBRARY = ("transformers", "tokenizers", "huggingface_hub")
 
@@ -75,6 +79,16 @@ def test_the_oldest_transformers_that_is_allowed_is_the_one_that_is_tested():
     [taken] = re.findall(r"sed -nE 's/\^\(([a-z_|]+)\)>=", MAKEFILE)
     assert taken.split("|") == list(LIBRARY)
     assert set(LIBRARY) <= {one.name for one in REQUIREMENTS}
+
+
+def test_the_code_that_travels_knows_the_releases_that_were_tested():
+    [range_] = [one.specifier for one in REQUIREMENTS if one.name == "transformers"]
+    [oldest] = [one.version for one in range_ if one.operator == ">="]
+    releases = TESTED_WITH["transformers"]
+    assert releases == TESTED_TRANSFORMERS == tuple(sorted(releases, key=Version))
+    assert (releases[0], releases[-1]) == (f"{oldest}.0", CONSTRAINTS["transformers"])
+    assert all(release in range_ for release in releases)
+    assert TESTED_WITH["torch"] == (CONSTRAINTS["torch"],)
 
 
 def test_what_is_installed_by_make_and_in_workflows_is_what_was_tested():
