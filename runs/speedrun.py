@@ -27,7 +27,6 @@ from runs.pipeline import REPOSITORY
 from runs.tracks import breaches, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS
 from simple_llm import command_line
 from simple_llm.errors import GateError
-from simple_llm.host import stolen_seconds
 
 _FACTS = ("num_parameters", "machine", "versions")  # the same for every seed
 COLUMNS = ("track", "parameters", "seeds", "passed", "median seconds (min to max)", "CPU seconds", "seconds by phase")
@@ -55,6 +54,15 @@ def main(arguments: argparse.Namespace) -> None:
     failed = [f"seed {run['seed']}: {run['why']}" for run in runs if not run["passed"]]
     if failed:
         raise GateError(f"track {track.name}: {len(failed)} of {len(runs)} seeds failed; " + "; ".join(failed))
+
+
+def stolen_seconds() -> float:
+    """CPU seconds that this virtual machine was ready to use and its host gave to others, since it started; else 0."""
+    try:
+        with open("/proc/stat") as file:
+            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def fresh_process(module: str, *arguments: str) -> dict[str, object]:

@@ -23,15 +23,6 @@ def host_facts() -> dict[str, object]:
     }
 
 
-def stolen_seconds() -> float:
-    """CPU seconds that this virtual machine was ready to use and its host gave to others, since it started; else 0."""
-    try:
-        with open("/proc/stat") as file:
-            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return 0.0
-
-
 def _line_of(path: str, key: str) -> str:
     """The value of the first `key: value` line of one of the kernel's files; empty where there is none."""
     try:

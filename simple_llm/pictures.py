@@ -6,15 +6,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from simple_llm.atomic import write_file
 
 matplotlib.use("Agg")
-_MAP_COLORS = ("#7f0000", "#d7301f", "#fdbb84", "#f0f0f0", "#9ecae1", "#2171b5")
-_MAP_MARGINS = (-4.0, -1.0, 0.0, 1.0, 4.0)  # logits, where the colours change
 
 
 def draw_curve(metrics: list[dict], path: Path) -> None:
@@ -66,38 +62,6 @@ def _heatmap(axes: Axes, cells: list[dict[str, int]]) -> None:
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel=column_name.replace("_", " "), ylabel=row_name.replace("_", " "))
     axes.figure.colorbar(image, ax=axes, label="share of exact answers")
-
-
-def draw_margins(margins: NDArray[np.float32], first: int, base: int, title: str, path: Path) -> None:
-    """Draw a pixel for each pair of a range: how far the right answer is ahead, red where the model is wrong.
-
-    Args:
-        margins: (X, Y) logits, infinite where the pair is asked in the other order.
-        first: the smallest operand of both.
-        base: whose powers the grid lines show.
-    """
-    size = margins.shape[0]
-    scale = max(1, 1000 // size)
-    figure = Figure(figsize=(scale * size / 100 + 2, scale * size / 100 + 1), layout="constrained")
-    axes = figure.subplots()
-    colors = BoundaryNorm(_MAP_MARGINS, len(_MAP_COLORS), extend="both")
-    edges = (first - 0.5, first + size - 0.5)
-    shown = np.where(np.isinf(margins), margins.T, margins)  # the same prompt answers both
-    image = axes.imshow(
-        shown.T,
-        norm=colors,
-        cmap=ListedColormap(_MAP_COLORS),
-        origin="lower",
-        extent=(*edges, *edges),
-        interpolation="none",
-    )
-    powers = [base**place for place in range(1, 64) if first < base**place < first + size]
-    for power in powers:
-        axes.axhline(power - 0.5, color="black", linewidth=0.3)
-        axes.axvline(power - 0.5, color="black", linewidth=0.3)
-    axes.set(xlabel="x", ylabel="y", title=title)
-    figure.colorbar(image, ax=axes, label="smallest lead of a right token, logits; red: wrong", shrink=0.8)
-    save_figure(figure, path)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 
-from simple_llm.pictures import draw_accuracy, draw_curve, draw_margins
+from runs.failure_map import draw_margins
+from simple_llm.pictures import draw_accuracy, draw_curve
 
 
 def check_picture(path):

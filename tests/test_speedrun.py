@@ -11,7 +11,6 @@ import torch
 
 import trainer
 from runs import reference_recipe, speedrun, speedrun_seed, tracks
-from simple_llm import host
 from simple_llm.config import DataConfig, Model, Numbers, Sampling, Split, Storage, TrainConfig, Training
 from simple_llm.errors import DivergedError, GateError, UsageError
 from simple_llm.model_folder import LoadedModel
@@ -353,6 +352,6 @@ def test_the_reference_recipe_ends_its_cosine_with_its_seconds():
 def test_what_the_host_took_away_is_read_from_the_kernel(monkeypatch):
     line = "cpu  8170204 642860 590599 4598361 19284 0 6076 949131 0 0\n"
     monkeypatch.setattr("builtins.open", lambda path: io.StringIO(line if path == "/proc/stat" else ""))
-    assert host.stolen_seconds() == 949131 / os.sysconf("SC_CLK_TCK")
+    assert speedrun.stolen_seconds() == 949131 / os.sysconf("SC_CLK_TCK")
     monkeypatch.setattr("builtins.open", lambda path: io.StringIO("cpu 1 2\n"))
-    assert host.stolen_seconds() == 0
+    assert speedrun.stolen_seconds() == 0
