@@ -33,6 +33,7 @@ from simple_llm.errors import ArtefactError, Interrupted, UsageError
 from simple_llm.plain_files import require_replaceable
 from simple_llm.problems import TRAIN, VALIDATION
 from simple_llm.sampling import Draw, draw_unique, OutOfProblemsError, Sampler
+from simple_llm.stopping import stop_on_signals
 
 
 def main(options: command_line.PipelineOptions) -> None:
@@ -84,7 +85,7 @@ def rows_by_stratum(sampling: Sampling, num_rows: int) -> dict[str, int]:
 def write_problems(config: DataConfig, draw: Draw) -> DatasetManifest:
     """Write the rows with a progress bar; a signal leaves no half-written file."""
     with (
-        command_line.stop_on_signals() as stop,
+        stop_on_signals() as stop,
         tqdm(total=len(draw.problems), unit="row", unit_scale=True, desc="writing") as bar,
     ):
 

@@ -63,13 +63,11 @@ if __name__ == "__main__":
         ),
     )
 
-import contextlib
 import itertools
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +101,7 @@ from simple_llm.proving import (
 )
 from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.sampling import Sampler
+from simple_llm.stopping import advancing, stop_on_signals
 
 MAX_FAILURES_SHOWN = 20
 CHECKED_AT_A_TIME = 2**16
@@ -186,19 +185,6 @@ def run_evaluation(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_
     )
     with advancing(bar) as on_batch:
         return evaluate_sample(loaded, decoder, problems, on_batch)
-
-
-@contextlib.contextmanager
-def advancing(bar: tqdm) -> Iterator[Callable[[int], None]]:
-    """Give what to call with the number of items just done: it moves the bar, and ends the work after a signal."""
-    with command_line.stop_on_signals() as stop, bar:
-
-        def on_batch(num_items: int) -> None:
-            bar.update(num_items)
-            if stop:
-                raise Interrupted("interrupted; nothing was written", stop.signal_number)
-
-        yield on_batch
 
 
 def print_report(report: dict, evaluations: list[Evaluation]) -> None:
@@ -292,7 +278,7 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
     rng, decoder = np.random.default_rng(arguments.seed), Decoder.of(loaded.model)
     num_pairs, num_wrong_here, contradictions = arguments.check_certificate, 0, []
     with (
-        command_line.stop_on_signals() as stop,
+        stop_on_signals() as stop,
         tqdm(total=num_pairs, unit="pair", unit_scale=True, desc="decoding") as bar,
     ):
         for first in range(0, num_pairs, CHECKED_AT_A_TIME):

@@ -70,6 +70,7 @@ from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
+from simple_llm.stopping import stop_on_signals
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.tracking import require_tracker, tracking
 
@@ -214,7 +215,7 @@ def train_model(
     report_to = config.report_to if processes.is_first else "none"
     with (
         tracking(report_to, run.folder, run.settings, goes_on=run.checkpoint is not None) as track,
-        command_line.stop_on_signals() as stop,
+        stop_on_signals() as stop,
         progress(config.max_steps, state.step, processes) as bar,
     ):
         log = RunLog(run.folder / METRICS if processes.is_first else None, state.step, track)

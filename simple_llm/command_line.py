@@ -1,4 +1,4 @@
-"""What every script does at its rim: options, overrides, signals, exceptions -> one line and an exit code.
+"""What every script does at its rim: options, overrides, Ctrl-C, exceptions -> one line and an exit code.
 
 Each script reads its options before it imports torch, so that `--help` and a typo in a config are answered at
 once:
@@ -22,8 +22,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -287,30 +286,3 @@ def fail(message: str, exit_code: int) -> NoReturn:
 def _close_stdout_quietly() -> None:
     """Point stdout at nothing, or the interpreter would complain about it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@dataclass
-class StopRequest:
-    """Set by a signal; loops look at it after each step, so that nothing is torn."""
-
-    signal_number: int = 0
-
-    def __bool__(self) -> bool:
-        return self.signal_number != 0
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a StopRequest; a second Ctrl-C leaves at once."""
-    request = StopRequest()
-
-    def handle(number: int, frame: object) -> None:
-        request.signal_number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from simple_llm import command_line
 from simple_llm.batches import Vocabulary
 from simple_llm.config import digit_count
 from simple_llm.decoding import Decoder, Reader, SURE
@@ -37,6 +36,7 @@ from simple_llm.proof import (
     write_shard,
 )
 from simple_llm.sampling import Sampler
+from simple_llm.stopping import stop_on_signals
 
 PAIRS_WITHOUT_ASKING = 10**6
 HOURS_WITHOUT_ASKING = 1.0
@@ -67,7 +67,7 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     to_count = missing(mine)
     done = num_pairs(mine) - num_pairs(to_count)
     with (
-        command_line.stop_on_signals() as stop,
+        stop_on_signals() as stop,
         one_worker_a_core(prover.readers[0].device) as pool,
         tqdm(
             total=num_pairs(mine),

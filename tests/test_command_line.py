@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from simple_llm import __version__, command_line, errors
+from simple_llm import __version__, command_line, errors, stopping
 from tests.pipeline import REPOSITORY, run_python, run_script, write_configs
 
 SCRIPTS = sorted(path.name for path in REPOSITORY.glob("*.py"))
@@ -284,7 +284,7 @@ def test_a_standard_stream_that_is_closed_is_nothing_and_no_bug(tmp_path, closed
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_a_request_and_the_handlers_are_put_back(number):
     before = signal.getsignal(number)
-    with command_line.stop_on_signals() as stop:
+    with stopping.stop_on_signals() as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop
@@ -294,7 +294,7 @@ def test_a_signal_is_a_request_and_the_handlers_are_put_back(number):
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_fault_05_a_second_ctrl_c_leaves_at_once(first):
-    with pytest.raises(KeyboardInterrupt), command_line.stop_on_signals():
+    with pytest.raises(KeyboardInterrupt), stopping.stop_on_signals():
         os.kill(os.getpid(), first)
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("went on")
