@@ -68,11 +68,11 @@ from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
-from simple_llm.run_log import CURVE, METRICS, read_metrics, RunLog
 from simple_llm.scoring import by_stratum, is_exact, Score
 from simple_llm.stopping import stop_on_signals
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.tracking import require_tracker, tracking
+from simple_llm.training.metrics import CURVE, METRICS, read_metrics, RunLog
 
 LOG_EVERY = 10
 

@@ -26,8 +26,8 @@ from simple_llm.model_card import headline, read_card_facts, write_card
 from simple_llm.model_folder import CARD, MANIFEST_FILES, save_model, save_tokenizer, WEIGHTS
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.reports import report_files, REPORTS
-from simple_llm.run_log import CURVE, METRICS
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.training.metrics import CURVE, METRICS
 
 UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *REPORTS)  # names, and patterns of names
 MAIN = "main"

@@ -12,8 +12,8 @@ from simple_llm.config_loading import load_configs
 from simple_llm.manifest import MANIFEST, sha256_of
 from simple_llm.model_folder import CARD, CONFIG_FILES, WEIGHTS, write_report
 from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS, read_reports, report_files
-from simple_llm.run_log import CURVE
 from simple_llm.scoring import Score
+from simple_llm.training.metrics import CURVE
 
 ATTENTION_OVERVIEW, ATTENTION_BY_PLACE = "attention_overview.png", "attention_by_place.png"
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks

@@ -25,7 +25,7 @@ from simple_llm.model_folder import BESIDE_WEIGHTS, load_tokenizer, MODEL_FILES,
 from simple_llm.optimizer import tensor_bytes
 from simple_llm.plain_files import refuse_link
 from simple_llm.reports import REPORTS
-from simple_llm.run_log import CURVE, METRICS
+from simple_llm.training.metrics import CURVE, METRICS
 
 RESULT = ("step", "num_correct", "num_total", "num_parameters", "seconds")
 TOKENIZER = "tokenizer sha256"  # among the settings

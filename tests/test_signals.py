@@ -11,7 +11,7 @@ import pytest
 import data_generator
 from simple_llm import checkpoint, proof
 from simple_llm.checkpoint import newest_checkpoint
-from simple_llm.run_log import read_metrics
+from simple_llm.training.metrics import read_metrics
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script
 from tests.test_trainer import checkpoints

@@ -14,7 +14,7 @@ from simple_llm.checkpoint import list_checkpoints, newest_checkpoint
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import MANIFEST, read_manifest, sha256_of
 from simple_llm.model_folder import WEIGHTS
-from simple_llm.run_log import METRICS, read_metrics
+from simple_llm.training.metrics import METRICS, read_metrics
 
 DELETING = 0.003  # seconds, about what --fresh takes to delete a run
 

@@ -5,7 +5,7 @@ import pytest
 
 from simple_llm.event_log import events
 from simple_llm.pictures import draw_curve
-from simple_llm.run_log import read_metrics, RunLog
+from simple_llm.training.metrics import read_metrics, RunLog
 
 
 def write(path, start_step: int, lines: list[tuple[int, str]]) -> None:
