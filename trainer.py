@@ -56,7 +56,6 @@ from simple_llm.config import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.device import autocast, resolve_device
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
-from simple_llm.event_log import events, open_log
 from simple_llm.host import host_facts
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.learning import Learner, make_learner
@@ -68,6 +67,7 @@ from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
+from simple_llm.run_log import events, open_log
 from simple_llm.scoring import by_stratum, is_exact, Score
 from simple_llm.stopping import stop_on_signals
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer

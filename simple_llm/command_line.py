@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TextIO
 
-from simple_llm import __version__, event_log
+from simple_llm import __version__, run_log
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.config_loading import load_configs
 from simple_llm.disk import is_disk_full
@@ -220,10 +220,10 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
         _raise_at_ctrl_c()
         main(*arguments)
         sys.stdout.flush()
-        event_log.events.info("ended (exit code 0)")
+        run_log.events.info("ended (exit code 0)")
     except (Exception, KeyboardInterrupt) as error:
         message, exit_code = _explained(error, less_memory)
-        event_log.events.error("%s (exit code %d)", message, exit_code, exc_info=exit_code == 1)
+        run_log.events.error("%s (exit code %d)", message, exit_code, exc_info=exit_code == 1)
         if exit_code == 1:
             raise
         if debug:
@@ -233,7 +233,7 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
             sys.exit(exit_code)
         fail(message, exit_code)
     finally:
-        event_log.close_log()
+        run_log.close_log()
 
 
 def _explained(error: BaseException, less_memory: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simple_llm.atomic import write_file
 from simple_llm.disk import room_for
-from simple_llm.event_log import events
+from simple_llm.run_log import events
 
 METRICS = "metrics.jsonl"
 CURVE = "training_curve.png"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm import command_line, event_log
+from simple_llm import command_line, run_log
 from simple_llm.errors import EnvironmentFault, UsageError
-from simple_llm.event_log import close_log, events, LOG, open_log
 from simple_llm.hub import UPLOADED_FILES
+from simple_llm.run_log import close_log, events, LOG, open_log
 from tests.finished_run import damage, make_unfinished
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) +\S")
@@ -54,12 +54,12 @@ def test_the_error_that_ends_a_run_is_in_its_log_and_a_bug_with_its_traceback(tm
         command_line.run(main, ZeroDivisionError("a bug"))
     assert "    Traceback (most recent call last):" in lines(tmp_path)
     assert lines(tmp_path)[-1] == "    ZeroDivisionError: a bug"
-    assert not event_log._handlers
+    assert not run_log._handlers
 
 
 def test_a_log_that_cannot_be_written_never_ends_a_run(tmp_path, capsys):
     open_log(tmp_path)
-    handler = next(one for _, one in event_log._handlers if isinstance(one, logging.FileHandler))
+    handler = next(one for _, one in run_log._handlers if isinstance(one, logging.FileHandler))
     handler.setStream(open("/dev/full", "w", buffering=1)).close()  # noqa: SIM115 - the log closes it
     events.warning("lost")
     close_log()
