@@ -76,13 +76,13 @@ from tqdm import tqdm
 
 from simple_llm.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.decoding import Decoder
-from simple_llm.device import resolve_device
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
 from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out, make_report, STRATA
 from simple_llm.hub import fetch_model
 from simple_llm.length_certificate import make_length_certificate
 from simple_llm.length_evaluation import evaluate_length
+from simple_llm.machine import resolve_device
 from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled

@@ -53,9 +53,9 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from simple_llm.adder import Adder
-from simple_llm.device import resolve_device
 from simple_llm.errors import UsageError
 from simple_llm.hub import fetch_model
+from simple_llm.machine import resolve_device
 from simple_llm.model_folder import load_model
 from simple_llm.prompts import MAX_CHARACTERS, Prompt, PromptError
 

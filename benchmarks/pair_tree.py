@@ -19,8 +19,8 @@ from simple_llm.batches import Vocabulary
 from simple_llm.command_line import integer_range
 from simple_llm.config import DataConfig, Model
 from simple_llm.decoding import MEMORY_BUDGET
-from simple_llm.device import resolve_device, resolve_precision
 from simple_llm.engine import Engine
+from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.pair_tree import PairTree, row_margins
 from simple_llm.problems import from_integers
 

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from simple_llm.host import processor
+from simple_llm.machine import processor
 
 
 def in_turn(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -23,9 +23,9 @@ from runs.tracks import edge_problems, recipe, Track, TRACKS, without
 from simple_llm import command_line
 from simple_llm.batches import BatchOrder, Examples, make_examples
 from simple_llm.config import DataConfig, Model, Sampling, TrainConfig
-from simple_llm.device import resolve_device
 from simple_llm.learning import step_seed
 from simple_llm.losses import TrainingLoss
+from simple_llm.machine import resolve_device
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.problems import from_integers, Problems, split_sides, to_integers, TRAIN

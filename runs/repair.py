@@ -27,10 +27,10 @@ from simple_llm.batches import make_examples
 from simple_llm.config import Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.decoding import Decoder
-from simple_llm.device import resolve_device
 from simple_llm.errors import ArtefactError
 from simple_llm.learning import make_learner
 from simple_llm.locking import exclusive
+from simple_llm.machine import resolve_device
 from simple_llm.manifest import sha256_of
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS

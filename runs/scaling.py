@@ -47,7 +47,7 @@ from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
 from simple_llm.atomic import write_file
 from simple_llm.config import AttentionWindow, DataConfig, Model, Numbers, Sampling, Storage, TrainConfig, Training
-from simple_llm.host import processor
+from simple_llm.machine import processor
 
 BATCH_SIZE = 128
 SCHEDULES = (100, 200, 400, 800, 1600)  # steps

@@ -28,10 +28,9 @@ from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import row_format
 from simple_llm.decoding import Decoder
-from simple_llm.device import resolve_device
 from simple_llm.errors import DivergedError
 from simple_llm.evaluation import decoded_right, held_out_sample
-from simple_llm.host import host_facts
+from simple_llm.machine import host_facts, resolve_device
 from simple_llm.manifest import versions
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled

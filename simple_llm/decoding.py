@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.batches import pad_left, shift_right
-from simple_llm.device import resolve_precision
 from simple_llm.engine import Cache, Engine
+from simple_llm.machine import resolve_precision
 from simple_llm.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.place_decoding import bytes_per_problem, PlaceReader
 from simple_llm.processes import ALONE, Processes

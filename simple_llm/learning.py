@@ -8,10 +8,10 @@ from torch import Tensor
 
 from simple_llm.batches import BatchOrder, Examples, position_offsets
 from simple_llm.config import Training
-from simple_llm.device import autocast, resolve_precision
 from simple_llm.errors import DivergedError, UsageError
 from simple_llm.half_depth import at_half_depth
 from simple_llm.losses import TrainingLoss
+from simple_llm.machine import autocast, resolve_precision
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
 from simple_llm.processes import ALONE, Processes

@@ -9,8 +9,8 @@ import torch
 from torch import distributed
 
 from simple_llm import processes
-from simple_llm.device import resolve_device
 from simple_llm.errors import UsageError
+from simple_llm.machine import resolve_device
 from simple_llm.proving import one_worker_a_core
 from tests.forked import Forked
 
