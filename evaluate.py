@@ -75,6 +75,7 @@ import torch
 from tqdm import tqdm
 
 from simple_llm.all_lengths import num_contexts, prove_all_lengths
+from simple_llm.arithmetic.digits import to_integers
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
@@ -87,7 +88,6 @@ from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
 from simple_llm.pictures import draw_accuracy
-from simple_llm.problems import to_integers
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof import Prover, read_certificate
 from simple_llm.proving import (

@@ -21,6 +21,7 @@ from data_generator import draw_problems
 from runs.speedrun_seed import add_options, count, draw_rows, made_tokenizer, test_sample, validation_problems
 from runs.tracks import edge_problems, recipe, Track, TRACKS, without
 from simple_llm import command_line
+from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import BatchOrder, Examples, make_examples
 from simple_llm.config import DataConfig, Model, Sampling, TrainConfig
 from simple_llm.learning import step_seed
@@ -28,7 +29,7 @@ from simple_llm.losses import TrainingLoss
 from simple_llm.machine import resolve_device
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.problems import from_integers, Problems, split_sides, to_integers, TRAIN
+from simple_llm.problems import from_integers, Problems, split_sides, TRAIN
 
 MODEL = Model(tokens_per_step=1, dropout=0.1)
 LEARNING_RATE = 1.5e-4

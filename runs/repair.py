@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import trainer
 from simple_llm import command_line
+from simple_llm.arithmetic.digits import to_integers
 from simple_llm.atomic import write_file
 from simple_llm.batches import make_examples
 from simple_llm.config import Training
@@ -34,7 +35,7 @@ from simple_llm.machine import resolve_device
 from simple_llm.manifest import sha256_of
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
-from simple_llm.problems import concatenate, from_integers, Problems, split_sides, to_integers, TRAIN
+from simple_llm.problems import concatenate, from_integers, Problems, split_sides, TRAIN
 from simple_llm.proof import Prover, read_certificate
 from simple_llm.proving import one_worker_a_core
 from simple_llm.sampling import problems_on_sides, Sampler

@@ -24,6 +24,7 @@ import torch
 import trainer
 from data_generator import draw_problems
 from runs.tracks import edge_problems, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS, without
+from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config import DataConfig, TrainConfig
 from simple_llm.dataset import row_format
@@ -34,7 +35,7 @@ from simple_llm.machine import host_facts, resolve_device
 from simple_llm.manifest import versions
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
-from simple_llm.problems import concatenate, Problems, split_sides, to_integers, TRAIN, VALIDATION
+from simple_llm.problems import concatenate, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.proof import PROOF_FORMAT, Prover, total
 from simple_llm.proving import count_shards
 from simple_llm.resuming import Run

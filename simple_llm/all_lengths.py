@@ -25,11 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
 from simple_llm.modeling_simple_llm import SimpleLLMConfig
-from simple_llm.problems import DIGIT_ALPHABET
 from simple_llm.proof import MAX_FAILURES
 from simple_llm.scoring import lead
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from simple_llm.arithmetic.integers import digit_count
 from simple_llm.strict_yaml import format_yaml
 
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
@@ -214,15 +215,6 @@ class TrainConfig(Section):
     model: Model = Model()
     training: Training = Training()
     hub: Hub = Hub()
-
-
-def digit_count(value: int, base: int) -> int:
-    """Count the digits of a whole number: 0 has one, 9999 has four in base 16."""
-    count = 1
-    while value >= base:
-        value //= base
-        count += 1
-    return count
 
 
 def to_yaml(config: Section) -> str:

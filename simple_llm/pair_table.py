@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import Vocabulary
-from simple_llm.config import digit_count
 from simple_llm.decoding import Reader
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMConfig
 from simple_llm.pair_tree import row_logits

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import make_examples, Vocabulary
-from simple_llm.config import digit_count
 from simple_llm.decoding import Reader
 from simple_llm.engine import Cache
 from simple_llm.modeling_simple_llm import IGNORE_INDEX

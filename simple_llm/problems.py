@@ -9,7 +9,6 @@ problems sweeps contiguous memory, and numbers of any width work without Python 
 """
 
 import math
-import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,17 +16,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from simple_llm.arithmetic.digits import add, DIGIT_ALPHABET, DIGIT_CODES, Digits, modulo_2_64, num_digits
 from simple_llm.config import Split
-
-DIGIT_ALPHABET = string.digits + string.ascii_uppercase
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SIDE_NAMES = ("train", "validation", "test")
 
-_ALPHABET = np.frombuffer(DIGIT_ALPHABET.encode(), np.uint8)
 _BLOCK = 2**13  # rows written at a time: small enough to stay in the processor's cache
-
-Digits = NDArray[np.uint8]  # (W, N), values 0 to base - 1
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,11 @@ class Problems:
 
     @cached_property
     def x_modulo_2_64(self) -> NDArray[np.uint64]:
-        return _modulo_2_64(self.x, self.base)
+        return modulo_2_64(self.x, self.base)
 
     @cached_property
     def y_modulo_2_64(self) -> NDArray[np.uint64]:
-        return _modulo_2_64(self.y, self.base)
+        return modulo_2_64(self.y, self.base)
 
     @property
     def swapped(self) -> "Problems":
@@ -97,35 +92,6 @@ def concatenate(parts: list[Problems]) -> Problems:
         np.concatenate([part.y for part in parts], axis=1),
         parts[0].base,
     )
-
-
-def add(x: Digits, y: Digits, base: int) -> Digits:
-    """Add place by place with carry: (W, N) + (W, N) -> (W + 1, N)."""
-    z = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
-    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
-    for place in range(x.shape[0]):
-        total = x[place] + y[place] + carry  # at most 2 * 36 - 1, far from overflow
-        carry = (total >= base).view(np.uint8)
-        z[place] = total - carry * np.uint8(base)
-    z[-1] = carry
-    return z
-
-
-def num_digits(digits: Digits) -> NDArray[np.int64]:
-    """Count the digits of each number without leading zeros; zero itself has one. (W, N) -> (N,)."""
-    length = np.ones(digits.shape[1], np.int64)
-    for place in range(1, digits.shape[0]):
-        length[digits[place] != 0] = place + 1
-    return length
-
-
-def _modulo_2_64(digits: Digits, base: int) -> NDArray[np.uint64]:
-    """The value of each number modulo 2^64. (W, N) -> (N,)."""
-    value = np.zeros(digits.shape[1], np.uint64)
-    for place in reversed(digits):
-        value *= np.uint64(base)
-        value += place
-    return value
 
 
 def carries_in(problems: Problems) -> NDArray[np.bool_]:
@@ -175,16 +141,8 @@ def from_digits(pairs: list[list[str]], base: int) -> Problems:
     width = max(len(number) for pair in pairs for number in pair)
     text = "".join(number.ljust(width, "0") for pair in pairs for number in pair)
     characters = np.frombuffer(text.encode(), np.uint8).reshape(len(pairs), 2, width)
-    digits = np.searchsorted(_ALPHABET, characters).astype(np.uint8).transpose(1, 2, 0)  # (2, W, N)
+    digits = np.searchsorted(DIGIT_CODES, characters).astype(np.uint8).transpose(1, 2, 0)  # (2, W, N)
     return Problems(np.ascontiguousarray(digits[0]), np.ascontiguousarray(digits[1]), base)
-
-
-def to_integers(digits: Digits, base: int) -> list[int]:
-    """Read digit arrays as Python integers, for printing and for tests. (W, N) -> N integers."""
-    values = [0] * digits.shape[1]
-    for place in reversed(digits):
-        values = [value * base + int(digit) for value, digit in zip(values, place, strict=True)]
-    return values
 
 
 # ---- The split ------------------------------------------------------------------------------------
@@ -295,7 +253,7 @@ class RowFormat:
         delimiters = (self.column_delimiter, self.column_delimiter, self.row_delimiter)
         lines = []  # of L arrays of N characters: one for each character of a row
         for digits, delimiter in zip((problems.x, problems.y, problems.z), delimiters, strict=True):
-            characters = np.take(_ALPHABET, digits, mode="clip")
+            characters = np.take(DIGIT_CODES, digits, mode="clip")
             is_leading = np.ones(len(problems), bool)
             for place in range(digits.shape[0] - 1, 0, -1):
                 is_leading &= digits[place] == 0

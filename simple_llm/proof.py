@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simple_llm.arithmetic.integers import digit_count
 from simple_llm.atomic import write_file
 from simple_llm.batches import Vocabulary
-from simple_llm.config import digit_count
 from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import Vocabulary
-from simple_llm.config import digit_count
 from simple_llm.decoding import Decoder, Reader, SURE
 from simple_llm.errors import GateError, Interrupted, UsageError
 from simple_llm.manifest import versions

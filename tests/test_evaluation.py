@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config import DataConfig, Numbers, Split
 from simple_llm.decoding import Decoder
 from simple_llm.evaluation import (
@@ -16,7 +17,7 @@ from simple_llm.evaluation import (
     STRATUM_SIZE,
 )
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.problems import concatenate, Problems, split_sides, TEST, to_integers
+from simple_llm.problems import concatenate, Problems, split_sides, TEST
 from simple_llm.sampling import Sampler
 from simple_llm.scoring import Score
 from tests.oracle import PerfectAdder

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from simple_llm.problems import DIGIT_ALPHABET
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.tokenization_simple_llm import DIGITS
 from tests.pipeline import REPOSITORY
 

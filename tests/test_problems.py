@@ -6,18 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET, to_integers
 from simple_llm.config import Split
 from simple_llm.problems import (
     carries_in,
     concatenate,
-    DIGIT_ALPHABET,
     from_digits,
     from_integers,
     longest_carry_chain,
     ordered_keys,
     RowFormat,
     split_sides,
-    to_integers,
 )
 
 BASES = [2, 3, 10, 16, 36]

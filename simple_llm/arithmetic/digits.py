@@ -1,0 +1,56 @@
+"""Numbers as arrays of digits: how they are written, how long they are, what they are worth, and their sums.
+
+Shape letters in this file: W places (digits of the widest number), N numbers.
+
+Digits are stored place by place, least significant place first, so an operation on one place of all
+numbers sweeps contiguous memory, and numbers of any width work without Python integers:
+
+    21 and 378 in base 10     [[1, 8], [2, 7], [0, 3]]     W = 3, N = 2
+"""
+
+import string
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGIT_ALPHABET = string.digits + string.ascii_uppercase
+DIGIT_CODES = np.frombuffer(DIGIT_ALPHABET.encode(), np.uint8)
+
+Digits = NDArray[np.uint8]  # (W, N), values 0 to base - 1
+
+
+def add(x: Digits, y: Digits, base: int) -> Digits:
+    """Add place by place with carry: (W, N) + (W, N) -> (W + 1, N)."""
+    z = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
+    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
+    for place in range(x.shape[0]):
+        total = x[place] + y[place] + carry  # at most 2 * 36 - 1, far from overflow
+        carry = (total >= base).view(np.uint8)
+        z[place] = total - carry * np.uint8(base)
+    z[-1] = carry
+    return z
+
+
+def num_digits(digits: Digits) -> NDArray[np.int64]:
+    """Count the digits of each number without leading zeros; zero itself has one. (W, N) -> (N,)."""
+    length = np.ones(digits.shape[1], np.int64)
+    for place in range(1, digits.shape[0]):
+        length[digits[place] != 0] = place + 1
+    return length
+
+
+def modulo_2_64(digits: Digits, base: int) -> NDArray[np.uint64]:
+    """The value of each number modulo 2^64. (W, N) -> (N,)."""
+    value = np.zeros(digits.shape[1], np.uint64)
+    for place in reversed(digits):
+        value *= np.uint64(base)
+        value += place
+    return value
+
+
+def to_integers(digits: Digits, base: int) -> list[int]:
+    """Read digit arrays as Python integers, for printing and for tests. (W, N) -> N integers."""
+    values = [0] * digits.shape[1]
+    for place in reversed(digits):
+        values = [value * base + int(digit) for value, digit in zip(values, place, strict=True)]
+    return values
