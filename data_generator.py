@@ -27,7 +27,7 @@ if __name__ == "__main__":
 import numpy as np
 from tqdm import tqdm
 
-from simple_llm.config import DataConfig, Sampling
+from simple_llm.config.settings import DataConfig, Sampling
 from simple_llm.dataset import DatasetManifest, read_manifest, write_dataset
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
 from simple_llm.plain_files import require_replaceable

@@ -52,7 +52,7 @@ from tqdm import tqdm
 
 from simple_llm.batches import Examples, make_examples, Vocabulary
 from simple_llm.checkpoint import save_checkpoint, TrainingState
-from simple_llm.config import DataConfig, Hub, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.hub import push_checkpoint, push_folder, require_upload

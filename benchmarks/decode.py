@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.report import in_turn, print_rates
 from simple_llm.batches import pad_left, prompt_tokens, Vocabulary
-from simple_llm.config import DataConfig, Model, TrainConfig
+from simple_llm.config.settings import DataConfig, Model, TrainConfig
 from simple_llm.decoding import Decoder, FEW
 from simple_llm.engine import Engine
 from simple_llm.machine import resolve_device, resolve_precision

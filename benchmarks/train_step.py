@@ -19,7 +19,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.report import in_turn, print_rates
-from simple_llm.config import DataConfig, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, TrainConfig, Training
 from simple_llm.dataset import row_format
 from simple_llm.learning import make_learner
 from simple_llm.machine import resolve_precision

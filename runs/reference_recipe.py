@@ -23,7 +23,7 @@ from runs.tracks import edge_problems, recipe, Track, TRACKS, without
 from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import BatchOrder, Examples, make_examples
-from simple_llm.config import DataConfig, Model, Sampling, TrainConfig
+from simple_llm.config.settings import DataConfig, Model, Sampling, TrainConfig
 from simple_llm.learning import step_seed
 from simple_llm.losses import TrainingLoss
 from simple_llm.machine import resolve_device

@@ -25,7 +25,7 @@ from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.atomic import write_file
 from simple_llm.batches import make_examples
-from simple_llm.config import Training
+from simple_llm.config.settings import Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError

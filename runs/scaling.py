@@ -46,7 +46,16 @@ from runs.speedrun import commit
 from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
 from simple_llm.atomic import write_file
-from simple_llm.config import AttentionWindow, DataConfig, Model, Numbers, Sampling, Storage, TrainConfig, Training
+from simple_llm.config.settings import (
+    AttentionWindow,
+    DataConfig,
+    Model,
+    Numbers,
+    Sampling,
+    Storage,
+    TrainConfig,
+    Training,
+)
 from simple_llm.machine import processor
 
 BATCH_SIZE = 128

@@ -26,7 +26,7 @@ from data_generator import draw_problems
 from runs.tracks import edge_problems, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS, without
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import prompt_tokens, read_answers
-from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.dataset import row_format
 from simple_llm.decoding import Decoder
 from simple_llm.errors import DivergedError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simple_llm.config import DataConfig, Model, Split, TrainConfig
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import DataConfig, Model, Split, TrainConfig
 from simple_llm.errors import UsageError
 from simple_llm.problems import from_integers, Problems
 

@@ -29,8 +29,8 @@ from types import TracebackType
 from typing import NoReturn, TextIO
 
 from simple_llm import __version__, run_log
-from simple_llm.config import DataConfig, TrainConfig
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.disk import is_disk_full
 from simple_llm.errors import ConfigError, EnvironmentFault, SimpleLLMError
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from simple_llm.atomic import replace_file, write_file
-from simple_llm.config import DataConfig
+from simple_llm.config.settings import DataConfig
 from simple_llm.disk import room_for
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import sealed, SELF, unseal

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
-from simple_llm.config import Split
+from simple_llm.config.settings import Split
 from simple_llm.decoding import Answers, Decoder
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.problems import concatenate, longest_carry_chain, ordered_keys, Problems, TEST

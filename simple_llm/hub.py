@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import HFValidationError, parse_ratelimit_headers, validate_repo_id
 
-from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.manifest import MANIFEST, sha256_of
 from simple_llm.model_card import headline, read_card_facts, write_card

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from simple_llm.batches import BatchOrder, Examples, position_offsets
-from simple_llm.config import Training
+from simple_llm.config.settings import Training
 from simple_llm.errors import DivergedError, UsageError
 from simple_llm.half_depth import at_half_depth
 from simple_llm.losses import TrainingLoss

@@ -27,8 +27,8 @@ from simple_llm import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.atomic import remove, sync_folder, write_file
 from simple_llm.batches import prompt_tokens, Vocabulary
-from simple_llm.config import DataConfig, to_yaml, TrainConfig
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.decoding import Decoder
 from simple_llm.disk import room_for
 from simple_llm.engine import Engine

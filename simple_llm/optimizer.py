@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from simple_llm.config import Training
+from simple_llm.config.settings import Training
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 
 # a, b, c of the polynomials a s + b s^3 + c s^5, each the closest to 1 on what those before it make of [0.01, 1]

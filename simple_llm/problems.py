@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simple_llm.arithmetic.digits import add, DIGIT_ALPHABET, DIGIT_CODES, Digits, modulo_2_64, num_digits
-from simple_llm.config import Split
+from simple_llm.config.settings import Split
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SIDE_NAMES = ("train", "validation", "test")

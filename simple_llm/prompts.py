@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simple_llm.config import Numbers
+from simple_llm.config.settings import Numbers
 from simple_llm.errors import UsageError
 
 MAX_CHARACTERS = 500_000

@@ -16,7 +16,7 @@ from simple_llm.checkpoint import (
     remove_checkpoints,
     TrainingState,
 )
-from simple_llm.config import DataConfig, TrainConfig, Training, weight_settings
+from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.dataset import DatasetManifest
 from simple_llm.disk import require_room
 from simple_llm.errors import ArtefactError, UsageError

@@ -76,7 +76,7 @@ def load(tmp_path):
         paths = tmp_path / "data.yaml", tmp_path / "train.yaml"
         for path, content in zip(paths, (data, train), strict=True):
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        from simple_llm.config_loading import load_configs
+        from simple_llm.config.loading import load_configs
 
         return load_configs(*paths, list(overrides))
 

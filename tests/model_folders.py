@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError
 from simple_llm.manifest import MANIFEST, SELF, write_manifest
 from simple_llm.model_folder import build_model, load_model, save_model, save_tokenizer

@@ -14,7 +14,7 @@ from simple_llm.attention_maps import (
     said_places,
 )
 from simple_llm.attention_pictures import draw_by_place, draw_layer, draw_overview
-from simple_llm.config import TrainConfig
+from simple_llm.config.settings import TrainConfig
 from simple_llm.model_folder import LoadedModel
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of, tiny_model
 

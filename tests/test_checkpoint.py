@@ -16,7 +16,7 @@ from simple_llm.checkpoint import (
     save_checkpoint,
     TrainingState,
 )
-from simple_llm.config import Training
+from simple_llm.config.settings import Training
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.manifest import read_manifest, sha256_of_document
 from simple_llm.optimizer import build_optimizers

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.config import DataConfig, to_yaml, TrainConfig
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
+from simple_llm.config.strict_yaml import parse_yaml
 from simple_llm.errors import ConfigError
-from simple_llm.strict_yaml import parse_yaml
 from tests.pipeline import REPOSITORY
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simple_llm.conflicts import MOST_WEIGHTS
+from simple_llm.config.conflicts import MOST_WEIGHTS
 from simple_llm.model_folder import model_config
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from tests.pipeline import run_script, write_configs

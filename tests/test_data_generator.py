@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import data_generator
-from simple_llm.config import DataConfig, Sampling, Split
+from simple_llm.config.settings import DataConfig, Sampling, Split
 from simple_llm.errors import Interrupted
 from simple_llm.manifest import SELF
 from simple_llm.problems import from_integers, split_sides

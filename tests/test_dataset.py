@@ -9,7 +9,7 @@ import pytest
 
 from simple_llm import dataset
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.config import DataConfig
+from simple_llm.config.settings import DataConfig
 from simple_llm.dataset import read_manifest, read_problems, write_dataset
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.manifest import SELF, sha256_of_document

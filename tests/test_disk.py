@@ -12,7 +12,7 @@ import trainer
 from simple_llm import checkpoint, disk
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import newest_checkpoint, TrainingState
-from simple_llm.config import Hub, Training
+from simple_llm.config.settings import Hub, Training
 from simple_llm.dataset import read_manifest, write_dataset
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.model_folder import build_model

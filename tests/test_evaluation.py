@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.config import DataConfig, Numbers, Split
+from simple_llm.config.settings import DataConfig, Numbers, Split
 from simple_llm.decoding import Decoder
 from simple_llm.evaluation import (
     evaluate_sample,

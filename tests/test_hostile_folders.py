@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from simple_llm.config import Paths
+from simple_llm.config.settings import Paths
 from simple_llm.errors import EnvironmentFault
 from simple_llm.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_model

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simple_llm import checkpoint, model_folder, proof
-from simple_llm.config import DataConfig
+from simple_llm.config.settings import DataConfig
 from simple_llm.dataset import read_manifest, read_problems, write_dataset
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import load_model, save_model

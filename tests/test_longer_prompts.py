@@ -8,7 +8,7 @@ import torch
 
 from simple_llm import adder as adder_module
 from simple_llm.adder import Adder, NO_ANSWER
-from simple_llm.config import Model, TrainConfig
+from simple_llm.config.settings import Model, TrainConfig
 from simple_llm.engine import Engine
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.prompts import Prompt, PromptError

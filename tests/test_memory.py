@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from simple_llm.batches import BatchOrder
-from simple_llm.config import Training
+from simple_llm.config.settings import Training
 from simple_llm.manifest import read_manifest
 from tests.forked import fork_script
 from tests.test_trainer import checkpoints

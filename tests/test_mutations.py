@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from simple_llm.config import Numbers
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import Numbers
 from simple_llm.errors import ConfigError
 from simple_llm.prompts import parse_prompt, PromptError
 from tests.mutations import fuzzed_prompts, mutated_configs

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simple_llm import optimizer
-from simple_llm.config import Restarts, Training
+from simple_llm.config.settings import Restarts, Training
 from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon, orthogonalize
 from tests.tiny_models import tiny_model
 

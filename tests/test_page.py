@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from simple_llm.adder import Adder, NO_ANSWER
-from simple_llm.config import Numbers
+from simple_llm.config.settings import Numbers
 from simple_llm.model_folder import LoadedModel
 from simple_llm.prompts import parse_prompt, Prompt
 from tests.browser import chromium, visit

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from simple_llm.checkpoint import list_checkpoints, newest_checkpoint
-from simple_llm.config import Training
+from simple_llm.config.settings import Training
 from simple_llm.errors import UsageError
 from simple_llm.learning import make_learner
 from simple_llm.manifest import sha256_of

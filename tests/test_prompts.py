@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simple_llm.config import Numbers
+from simple_llm.config.settings import Numbers
 from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, PromptError
 
 NUMBERS = Numbers()  # 0 to 9999

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from simple_llm import proving
-from simple_llm.config import TrainConfig
+from simple_llm.config.settings import TrainConfig
 from simple_llm.decoding import Decoder
 from simple_llm.errors import GateError, UsageError
 from simple_llm.model_folder import LoadedModel

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.config import Split
+from simple_llm.config.settings import Split
 from simple_llm.problems import from_integers, longest_carry_chain, ordered_keys, split_sides
 from simple_llm.sampling import draw_unique, OutOfProblemsError, Sampler
 

@@ -10,8 +10,8 @@ import pytest
 from matplotlib import pyplot
 
 from runs import scaling
-from simple_llm.config import TrainConfig
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import TrainConfig
 
 POINTS = [(axis, value) for axis, values in scaling.AXES.items() for value in values]
 

@@ -12,7 +12,7 @@ import torch
 import trainer
 from runs import reference_recipe, speedrun, speedrun_seed, tracks
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.config import DataConfig, Model, Numbers, Sampling, Split, Storage, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, Model, Numbers, Sampling, Split, Storage, TrainConfig, Training
 from simple_llm.errors import DivergedError, GateError, UsageError
 from simple_llm.model_folder import LoadedModel
 from simple_llm.problems import concatenate, split_sides, TRAIN, VALIDATION

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simple_llm.strict_yaml import parse_yaml, StrictYamlError
+from simple_llm.config.strict_yaml import parse_yaml, StrictYamlError
 
 # Characters that both JSON and YAML take as they are.
 TEXT = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=20)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import prompt_tokens
-from simple_llm.config import DataConfig, Numbers
+from simple_llm.config.settings import DataConfig, Numbers
 from simple_llm.model_folder import vocabulary_of
 from simple_llm.problems import from_integers
 from simple_llm.prompts import parse_prompt

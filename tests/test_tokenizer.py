@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 import tokenizer as tokenizer_script
-from simple_llm.config import DataConfig, TrainConfig
+from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError
 from tests.pipeline import run_script, write_configs
 

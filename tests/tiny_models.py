@@ -8,7 +8,7 @@ import tokenizer as tokenizer_script
 import trainer
 from simple_llm import learning
 from simple_llm.batches import Examples, Vocabulary
-from simple_llm.config import DataConfig, Model, Numbers, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, Model, Numbers, TrainConfig, Training
 from simple_llm.learning import Learner
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM

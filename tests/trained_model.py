@@ -9,7 +9,7 @@ import torch
 
 import trainer
 from simple_llm.batches import Vocabulary
-from simple_llm.config import AttentionWindow, DataConfig, Model, Numbers, Split, TrainConfig, Training
+from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, Split, TrainConfig, Training
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.problems import concatenate

@@ -4,7 +4,7 @@ import itertools
 import time
 
 from benchmarks.faults.tally import Plan, Tally
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
 from simple_llm.errors import ConfigError
 from tests.mutations import mutated_configs
 

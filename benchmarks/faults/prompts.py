@@ -4,7 +4,7 @@ import itertools
 import re
 
 from benchmarks.faults.tally import Plan, Tally
-from simple_llm.config import Numbers
+from simple_llm.config.settings import Numbers
 from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, PromptError
 from tests.mutations import fuzzed_prompts
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from benchmarks.faults.processes import run_script
-from simple_llm.config import DataConfig
-from simple_llm.config_loading import load_configs
+from simple_llm.config.loading import load_configs
+from simple_llm.config.settings import DataConfig
 from tests.pipeline import write_configs
 
 MAX_STEPS = 40

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from simple_llm.config import DataConfig, Hub, Model, Restarts, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, Hub, Model, Restarts, TrainConfig, Training
 
 MOST_WEIGHTS = 10**9  # of a model: four gigabytes
 

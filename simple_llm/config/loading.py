@@ -15,10 +15,10 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from simple_llm.config import DataConfig, TrainConfig
-from simple_llm.conflicts import Conflict, conflicts
+from simple_llm.config.conflicts import Conflict, conflicts
+from simple_llm.config.settings import DataConfig, TrainConfig
+from simple_llm.config.strict_yaml import MAX_BYTES, parse_yaml, shown, shown_key, StrictYamlError, TOO_LARGE
 from simple_llm.errors import ConfigError
-from simple_llm.strict_yaml import MAX_BYTES, parse_yaml, shown, shown_key, StrictYamlError, TOO_LARGE
 
 COMMAND_LINE = "command line"
 MOST_LINES = 40  # of a file; both together have some fifty settings

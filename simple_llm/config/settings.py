@@ -1,7 +1,7 @@
 """The settings of a run: data_config.yaml and train_config.yaml as frozen, typed models.
 
 Numbers that follow from the settings are properties here, so each exists once. Reading the files and
-reporting what is wrong with them is config_loading.py's business, and conflicts.py names what cannot go together.
+reporting what is wrong with them is loading.py's business, and conflicts.py names what cannot go together.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.strict_yaml import format_yaml
+from simple_llm.config.strict_yaml import format_yaml
 
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
 
@@ -218,7 +218,7 @@ class TrainConfig(Section):
 
 
 def to_yaml(config: Section) -> str:
-    """Write every setting, defaults included, as YAML that config_loading.py reads back to an equal model."""
+    """Write every setting, defaults included, as YAML that loading.py reads back to an equal model."""
     return format_yaml(config.model_dump(mode="json"))
 
 
