@@ -55,11 +55,11 @@ from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
+from simple_llm.files.manifest import versions
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.learning import Learner, make_learner
 from simple_llm.locking import exclusive
 from simple_llm.machine import autocast, host_facts, resolve_device
-from simple_llm.manifest import versions
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM

@@ -23,16 +23,16 @@ from tqdm import tqdm
 import trainer
 from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.atomic import write_file
 from simple_llm.batches import make_examples
 from simple_llm.config.settings import Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
+from simple_llm.files.manifest import sha256_of
+from simple_llm.files.writing import write_file
 from simple_llm.learning import make_learner
 from simple_llm.locking import exclusive
 from simple_llm.machine import resolve_device
-from simple_llm.manifest import sha256_of
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
 from simple_llm.problems import concatenate, from_integers, Problems, split_sides, TRAIN

@@ -45,7 +45,6 @@ from matplotlib.axes import Axes
 from runs.speedrun import commit
 from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
-from simple_llm.atomic import write_file
 from simple_llm.config.settings import (
     AttentionWindow,
     DataConfig,
@@ -56,6 +55,7 @@ from simple_llm.config.settings import (
     TrainConfig,
     Training,
 )
+from simple_llm.files.writing import write_file
 from simple_llm.machine import processor
 
 BATCH_SIZE = 128

@@ -31,8 +31,8 @@ from simple_llm.dataset import row_format
 from simple_llm.decoding import Decoder
 from simple_llm.errors import DivergedError
 from simple_llm.evaluation import decoded_right, held_out_sample
+from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
-from simple_llm.manifest import versions
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
 from simple_llm.problems import concatenate, Problems, split_sides, TRAIN, VALIDATION

@@ -25,7 +25,6 @@ from huggingface_hub.errors import StrictDataclassError
 
 from simple_llm import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.atomic import remove, sync_folder, write_file
 from simple_llm.batches import prompt_tokens, Vocabulary
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
@@ -33,8 +32,7 @@ from simple_llm.decoding import Decoder
 from simple_llm.disk import room_for
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
-from simple_llm.half_depth import start_as_identities
-from simple_llm.manifest import (
+from simple_llm.files.manifest import (
     MANIFEST,
     MOST_WEIGHT_BYTES,
     parse_manifest,
@@ -42,6 +40,10 @@ from simple_llm.manifest import (
     verify_files,
     write_manifest,
 )
+from simple_llm.files.reading import plain_file, read_json
+from simple_llm.files.weights import check_weights, read_weights, Shapes
+from simple_llm.files.writing import remove, sync_folder, write_file
+from simple_llm.half_depth import start_as_identities
 from simple_llm.modeling_simple_llm import (
     SimpleLLMConfig,
     SimpleLLMForCausalLM,
@@ -50,10 +52,8 @@ from simple_llm.modeling_simple_llm import (
     up_to_the_end,
 )
 from simple_llm.optimizer import tensor_bytes
-from simple_llm.plain_files import plain_file, read_json
 from simple_llm.problems import from_integers
 from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
-from simple_llm.weights_file import check_weights, read_weights, Shapes
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 

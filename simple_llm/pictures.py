@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simple_llm.atomic import write_file
+from simple_llm.files.writing import write_file
 
 matplotlib.use("Agg")
 

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.atomic import write_file
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
-from simple_llm.manifest import sealed, unseal
+from simple_llm.files.manifest import sealed, unseal
+from simple_llm.files.reading import read_json
+from simple_llm.files.writing import write_file
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_table import PairTable
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
-from simple_llm.plain_files import read_json
 from simple_llm.problems import from_integers, Problems
 from simple_llm.reports import CERTIFICATE, is_of_config, MOST_BYTES
 

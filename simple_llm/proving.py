@@ -18,10 +18,10 @@ from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Decoder, Reader, SURE
 from simple_llm.errors import GateError, Interrupted, UsageError
-from simple_llm.manifest import versions
+from simple_llm.files.manifest import versions
+from simple_llm.files.reading import refuse_link
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.pair_tree import row_margins
-from simple_llm.plain_files import refuse_link
 from simple_llm.problems import from_integers
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof import (

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 
 from simple_llm.errors import ArtefactError
-from simple_llm.manifest import sha256_of
-from simple_llm.plain_files import read_json
+from simple_llm.files.manifest import sha256_of
+from simple_llm.files.reading import read_json
 
 MOST_BYTES = 2**28  # of a report, which may list a million mistakes
 EVALUATION = "evaluation.json"

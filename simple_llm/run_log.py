@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from simple_llm.plain_files import refuse_link
+from simple_llm.files.reading import refuse_link
 
 LOG = "run.log"
 

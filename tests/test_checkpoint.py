@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm import manifest as manifest_module
 from simple_llm.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -18,7 +17,8 @@ from simple_llm.checkpoint import (
 )
 from simple_llm.config.settings import Training
 from simple_llm.errors import ArtefactError, EnvironmentFault
-from simple_llm.manifest import read_manifest, sha256_of_document
+from simple_llm.files import manifest as manifest_module
+from simple_llm.files.manifest import read_manifest, sha256_of_document
 from simple_llm.optimizer import build_optimizers
 from tests.tiny_models import tiny_model
 
@@ -282,7 +282,7 @@ def test_fault_07_when_every_checkpoint_is_bad_all_are_listed_and_nothing_starts
 
 
 def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
-    from simple_llm.manifest import write_manifest
+    from simple_llm.files.manifest import write_manifest
 
     (folder / "secret").write_text("x")
     write_manifest(folder / "step-8", ["../secret"], {"step": 8})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import data_generator
 from simple_llm.config.settings import DataConfig, Sampling, Split
 from simple_llm.errors import Interrupted
-from simple_llm.manifest import SELF
+from simple_llm.files.manifest import SELF
 from simple_llm.problems import from_integers, split_sides
 from tests.pipeline import run_script, write_configs
 

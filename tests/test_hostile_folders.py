@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from simple_llm.config.settings import Paths
 from simple_llm.errors import EnvironmentFault
-from simple_llm.manifest import MANIFEST, read_manifest
+from simple_llm.files.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_model
 from simple_llm.proving import count_shards
 from simple_llm.reports import read_reports

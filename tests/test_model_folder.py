@@ -9,7 +9,7 @@ import torch
 from simple_llm import model_folder
 from simple_llm.adder import Adder
 from simple_llm.errors import ArtefactError, EnvironmentFault
-from simple_llm.manifest import read_manifest, write_manifest
+from simple_llm.files.manifest import read_manifest, write_manifest
 from simple_llm.model_folder import (
     load_model,
     load_tokenizer,

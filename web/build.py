@@ -59,8 +59,8 @@ if __name__ == "__main__":
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
 
-from simple_llm.atomic import write_file
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
+from simple_llm.files.writing import write_file
 from simple_llm.hub import fetch_model, push_space, require_upload
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.onnx_export import compare, Comparison, export_model, mixed_problems

@@ -25,7 +25,7 @@ from benchmarks.faults.processes import KILLED, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.errors import DivergedError
-from simple_llm.manifest import sha256_of
+from simple_llm.files.manifest import sha256_of
 from simple_llm.model_folder import WEIGHTS
 
 OTHER, OURS = "benchmarks/faults/transformers_trainer.py", "trainer.py"

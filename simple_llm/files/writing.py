@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from simple_llm.disk import room_for
-from simple_llm.plain_files import require_replaceable
+from simple_llm.files.reading import require_replaceable
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.atomic import replace_file, write_file
+from simple_llm.files.writing import replace_file, write_file
 
 
 def test_a_file_gets_its_name_with_all_its_content(tmp_path):
