@@ -56,9 +56,9 @@ from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
 from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.files.manifest import versions
+from simple_llm.files.writing import exclusive
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.learning import Learner, make_learner
-from simple_llm.locking import exclusive
 from simple_llm.machine import autocast, host_facts, resolve_device
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of

@@ -29,9 +29,8 @@ from simple_llm.dataset import read_manifest, read_problems
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sha256_of
-from simple_llm.files.writing import write_file
+from simple_llm.files.writing import exclusive, write_file
 from simple_llm.learning import make_learner
-from simple_llm.locking import exclusive
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS

@@ -31,8 +31,8 @@ from typing import NoReturn, TextIO
 from simple_llm import __version__, run_log
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.disk import is_disk_full
 from simple_llm.errors import ConfigError, EnvironmentFault, SimpleLLMError
+from simple_llm.files.writing import is_disk_full
 
 OVERRIDES_HELP = "a setting of data_config.yaml or train_config.yaml, for example numbers.base=10"
 

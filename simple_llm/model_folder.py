@@ -29,7 +29,6 @@ from simple_llm.batches import prompt_tokens, Vocabulary
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.decoding import Decoder
-from simple_llm.disk import room_for
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.files.manifest import (
@@ -41,8 +40,8 @@ from simple_llm.files.manifest import (
     write_manifest,
 )
 from simple_llm.files.reading import plain_file, read_json
-from simple_llm.files.weights import check_weights, read_weights, Shapes
-from simple_llm.files.writing import remove, sync_folder, write_file
+from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
+from simple_llm.files.writing import remove, room_for, sync_folder, write_file
 from simple_llm.half_depth import start_as_identities
 from simple_llm.modeling_simple_llm import (
     SimpleLLMConfig,
@@ -51,7 +50,6 @@ from simple_llm.modeling_simple_llm import (
     untested_versions,
     up_to_the_end,
 )
-from simple_llm.optimizer import tensor_bytes
 from simple_llm.problems import from_integers
 from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
 

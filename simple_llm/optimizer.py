@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from simple_llm.config.settings import Training
+from simple_llm.files.weights import tensor_bytes
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 
 # a, b, c of the polynomials a s + b s^3 + c s^5, each the closest to 1 on what those before it make of [0.01, 1]
@@ -124,10 +125,6 @@ def state_bytes(optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
         for optimizer in optimizers
         for group in optimizer.param_groups
     )
-
-
-def tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def learning_rate_scale(step: int, training: Training) -> float:

@@ -9,12 +9,13 @@ import pytest
 
 import data_generator
 import trainer
-from simple_llm import checkpoint, disk
+from simple_llm import checkpoint
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import newest_checkpoint, TrainingState
 from simple_llm.config.settings import Hub, Training
 from simple_llm.dataset import read_manifest, write_dataset
 from simple_llm.errors import EnvironmentFault, Interrupted
+from simple_llm.files import writing
 from simple_llm.model_folder import build_model
 from simple_llm.problems import RowFormat
 from simple_llm.resuming import Run
@@ -43,21 +44,21 @@ def temporaries(folder: Path) -> list[Path]:
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (25_310_208, "25.3 MB"), (999_600, "1 MB"), (10**15, "1e+03 TB")],
 )
 def test_a_size_is_written_for_people(num_bytes, shown):
-    assert disk.human_size(num_bytes) == shown
+    assert writing.human_size(num_bytes) == shown
 
 
 def test_more_than_there_is_is_refused_with_both_numbers_though_the_folder_is_not_there_yet(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 4_200_000))
-    disk.require_room(4_200_000, tmp_path / "to be" / "made")
+    writing.require_room(4_200_000, tmp_path / "to be" / "made")
     with pytest.raises(EnvironmentFault) as caught:
-        disk.require_room(4_200_001, tmp_path / "to be" / "made")
+        writing.require_room(4_200_001, tmp_path / "to be" / "made")
     assert str(caught.value) == f"disk full: need 4.2 MB, have 4.2 MB at {tmp_path / 'to be' / 'made'}"
     assert caught.value.exit_code == 5
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.EIO, "x"), KeyboardInterrupt()])
 def test_what_is_not_the_disks_fault_stays_what_it_is(tmp_path, error):
-    with pytest.raises(type(error)) as caught, disk.room_for(1, tmp_path):
+    with pytest.raises(type(error)) as caught, writing.room_for(1, tmp_path):
         raise error
     assert caught.value is error
 
@@ -212,7 +213,7 @@ def test_fault_13_a_folder_without_room_or_read_only_is_found_before_training_st
 
 
 def test_fault_13_a_folder_that_may_not_be_written_is_found_though_its_lock_is_there(tmp_path, monkeypatch):
-    from simple_llm.locking import exclusive
+    from simple_llm.files.writing import exclusive
 
     with exclusive(tmp_path):
         pass

@@ -4,10 +4,11 @@ import threading
 import pytest
 
 from simple_llm.errors import EnvironmentFault
-from simple_llm.locking import exclusive
+from simple_llm.files.writing import exclusive
 from tests.pipeline import REPOSITORY, run_python
 
-HOLD = "import sys; from pathlib import Path; from simple_llm.locking import exclusive; lock = exclusive(Path('runs'))"
+HOLD = "import sys; from pathlib import Path; from simple_llm.files.writing import exclusive"
+HOLD += "; lock = exclusive(Path('runs'))"
 
 
 def test_a_second_holder_is_refused_and_told_who_holds_the_folder(tmp_path):

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from simple_llm.errors import EnvironmentFault
-from simple_llm.locking import exclusive
+from simple_llm.files.writing import exclusive
 
 PACKAGE_JSON = Path(__file__).with_name("package.json")
 INSTALLED = PACKAGE_JSON.parent.parent / ".npm"

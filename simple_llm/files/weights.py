@@ -1,4 +1,4 @@
-"""A file of weights, whose header is compared with what the config implies before anything is allocated.
+"""Weights: the bytes they take, and a file of them, its header compared with the config before anything is allocated.
 
     8 bytes     length of the header
     header      {"transformer.wte.weight": {"dtype": "F32", "shape": [19, 256], "data_offsets": [0, 19456]}, ...}
@@ -9,6 +9,7 @@ Only safetensors is read: a pickle would run what is written in it.
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import safetensors
@@ -21,6 +22,10 @@ MOST_HEADER_BYTES = 2**22  # a thousand blocks have some 1.3 million
 _BYTES_PER_NUMBER = 4
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def check_weights(path: Path, expected: Shapes) -> None:

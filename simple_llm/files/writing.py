@@ -1,6 +1,10 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, room for them on the disk, and one run at a time in a folder.
+
+Room is asked for before a file is begun, and told in the same words where it runs out halfway.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -9,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from simple_llm.disk import room_for
+from simple_llm.errors import EnvironmentFault
 from simple_llm.files.reading import require_replaceable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LOCK_BYTES = 2**12  # a block of a disk
 
 
 @contextlib.contextmanager
@@ -75,3 +82,99 @@ def _remove_leavings(path: Path) -> None:
         with contextlib.suppress(OSError), leaving.open("rb") as file:  # it may be a living writer's, or gone by now
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leaving.unlink()
+
+
+# ---- Room -----------------------------------------------------------------------------------------
+
+
+class DiskFullError(EnvironmentFault):
+    """There is no room for what is to be written."""
+
+    def __init__(self, num_bytes: int, folder: Path) -> None:
+        free = shutil.disk_usage(_nearest(folder)).free
+        super().__init__(f"disk full: need {human_size(num_bytes)}, have {human_size(free)} at {folder}")
+
+
+def require_room(num_bytes: int, folder: Path) -> None:
+    """Check that so much can be written below a folder, which need not be there yet.
+
+    Raises:
+        DiskFullError: it cannot.
+    """
+    if shutil.disk_usage(_nearest(folder)).free < num_bytes:
+        raise DiskFullError(num_bytes, folder)
+
+
+@contextlib.contextmanager
+def room_for(num_bytes: int, folder: Path) -> Iterator[None]:
+    """Begin the block only if there is room for what it writes; another process may take the room all the same.
+
+    Raises:
+        DiskFullError: before the block or in its middle; of nested blocks the outermost says what it needed.
+    """
+    require_room(num_bytes, folder)
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(num_bytes, folder) from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error is the disk's; safetensors has a class of its own that keeps the number in its text alone."""
+    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _FULL):
+        return True
+    return any(f"(os error {number})" in str(error) for number in _FULL)
+
+
+def human_size(num_bytes: int) -> str:
+    """Write a number of bytes for people: 999 B, 25.3 MB."""
+    size, units = float(num_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}"
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+
+
+# ---- Locks ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
+    """Hold the folder's lock inside the block; the lock of a process that died is free again.
+
+    Args:
+        waits: until another process has given it back.
+
+    Raises:
+        EnvironmentFault: another process holds it, or the folder cannot be written, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        require_room(_LOCK_BYTES, folder)
+        file = open(folder / ".lock", "a+", opener=_open_no_link)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):  # the lock may be there from better days
+        file.close()
+        raise EnvironmentFault(f"{folder} cannot be written: Permission denied")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise EnvironmentFault(f"{folder} is in use by process {file.read().strip() or 'unknown'}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file, but not what a link leads to: the number written into it would be the end of that."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

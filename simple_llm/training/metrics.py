@@ -7,8 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from simple_llm.disk import room_for
-from simple_llm.files.writing import write_file
+from simple_llm.files.writing import room_for, write_file
 from simple_llm.run_log import events
 
 METRICS = "metrics.jsonl"
