@@ -76,6 +76,7 @@ from tqdm import tqdm
 
 from simple_llm.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.arithmetic.digits import to_integers
+from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
@@ -100,7 +101,6 @@ from simple_llm.proving import (
     trusted_readers,
 )
 from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
-from simple_llm.sampling import Sampler
 from simple_llm.stopping import advancing, stop_on_signals
 
 MAX_FAILURES_SHOWN = 20

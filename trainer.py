@@ -53,7 +53,8 @@ from tqdm import tqdm
 from simple_llm.batches import Examples, make_examples, Vocabulary
 from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
-from simple_llm.dataset import read_manifest, read_problems
+from simple_llm.data.dataset import read_manifest, read_problems
+from simple_llm.data.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.files.manifest import versions
 from simple_llm.files.writing import exclusive
@@ -63,7 +64,6 @@ from simple_llm.machine import autocast, host_facts, resolve_device
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import build_model, load_model, load_tokenizer, save_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import events, open_log

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.report import in_turn, print_rates
 from data_generator import draw_problems
 from simple_llm.config.settings import DataConfig, Numbers, Sampling, Storage
-from simple_llm.dataset import write_dataset
+from simple_llm.data.dataset import write_dataset
 
 PLAIN_ROWS = 100_000
 UNIFORM = Sampling(uniform=1.0, lengths=0.0, carries=0.0)

@@ -26,12 +26,12 @@ from torch import Tensor
 from benchmarks.report import in_turn, print_rates
 from simple_llm.batches import pad_left, prompt_tokens, Vocabulary
 from simple_llm.config.settings import DataConfig, Model, TrainConfig
+from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder, FEW
 from simple_llm.engine import Engine
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model_folder import build_model
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.sampling import Sampler
 from tokenizer import train_tokenizer
 
 MODELS = {"6.3M": Model(), "small": Model(n_layer=2, n_head=4, n_embd=64)}

@@ -18,11 +18,11 @@ from benchmarks.report import in_turn, print_rates
 from simple_llm.batches import Vocabulary
 from simple_llm.command_line import integer_range
 from simple_llm.config.settings import DataConfig, Model
+from simple_llm.data.problems import from_integers
 from simple_llm.decoding import MEMORY_BUDGET
 from simple_llm.engine import Engine
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.pair_tree import PairTree, row_margins
-from simple_llm.problems import from_integers
 
 MODELS = {
     1: Model(n_layer=1, n_head=2, n_embd=64, tokens_per_step=1),

@@ -20,11 +20,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.report import in_turn, print_rates
 from simple_llm.config.settings import DataConfig, TrainConfig, Training
-from simple_llm.dataset import row_format
+from simple_llm.data.dataset import row_format
+from simple_llm.data.sampling import Sampler
 from simple_llm.learning import make_learner
 from simple_llm.machine import resolve_precision
 from simple_llm.model_folder import build_model, vocabulary_of
-from simple_llm.sampling import Sampler
 from tokenizer import train_tokenizer
 from trainer import prepare_data
 

@@ -25,7 +25,9 @@ from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import make_examples
 from simple_llm.config.settings import Training
-from simple_llm.dataset import read_manifest, read_problems
+from simple_llm.data.dataset import read_manifest, read_problems
+from simple_llm.data.problems import concatenate, from_integers, Problems, split_sides, TRAIN
+from simple_llm.data.sampling import problems_on_sides, Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sha256_of
@@ -34,10 +36,8 @@ from simple_llm.learning import make_learner
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
-from simple_llm.problems import concatenate, from_integers, Problems, split_sides, TRAIN
 from simple_llm.proof import Prover, read_certificate
 from simple_llm.proving import one_worker_a_core
-from simple_llm.sampling import problems_on_sides, Sampler
 
 REPAIRS = "repairs.jsonl"
 GENTLER = 0.2  # learning rates, as a share of those of the training before

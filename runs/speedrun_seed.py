@@ -27,7 +27,9 @@ from runs.tracks import edge_problems, NUM_TEST, NUM_VALIDATION, recipe, RECIPES
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.dataset import row_format
+from simple_llm.data.dataset import row_format
+from simple_llm.data.problems import concatenate, Problems, split_sides, TRAIN, VALIDATION
+from simple_llm.data.sampling import problems_on_sides, Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.errors import DivergedError
 from simple_llm.evaluation import decoded_right, held_out_sample
@@ -35,11 +37,9 @@ from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
-from simple_llm.problems import concatenate, Problems, split_sides, TRAIN, VALIDATION
 from simple_llm.proof import PROOF_FORMAT, Prover, total
 from simple_llm.proving import count_shards
 from simple_llm.resuming import Run
-from simple_llm.sampling import problems_on_sides, Sampler
 from simple_llm.scoring import Score
 from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from tokenizer import train_tokenizer

@@ -8,8 +8,8 @@ import numpy as np
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, Model, Split, TrainConfig
+from simple_llm.data.problems import from_integers, Problems
 from simple_llm.errors import UsageError
-from simple_llm.problems import from_integers, Problems
 
 NUM_VALIDATION = NUM_TEST = 10_000
 NUM_SEEDS = 5

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import prompt_tokens, read_answers
+from simple_llm.data.problems import from_digits, from_integers, Problems
 from simple_llm.decoding import Decoder
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.problems import from_digits, from_integers, Problems
 from simple_llm.prompts import parse_prompt, Prompt
 
 NO_ANSWER = "no answer"

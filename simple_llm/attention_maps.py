@@ -14,8 +14,8 @@ from torch import Tensor
 
 from simple_llm.adder import Adder
 from simple_llm.batches import make_examples, Vocabulary
+from simple_llm.data.problems import carries_in, Problems
 from simple_llm.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
-from simple_llm.problems import carries_in, Problems
 from simple_llm.prompts import Prompt
 
 CATEGORIES = ("own place, x", "own place, y", "place below", "delimiters", "other digits")  # for the sum x + y

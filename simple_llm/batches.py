@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.arithmetic.digits import Digits
+from simple_llm.data.problems import Problems
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
-from simple_llm.problems import Problems
 
 
 @dataclass(frozen=True)

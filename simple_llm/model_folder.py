@@ -28,6 +28,7 @@ from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import prompt_tokens, Vocabulary
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
+from simple_llm.data.problems import from_integers
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
@@ -50,7 +51,6 @@ from simple_llm.modeling_simple_llm import (
     untested_versions,
     up_to_the_end,
 )
-from simple_llm.problems import from_integers
 from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise

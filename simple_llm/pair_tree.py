@@ -31,10 +31,10 @@ from torch.nn import functional
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import make_examples, Vocabulary
+from simple_llm.data.problems import Problems
 from simple_llm.decoding import Reader
 from simple_llm.engine import Cache
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
-from simple_llm.problems import Problems
 from simple_llm.scoring import lead
 
 

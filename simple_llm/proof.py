@@ -22,6 +22,7 @@ from torch import Tensor
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import Vocabulary
+from simple_llm.data.problems import from_integers, Problems
 from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
@@ -31,7 +32,6 @@ from simple_llm.files.writing import write_file
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_table import PairTable
 from simple_llm.pair_tree import PairTree, row_logits, row_margins
-from simple_llm.problems import from_integers, Problems
 from simple_llm.reports import CERTIFICATE, is_of_config, MOST_BYTES
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor

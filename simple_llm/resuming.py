@@ -17,7 +17,7 @@ from simple_llm.checkpoint import (
     TrainingState,
 )
 from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
-from simple_llm.dataset import DatasetManifest
+from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.files.manifest import MANIFEST, read_manifest, sha256_of_document
 from simple_llm.files.reading import refuse_link

@@ -14,6 +14,7 @@ from simple_llm.all_lengths import (
     num_contexts,
     prove_all_lengths,
 )
+from simple_llm.data.problems import longest_carry_chain
 from simple_llm.decoding import SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import UsageError
@@ -22,7 +23,6 @@ from simple_llm.length_evaluation import problems_of_length
 from simple_llm.model_folder import LoadedModel
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from simple_llm.pair_tree import row_logits
-from simple_llm.problems import longest_carry_chain
 from simple_llm.prompts import Prompt
 from simple_llm.scoring import lead
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, tiny_model

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import data_generator
 from simple_llm.config.settings import DataConfig, Sampling, Split
+from simple_llm.data.problems import from_integers, split_sides
 from simple_llm.errors import Interrupted
 from simple_llm.files.manifest import SELF
-from simple_llm.problems import from_integers, split_sides
 from tests.pipeline import run_script, write_configs
 
 MANIFEST = "sequences.txt.manifest.json"
@@ -112,7 +112,7 @@ def test_a_path_that_cannot_be_written_is_the_environments_fault(tmp_path):
 def test_what_is_no_ordinary_file_is_named_before_a_row_is_drawn(tmp_path, call_script, monkeypatch, name, make):
     write_configs(tmp_path)
     make(tmp_path / name)
-    monkeypatch.setattr("simple_llm.sampling.draw_unique", lambda *arguments: pytest.fail("drew rows"))
+    monkeypatch.setattr("simple_llm.data.sampling.draw_unique", lambda *arguments: pytest.fail("drew rows"))
     done = call_script("data_generator.py", cwd=tmp_path)
     assert (done.exit_code, done.stdout, done.stderr) == (5, "", f"{name}: no ordinary file\n")
     assert not (tmp_path / name).is_file()

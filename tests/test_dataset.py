@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from simple_llm import dataset
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import DataConfig
-from simple_llm.dataset import read_manifest, read_problems, write_dataset
+from simple_llm.data import dataset
+from simple_llm.data.dataset import read_manifest, read_problems, write_dataset
+from simple_llm.data.problems import from_integers
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.manifest import SELF, sha256_of_document
-from simple_llm.problems import from_integers
 
 PAIRS = [(12, 7), (0, 0), (99, 99), (45, 54), (3, 98), (10, 20), (77, 8), (1, 0)]
 # What these rows must be, written by hand: least significant digit first.

@@ -13,11 +13,11 @@ from simple_llm import checkpoint
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import newest_checkpoint, TrainingState
 from simple_llm.config.settings import Hub, Training
-from simple_llm.dataset import read_manifest, write_dataset
+from simple_llm.data.dataset import read_manifest, write_dataset
+from simple_llm.data.problems import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
 from simple_llm.model_folder import build_model
-from simple_llm.problems import RowFormat
 from simple_llm.resuming import Run
 from tests.finished_run import make_unfinished
 from tests.forked import fill, fork_script, make_read_only, mount_disk, with_own_mounts

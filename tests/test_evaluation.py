@@ -7,6 +7,8 @@ import pytest
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import DataConfig, Numbers, Split
+from simple_llm.data.problems import concatenate, Problems, split_sides, TEST
+from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.evaluation import (
     evaluate_sample,
@@ -17,8 +19,6 @@ from simple_llm.evaluation import (
     STRATUM_SIZE,
 )
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.problems import concatenate, Problems, split_sides, TEST
-from simple_llm.sampling import Sampler
 from simple_llm.scoring import Score
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_train_config

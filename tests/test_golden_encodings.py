@@ -5,8 +5,8 @@ import torch
 
 from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config.settings import DataConfig, Numbers
+from simple_llm.data.problems import from_integers
 from simple_llm.model_folder import vocabulary_of
-from simple_llm.problems import from_integers
 from tests.golden import GOLDEN
 from tests.tiny_models import make_tokenizer, tiny_model
 

@@ -11,10 +11,10 @@ import pytest
 
 from simple_llm import checkpoint, model_folder, proof
 from simple_llm.config.settings import DataConfig
-from simple_llm.dataset import read_manifest, read_problems, write_dataset
+from simple_llm.data.dataset import read_manifest, read_problems, write_dataset
+from simple_llm.data.problems import from_integers
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import load_model, save_model
-from simple_llm.problems import from_integers
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script, Forked
 from tests.test_checkpoint import DISK_CALLS, fail_at

@@ -3,9 +3,9 @@ import onnxruntime
 import pytest
 import torch
 
+from simple_llm.data.sampling import Sampler
 from simple_llm.onnx_export import compare, export_model, mixed_problems
 from simple_llm.onnx_graph import make_onnx
-from simple_llm.sampling import Sampler
 from tests.tiny_models import make_vocabulary, tiny_model
 
 pytestmark = pytest.mark.library

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET, to_integers
 from simple_llm.config.settings import Split
-from simple_llm.problems import (
+from simple_llm.data.problems import (
     carries_in,
     concatenate,
     from_digits,

@@ -8,11 +8,11 @@ import torch
 
 from runs import repair
 from simple_llm.arithmetic.digits import to_integers
+from simple_llm.data.problems import concatenate, split_sides, TRAIN
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import build_model, load_model, LoadedModel
 from simple_llm.pair_tree import row_margins
-from simple_llm.problems import concatenate, split_sides, TRAIN
 from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
 
 

@@ -9,10 +9,10 @@ import trainer
 from simple_llm import learning
 from simple_llm.batches import Examples, Vocabulary
 from simple_llm.config.settings import DataConfig, Model, Numbers, TrainConfig, Training
+from simple_llm.data.problems import from_integers, Problems
 from simple_llm.learning import Learner
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
-from simple_llm.problems import from_integers, Problems
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 
 

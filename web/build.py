@@ -59,12 +59,12 @@ if __name__ == "__main__":
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
 
+from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.files.writing import write_file
 from simple_llm.hub import fetch_model, push_space, require_upload
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.onnx_export import compare, Comparison, export_model, mixed_problems
-from simple_llm.sampling import Sampler
 from web.description import describe
 from web.packages import copy_packages, FILES
 from web.serving import address, make_server

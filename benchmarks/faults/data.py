@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.faults.processes import KILLED, look_for_leavings, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import data_config_of
-from simple_llm.dataset import read_manifest
+from simple_llm.data.dataset import read_manifest
 from simple_llm.errors import ArtefactError
 from tests.pipeline import write_configs
 

@@ -20,7 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from simple_llm.batches import Examples
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import Training
-from simple_llm.dataset import read_problems
+from simple_llm.data.dataset import read_problems
 from simple_llm.model_folder import build_model, load_tokenizer, vocabulary_of
 from trainer import prepare_data
 

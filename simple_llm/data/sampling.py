@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from simple_llm.arithmetic.digits import add, Digits
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.config.settings import Numbers, Split
-from simple_llm.problems import concatenate, from_integers, ordered_keys, Problems, SIDE_NAMES, split_sides
+from simple_llm.data.problems import concatenate, from_integers, ordered_keys, Problems, SIDE_NAMES, split_sides
 
 _CHUNK = 2**14  # candidates drawn at a time: small enough to stay in the processor's cache
 _RUNS_OUT_BELOW = 1 / 256  # of a round's candidates on the right sides: with fewer new ones a stratum has run out
