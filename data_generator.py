@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from simple_llm.config.settings import DataConfig, Sampling
 from simple_llm.data.dataset import DatasetManifest, read_manifest, write_dataset
-from simple_llm.data.problems import TRAIN, VALIDATION
 from simple_llm.data.sampling import Draw, draw_unique, OutOfProblemsError, Sampler
+from simple_llm.data.split import TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
 from simple_llm.files.reading import require_replaceable
 from simple_llm.stopping import stop_on_signals

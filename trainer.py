@@ -54,7 +54,8 @@ from simple_llm.batches import Examples, make_examples, Vocabulary
 from simple_llm.checkpoint import save_checkpoint, TrainingState
 from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
 from simple_llm.data.dataset import read_manifest, read_problems
-from simple_llm.data.problems import longest_carry_chain, Problems, split_sides, TRAIN, VALIDATION
+from simple_llm.data.problems import longest_carry_chain, Problems
+from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.files.manifest import versions
 from simple_llm.files.writing import exclusive

@@ -24,7 +24,8 @@ from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import BatchOrder, Examples, make_examples
 from simple_llm.config.settings import DataConfig, Model, Sampling, TrainConfig
-from simple_llm.data.problems import from_integers, Problems, split_sides, TRAIN
+from simple_llm.data.problems import from_integers, Problems
+from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.learning import step_seed
 from simple_llm.losses import TrainingLoss
 from simple_llm.machine import resolve_device

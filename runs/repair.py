@@ -26,8 +26,9 @@ from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import make_examples
 from simple_llm.config.settings import Training
 from simple_llm.data.dataset import read_manifest, read_problems
-from simple_llm.data.problems import concatenate, from_integers, Problems, split_sides, TRAIN
-from simple_llm.data.sampling import problems_on_sides, Sampler
+from simple_llm.data.problems import concatenate, from_integers, Problems
+from simple_llm.data.sampling import Sampler
+from simple_llm.data.split import problems_on_sides, split_sides, TRAIN
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sha256_of

@@ -28,8 +28,9 @@ from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import row_format
-from simple_llm.data.problems import concatenate, Problems, split_sides, TRAIN, VALIDATION
-from simple_llm.data.sampling import problems_on_sides, Sampler
+from simple_llm.data.problems import concatenate, Problems
+from simple_llm.data.sampling import Sampler
+from simple_llm.data.split import problems_on_sides, split_sides, TRAIN, VALIDATION
 from simple_llm.decoding import Decoder
 from simple_llm.errors import DivergedError
 from simple_llm.evaluation import decoded_right, held_out_sample

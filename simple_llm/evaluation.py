@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import concatenate, longest_carry_chain, ordered_keys, Problems, TEST
-from simple_llm.data.sampling import draw_unique, OutOfProblemsError, problems_on_sides, Sampler
+from simple_llm.data.problems import concatenate, longest_carry_chain, Problems
+from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
+from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
 from simple_llm.decoding import Answers, Decoder
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.scoring import by_stratum, logit_margins, Score

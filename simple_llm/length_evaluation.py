@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
-from simple_llm.data.problems import longest_carry_chain, Problems, TEST
-from simple_llm.data.sampling import problems_on_sides
+from simple_llm.data.problems import longest_carry_chain, Problems
+from simple_llm.data.split import problems_on_sides, TEST
 from simple_llm.decoding import Decoder, Reader
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.pair_tree import row_margins

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import data_generator
 from simple_llm.config.settings import DataConfig, Sampling, Split
-from simple_llm.data.problems import from_integers, split_sides
+from simple_llm.data.problems import from_integers
+from simple_llm.data.split import split_sides
 from simple_llm.errors import Interrupted
 from simple_llm.files.manifest import SELF
 from tests.pipeline import run_script, write_configs

@@ -14,7 +14,7 @@ from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import newest_checkpoint, TrainingState
 from simple_llm.config.settings import Hub, Training
 from simple_llm.data.dataset import read_manifest, write_dataset
-from simple_llm.data.problems import RowFormat
+from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
 from simple_llm.model_folder import build_model

@@ -7,8 +7,9 @@ import pytest
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import DataConfig, Numbers, Split
-from simple_llm.data.problems import concatenate, Problems, split_sides, TEST
+from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
+from simple_llm.data.split import split_sides, TEST
 from simple_llm.decoding import Decoder
 from simple_llm.evaluation import (
     evaluate_sample,

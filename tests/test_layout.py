@@ -44,7 +44,7 @@ def repository_files():
 def test_the_files_are_where_these_tests_look_for_them():
     assert {"data_generator", "tokenizer", "trainer", "inference", "evaluate", "visualize"} <= SCRIPTS.keys()
     assert {"simple_llm", "simple_llm.config.settings", "simple_llm.data.problems"} <= PACKAGE.keys()
-    assert "simple_llm.data.problems" in imported(SCRIPTS["data_generator"])
+    assert "simple_llm.data.split" in imported(SCRIPTS["data_generator"])
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))

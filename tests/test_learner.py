@@ -6,7 +6,7 @@ import torch
 import trainer
 from simple_llm.batches import BatchOrder
 from simple_llm.checkpoint import list_checkpoints
-from simple_llm.data.problems import split_sides, TRAIN, VALIDATION
+from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import DivergedError, Interrupted, UsageError
 from simple_llm.losses import TrainingLoss
 from simple_llm.model_folder import build_model, vocabulary_of

@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET, to_integers
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import (
-    carries_in,
-    concatenate,
-    from_digits,
-    from_integers,
-    longest_carry_chain,
-    ordered_keys,
-    RowFormat,
-    split_sides,
-)
+from simple_llm.data.problems import carries_in, concatenate, from_digits, from_integers, longest_carry_chain
+from simple_llm.data.rows import RowFormat
+from simple_llm.data.split import ordered_keys, split_sides
 
 BASES = [2, 3, 10, 16, 36]
 ALL_SMALL_PAIRS = list(itertools.product(range(41), repeat=2))

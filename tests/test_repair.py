@@ -8,7 +8,8 @@ import torch
 
 from runs import repair
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.data.problems import concatenate, split_sides, TRAIN
+from simple_llm.data.problems import concatenate
+from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import build_model, load_model, LoadedModel

@@ -5,8 +5,9 @@ import pytest
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import from_integers, longest_carry_chain, ordered_keys, split_sides
+from simple_llm.data.problems import from_integers, longest_carry_chain
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
+from simple_llm.data.split import ordered_keys, split_sides
 
 RANGES = [
     *((0, 9999, 10), (0, 9999, 16), (0, 9999, 2), (0, 0, 10), (5, 5, 3), (0, 1, 2), (0, 99, 36), (9990, 9999, 10)),

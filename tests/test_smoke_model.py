@@ -1,5 +1,5 @@
 from simple_llm.batches import answer_tokens, prompt_tokens
-from simple_llm.data.problems import split_sides, TRAIN
+from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.decoding import Decoder
 from tests.tiny_models import all_pairs
 

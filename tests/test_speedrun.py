@@ -13,8 +13,9 @@ import trainer
 from runs import reference_recipe, speedrun, speedrun_seed, tracks
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import DataConfig, Model, Numbers, Sampling, Split, Storage, TrainConfig, Training
-from simple_llm.data.problems import concatenate, split_sides, TRAIN, VALIDATION
+from simple_llm.data.problems import concatenate
 from simple_llm.data.sampling import Sampler
+from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import DivergedError, GateError, UsageError
 from simple_llm.model_folder import LoadedModel
 from tests.oracle import PerfectAdder

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from simple_llm.config.settings import DataConfig
-from simple_llm.data.problems import concatenate, Problems, RowFormat
+from simple_llm.data.problems import concatenate, Problems
+from simple_llm.data.rows import RowFormat
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sealed, SELF, unseal
 from simple_llm.files.writing import replace_file, room_for, write_file

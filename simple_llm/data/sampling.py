@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from simple_llm.arithmetic.digits import add, Digits
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.config.settings import Numbers, Split
-from simple_llm.data.problems import concatenate, from_integers, ordered_keys, Problems, SIDE_NAMES, split_sides
+from simple_llm.data.problems import concatenate, from_integers, Problems
+from simple_llm.data.split import ordered_keys, problems_on_sides, side_share
 
 _CHUNK = 2**14  # candidates drawn at a time: small enough to stay in the processor's cache
 _RUNS_OUT_BELOW = 1 / 256  # of a round's candidates on the right sides: with fewer new ones a stratum has run out
@@ -232,18 +233,6 @@ def draw_unique(
         drawn["uniform"] += pool.draw(sampler.uniform, num_missing - drawn["uniform"], rng)
     assert sum(drawn.values()) == num_wanted, f"drew {drawn} where {num_wanted} problems were known to exist"
     return Draw(pool.shuffled(), asked, {name: drawn[name] for name in asked})
-
-
-def side_share(split: Split, sides: tuple[int, ...]) -> float:
-    """Share of all pairs that is on some sides of the split, as configured."""
-    shares = (split.train, split.validation, 1 - split.train - split.validation)
-    return sum(shares[side] for side in sides)
-
-
-def problems_on_sides(problems: Problems, split: Split, sides: tuple[int, ...]) -> Problems:
-    """Keep the problems of some sides of the split."""
-    is_wanted = np.isin(np.arange(len(SIDE_NAMES)), sides)
-    return problems[is_wanted[split_sides(problems, split)]]
 
 
 class _Pool:
