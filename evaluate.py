@@ -80,15 +80,16 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
-from simple_llm.evaluation import decoded_right, evaluate_sample, Evaluation, held_out, make_report, STRATA
+from simple_llm.evaluation.held_out import decoded_right, evaluate_sample, Evaluation, held_out, make_report, STRATA
+from simple_llm.evaluation.lengths import evaluate_length
+from simple_llm.evaluation.pictures import draw_accuracy
+from simple_llm.evaluation.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.hub import fetch_model
 from simple_llm.length_certificate import make_length_certificate
-from simple_llm.length_evaluation import evaluate_length
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.pair_table import can_be_tabled
-from simple_llm.pictures import draw_accuracy
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof import Prover, read_certificate
 from simple_llm.proving import (
@@ -100,7 +101,6 @@ from simple_llm.proving import (
     refuse_what_cannot_be_counted,
     trusted_readers,
 )
-from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.stopping import advancing, stop_on_signals
 
 MAX_FAILURES_SHOWN = 20

@@ -57,6 +57,7 @@ from simple_llm.data.dataset import read_manifest, read_problems
 from simple_llm.data.problems import longest_carry_chain, Problems
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
+from simple_llm.evaluation.scoring import by_stratum, is_exact, Score
 from simple_llm.files.manifest import versions
 from simple_llm.files.writing import exclusive
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
@@ -68,7 +69,6 @@ from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.resuming import finished_result, prepare_run, RESULT, Run
 from simple_llm.run_log import events, open_log
-from simple_llm.scoring import by_stratum, is_exact, Score
 from simple_llm.stopping import stop_on_signals
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.tracking import require_tracker, tracking
@@ -281,7 +281,8 @@ def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
 
 def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> None:
     """Draw the curve and write the finished model."""
-    from simple_llm.pictures import draw_curve  # matplotlib: half a second that nothing before this waits for
+    # matplotlib: half a second that nothing before this waits for
+    from simple_llm.evaluation.pictures import draw_curve
 
     folder = train.paths.model
     draw_curve(read_metrics(folder / METRICS), folder / CURVE)

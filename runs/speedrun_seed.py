@@ -33,7 +33,8 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import problems_on_sides, split_sides, TRAIN, VALIDATION
 from simple_llm.decoding import Decoder
 from simple_llm.errors import DivergedError
-from simple_llm.evaluation import decoded_right, held_out_sample
+from simple_llm.evaluation.held_out import decoded_right, held_out_sample
+from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
@@ -41,7 +42,6 @@ from simple_llm.pair_table import can_be_tabled
 from simple_llm.proof import PROOF_FORMAT, Prover, total
 from simple_llm.proving import count_shards
 from simple_llm.resuming import Run
-from simple_llm.scoring import Score
 from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from tokenizer import train_tokenizer
 

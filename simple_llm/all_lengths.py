@@ -29,9 +29,9 @@ from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
+from simple_llm.evaluation.scoring import lead
 from simple_llm.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.proof import MAX_FAILURES
-from simple_llm.scoring import lead
 
 _CONTEXTS_AT_A_TIME = 2**15
 

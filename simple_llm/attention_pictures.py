@@ -9,8 +9,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from simple_llm.attention_maps import AttentionByPlace, AttentionMaps, CATEGORIES
-from simple_llm.pictures import save_figure
+from simple_llm.evaluation.attention import AttentionByPlace, AttentionMaps, CATEGORIES
+from simple_llm.evaluation.pictures import save_figure
 
 _SAYS = "#c2410c"  # rows at which the answer is said
 _COLORS = ("#5eb5a6", "#0f766e", "#c2410c", "#d4d4d8", "#94a3b8")  # of CATEGORIES

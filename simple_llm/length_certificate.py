@@ -8,8 +8,8 @@ import torch
 from simple_llm.batches import prompt_tokens, Vocabulary
 from simple_llm.decoding import Decoder, SURE
 from simple_llm.engine import Engine
+from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.files.manifest import versions
-from simple_llm.length_evaluation import problems_of_length
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 

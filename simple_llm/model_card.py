@@ -9,10 +9,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
+from simple_llm.evaluation.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS, read_reports, report_files
+from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import MANIFEST, sha256_of
 from simple_llm.model_folder import CARD, CONFIG_FILES, WEIGHTS, write_report
-from simple_llm.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS, read_reports, report_files
-from simple_llm.scoring import Score
 from simple_llm.training.metrics import CURVE
 
 ATTENTION_OVERVIEW, ATTENTION_BY_PLACE = "attention_overview.png", "attention_by_place.png"

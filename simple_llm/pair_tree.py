@@ -34,8 +34,8 @@ from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.data.problems import Problems
 from simple_llm.decoding import Reader
 from simple_llm.engine import Cache
+from simple_llm.evaluation.scoring import lead
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
-from simple_llm.scoring import lead
 
 
 @dataclass(frozen=True)

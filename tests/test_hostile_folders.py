@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from simple_llm.config.settings import Paths
 from simple_llm.errors import EnvironmentFault
+from simple_llm.evaluation.reports import read_reports
 from simple_llm.files.manifest import MANIFEST, read_manifest
 from simple_llm.model_folder import load_model
 from simple_llm.proving import count_shards
-from simple_llm.reports import read_reports
 from simple_llm.resuming import _remove_run, prepare_run
 from tests.model_folders import change_json, FILES, forge_manifest, refusal, TABLE, vouch_again
 from tests.pipeline import run_script

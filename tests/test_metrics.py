@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from simple_llm.pictures import draw_curve
+from simple_llm.evaluation.pictures import draw_curve
 from simple_llm.run_log import events
 from simple_llm.training.metrics import read_metrics, RunLog
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from runs.failure_map import draw_margins
-from simple_llm.pictures import draw_accuracy, draw_curve
+from simple_llm.evaluation.pictures import draw_accuracy, draw_curve
 
 
 def check_picture(path):

@@ -12,7 +12,7 @@ from benchmarks.faults.processes import KILLED, look_for_leavings, run_script, S
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import DATA, prepare_run
 from simple_llm import proof
-from simple_llm.reports import CERTIFICATE
+from simple_llm.evaluation.reports import CERTIFICATE
 
 OPERANDS_A_SHARD = 8
 NUM_SHARDS = (DATA["numbers"]["max"] + 1) // OPERANDS_A_SHARD

@@ -11,7 +11,7 @@ from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import split_sides, TEST
 from simple_llm.decoding import Decoder
-from simple_llm.evaluation import (
+from simple_llm.evaluation.held_out import (
     evaluate_sample,
     held_out_sample,
     held_out_strata,
@@ -19,8 +19,8 @@ from simple_llm.evaluation import (
     STRATA,
     STRATUM_SIZE,
 )
+from simple_llm.evaluation.scoring import Score
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.scoring import Score
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_train_config
 
