@@ -57,7 +57,8 @@ from simple_llm.data.dataset import read_manifest, read_problems
 from simple_llm.data.problems import longest_carry_chain, Problems
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
-from simple_llm.evaluation.scoring import by_stratum, is_exact, Score
+from simple_llm.evaluation.margins import is_exact
+from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.files.manifest import versions
 from simple_llm.files.writing import exclusive
 from simple_llm.hub import push_checkpoint, push_folder, require_upload

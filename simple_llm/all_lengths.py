@@ -29,7 +29,7 @@ from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
-from simple_llm.evaluation.scoring import lead
+from simple_llm.evaluation.margins import lead
 from simple_llm.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.proof import MAX_FAILURES
 

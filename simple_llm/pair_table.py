@@ -24,9 +24,8 @@ from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import Vocabulary
 from simple_llm.data.problems import from_integers
 from simple_llm.decoding import Reader
-from simple_llm.evaluation.scoring import lead
+from simple_llm.evaluation.margins import lead, row_logits
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMConfig
-from simple_llm.pair_tree import row_logits
 
 _ROWS_AT_A_TIME = 2048
 

@@ -30,12 +30,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import make_examples, Vocabulary
-from simple_llm.data.problems import Problems
+from simple_llm.batches import Vocabulary
 from simple_llm.decoding import Reader
 from simple_llm.engine import Cache
-from simple_llm.evaluation.scoring import lead
-from simple_llm.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.evaluation.margins import lead
 
 
 @dataclass(frozen=True)
@@ -249,28 +247,3 @@ def _sees(num_before: int, num_digits: int, ends: Tensor, ending_length: int) ->
     is_own_digit = hangs_on[:, None] == column
     is_in_own_ending = (owner[:, None] == owner) & (owner >= 0) & (column <= column[:, None])
     return functional.pad(is_own_digit | is_in_own_ending, (num_before, 0), value=True)
-
-
-def row_margins(reader: Reader, problems: Problems, vocabulary: Vocabulary) -> Tensor:
-    """Check problems one row each, the right answer read with it: (N,) margins, as `PairTree.margins` gives them."""
-    margins = [torch.zeros(0)]
-    for logits, targets in row_logits(reader, problems, vocabulary):
-        is_target = targets != IGNORE_INDEX
-        leads = torch.where(is_target, lead(logits, torch.where(is_target, targets, 0)), math.inf)
-        margins.append(leads.amin(1).float().cpu())
-    return torch.cat(margins)
-
-
-@torch.inference_mode()
-def row_logits(
-    reader: Reader, problems: Problems, vocabulary: Vocabulary, batch_size: int = 2048
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Read problems one row each, with the right answers: yields logits (B, T, V) and targets (B, T) of each batch."""
-    config = reader.config
-    examples = make_examples(problems, vocabulary, config.tokens_per_step)
-    for first in range(0, len(problems), batch_size):
-        batch = examples[torch.arange(first, min(first + batch_size, len(problems)))].to(reader.device)
-        is_token = batch.inputs != config.pad_token_id
-        cache = reader.new_cache(len(batch), batch.inputs.size(1))
-        positions = reader.position_ids(batch.inputs, is_token.long())
-        yield reader.read(batch.inputs, positions, is_token, cache, batch.inputs.size(1)), batch.targets

@@ -26,13 +26,14 @@ from simple_llm.data.problems import from_integers, Problems
 from simple_llm.decoding import Reader, SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
+from simple_llm.evaluation.margins import row_logits, row_margins
 from simple_llm.evaluation.reports import CERTIFICATE, is_of_config, MOST_BYTES
 from simple_llm.files.manifest import sealed, unseal
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import write_file
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.pair_table import PairTable
-from simple_llm.pair_tree import PairTree, row_logits, row_margins
+from simple_llm.pair_tree import PairTree
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many

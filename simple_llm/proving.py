@@ -20,10 +20,10 @@ from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder, Reader, SURE
 from simple_llm.errors import GateError, Interrupted, UsageError
+from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.manifest import versions
 from simple_llm.files.reading import refuse_link
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.pair_tree import row_margins
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof import (
     PROOF_FORMAT,

@@ -8,8 +8,9 @@ from simple_llm.batches import prompt_tokens
 from simple_llm.data.problems import from_integers
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
+from simple_llm.evaluation.margins import row_margins
 from simple_llm.modeling_simple_llm import in_window, table_rows
-from simple_llm.pair_tree import PairTree, row_margins
+from simple_llm.pair_tree import PairTree
 from simple_llm.place_decoding import CHUNK
 from tests.greedy import say_alone
 from tests.test_decoding import check_every_path, prompts_for, without_padding

@@ -9,8 +9,9 @@ from simple_llm.batches import answer_tokens, prompt_tokens
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
+from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.manifest import sha256_of
-from simple_llm.pair_tree import PairTree, row_margins
+from simple_llm.pair_tree import PairTree
 from simple_llm.proof import (
     Certificate,
     Prover,

@@ -18,7 +18,8 @@ from simple_llm.data.problems import concatenate, longest_carry_chain, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
 from simple_llm.decoding import Answers, Decoder
-from simple_llm.evaluation.scoring import by_stratum, logit_margins, Score
+from simple_llm.evaluation.margins import logit_margins
+from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 
 # A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.
