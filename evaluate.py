@@ -80,7 +80,13 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
-from simple_llm.evaluation.held_out import decoded_right, evaluate_sample, Evaluation, held_out, make_report, STRATA
+from simple_llm.evaluation.held_out import (
+    decoded_right,
+    Evaluation,
+    make_report,
+    run_evaluation,
+    STRATA,
+)
 from simple_llm.evaluation.lengths import evaluate_length
 from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.evaluation.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
@@ -168,23 +174,6 @@ def chosen_sampler(loaded: LoadedModel, chosen: tuple[int, int] | None) -> Sampl
             f"--range {minimum}:{maximum}: this model knows {numbers.min}:{numbers.max}, smaller number first"
         )
     return Sampler(minimum, maximum, numbers.base)
-
-
-def run_evaluation(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
-    """Draw, decode and score one sample, with a progress bar over this process's share."""
-    problems = held_out(sampler, loaded.data.split, num_samples, seed)
-    if not len(problems.sample):
-        raise UsageError("there is no held-out problem in this range; choose a wider one")
-    num_decoded, processes = 2 * len(problems.sample) + len(problems.added), decoder.processes
-    bar = tqdm(
-        total=num_decoded // processes.count,
-        unit="problem",
-        unit_scale=True,
-        desc=f"seed {seed}",
-        disable=not processes.is_first,
-    )
-    with advancing(bar) as on_batch:
-        return evaluate_sample(loaded, decoder, problems, on_batch)
 
 
 def print_report(report: dict, evaluations: list[Evaluation]) -> None:

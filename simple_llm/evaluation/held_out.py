@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
@@ -18,9 +19,11 @@ from simple_llm.data.problems import concatenate, longest_carry_chain, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
 from simple_llm.decoding import Answers, Decoder
+from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import logit_margins
 from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.stopping import advancing
 
 # A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.
 STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
@@ -172,6 +175,23 @@ def evaluate_sample(
         dtype=decoder.dtype_names,
         seconds=time.monotonic() - started,
     )
+
+
+def run_evaluation(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
+    """Draw, decode and score one sample, with a progress bar over this process's share."""
+    problems = held_out(sampler, loaded.data.split, num_samples, seed)
+    if not len(problems.sample):
+        raise UsageError("there is no held-out problem in this range; choose a wider one")
+    num_decoded, processes = 2 * len(problems.sample) + len(problems.added), decoder.processes
+    bar = tqdm(
+        total=num_decoded // processes.count,
+        unit="problem",
+        unit_scale=True,
+        desc=f"seed {seed}",
+        disable=not processes.is_first,
+    )
+    with advancing(bar) as on_batch:
+        return evaluate_sample(loaded, decoder, problems, on_batch)
 
 
 def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluation]) -> dict[str, object]:
