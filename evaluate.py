@@ -74,7 +74,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from simple_llm.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder
@@ -91,13 +90,14 @@ from simple_llm.evaluation.lengths import evaluate_length
 from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.evaluation.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.hub import fetch_model
-from simple_llm.length_certificate import make_length_certificate
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
-from simple_llm.pair_table import can_be_tabled
 from simple_llm.processes import joined, processes_of_torchrun
-from simple_llm.proof import Prover, read_certificate
+from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
+from simple_llm.proof.all_pairs import Prover, read_certificate
+from simple_llm.proof.certificates import make_length_certificate
+from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proving import (
     count_shards,
     make_certificate,

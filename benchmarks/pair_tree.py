@@ -23,7 +23,7 @@ from simple_llm.decoding import MEMORY_BUDGET
 from simple_llm.engine import Engine
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.machine import resolve_device, resolve_precision
-from simple_llm.pair_tree import PairTree
+from simple_llm.proof.pair_tree import PairTree
 
 MODELS = {
     1: Model(n_layer=1, n_head=2, n_embd=64, tokens_per_step=1),

@@ -25,7 +25,7 @@ from simple_llm.decoding import Decoder, MEMORY_BUDGET
 from simple_llm.evaluation.pictures import save_figure
 from simple_llm.evaluation.scoring import by_stratum
 from simple_llm.model_folder import load_model, vocabulary_of
-from simple_llm.pair_tree import PairTree
+from simple_llm.proof.pair_tree import PairTree
 
 _MAP_COLORS = ("#7f0000", "#d7301f", "#fdbb84", "#f0f0f0", "#9ecae1", "#2171b5")
 _MAP_MARGINS = (-4.0, -1.0, 0.0, 1.0, 4.0)  # logits, where the colours change

@@ -37,7 +37,7 @@ from simple_llm.learning import make_learner
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
-from simple_llm.proof import Prover, read_certificate
+from simple_llm.proof.all_pairs import Prover, read_certificate
 from simple_llm.proving import one_worker_a_core
 
 REPAIRS = "repairs.jsonl"

@@ -25,7 +25,7 @@ from simple_llm.files.manifest import versions
 from simple_llm.files.reading import refuse_link
 from simple_llm.model_folder import LoadedModel, vocabulary_of
 from simple_llm.processes import processes_of_torchrun
-from simple_llm.proof import (
+from simple_llm.proof.all_pairs import (
     PROOF_FORMAT,
     Prover,
     read_shard,

@@ -7,23 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simple_llm.adder import Adder
-from simple_llm.all_lengths import (
-    context_logits,
-    contexts,
-    count_contexts,
-    num_contexts,
-    prove_all_lengths,
-)
 from simple_llm.data.problems import longest_carry_chain
 from simple_llm.decoding import SURE
 from simple_llm.engine import Engine
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.evaluation.margins import lead, row_logits
-from simple_llm.length_certificate import rounding_at_lengths
 from simple_llm.model_folder import LoadedModel
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from simple_llm.prompts import Prompt
+from simple_llm.proof.all_lengths import (
+    context_logits,
+    contexts,
+    count_contexts,
+    num_contexts,
+    prove_all_lengths,
+)
+from simple_llm.proof.certificates import rounding_at_lengths
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, tiny_model
 from tests.trained_model import any_length_config
 

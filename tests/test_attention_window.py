@@ -10,8 +10,8 @@ from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.modeling_simple_llm import in_window, table_rows
-from simple_llm.pair_tree import PairTree
 from simple_llm.place_decoding import CHUNK
+from simple_llm.proof.pair_tree import PairTree
 from tests.greedy import say_alone
 from tests.test_decoding import check_every_path, prompts_for, without_padding
 from tests.tiny_models import all_pairs, make_vocabulary, tiny_model

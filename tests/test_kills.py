@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm import checkpoint, model_folder, proof
+from simple_llm import checkpoint, model_folder
 from simple_llm.config.settings import DataConfig
 from simple_llm.data.dataset import read_manifest, read_problems, write_dataset
 from simple_llm.data.problems import from_integers
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import load_model, save_model
+from simple_llm.proof import all_pairs
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script, Forked
 from tests.test_checkpoint import DISK_CALLS, fail_at
@@ -184,8 +185,8 @@ def test_fault_01_wherever_the_writing_of_rows_is_killed_there_is_a_whole_datase
 def test_fault_29_an_exhaustive_evaluation_killed_at_60_percent_counts_every_problem_once(
     run_folder, call_script, monkeypatch
 ):
-    monkeypatch.setattr(proof, "SHARD_OPERANDS", 2)  # 21 shards
-    real, counted = proof.Prover.count, run_folder / "counted"
+    monkeypatch.setattr(all_pairs, "SHARD_OPERANDS", 2)  # 21 shards
+    real, counted = all_pairs.Prover.count, run_folder / "counted"
 
     def count(self, first, last):
         with counted.open("a") as file:
@@ -193,7 +194,7 @@ def test_fault_29_an_exhaustive_evaluation_killed_at_60_percent_counts_every_pro
         time.sleep(0.02)
         return real(self, first, last)
 
-    monkeypatch.setattr(proof.Prover, "count", count)
+    monkeypatch.setattr(all_pairs.Prover, "count", count)
     _, whole = prove(call_script, run_folder)
     for path in (run_folder / "model" / "certificate.json", counted, *(run_folder / "model" / "proof").iterdir()):
         path.unlink()

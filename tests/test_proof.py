@@ -11,8 +11,7 @@ from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.manifest import sha256_of
-from simple_llm.pair_tree import PairTree
-from simple_llm.proof import (
+from simple_llm.proof.all_pairs import (
     Certificate,
     Prover,
     read_certificate,
@@ -24,6 +23,7 @@ from simple_llm.proof import (
     total,
     write_shard,
 )
+from simple_llm.proof.pair_tree import PairTree
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_vocabulary, problems_of, tiny_model
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import data_generator
-from simple_llm import checkpoint, proof
+from simple_llm import checkpoint
 from simple_llm.checkpoint import newest_checkpoint
+from simple_llm.proof import all_pairs
 from simple_llm.training.metrics import read_metrics
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script
@@ -103,8 +104,8 @@ def test_fault_04_and_fault_05_a_signal_in_an_evaluation_ends_it_without_a_repor
 def test_fault_04_and_fault_05_a_signal_in_an_exhaustive_evaluation_leaves_whole_shards(
     run_folder, monkeypatch, numbers, exit_code
 ):
-    monkeypatch.setattr(proof, "SHARD_OPERANDS", 2)
-    real, is_impatient = proof.Prover.count, len(numbers) > 1
+    monkeypatch.setattr(all_pairs, "SHARD_OPERANDS", 2)
+    real, is_impatient = all_pairs.Prover.count, len(numbers) > 1
 
     def count(self, first, last):
         time.sleep(60 if is_impatient and first > 194 else 0.05)
@@ -113,7 +114,7 @@ def test_fault_04_and_fault_05_a_signal_in_an_exhaustive_evaluation_leaves_whole
     def shards() -> list[Path]:
         return list((run_folder / "model" / "proof").glob("shard-*.json"))
 
-    monkeypatch.setattr(proof.Prover, "count", count)
+    monkeypatch.setattr(all_pairs.Prover, "count", count)
     running = fork_script("evaluate.py", "--exhaustive", "--range", "190:230", cwd=run_folder)
     running.wait_for(lambda: len(shards()) >= 3)
     for number in numbers:

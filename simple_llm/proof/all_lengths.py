@@ -31,7 +31,7 @@ from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
 from simple_llm.modeling_simple_llm import SimpleLLMConfig
-from simple_llm.proof import MAX_FAILURES
+from simple_llm.proof.all_pairs import MAX_FAILURES
 
 _CONTEXTS_AT_A_TIME = 2**15
 
@@ -245,7 +245,7 @@ def prove_all_lengths(
     """Run every context of a model and count.
 
     Args:
-        reader: in float32; what rounding does to it is another question, see `length_certificate.rounding_at_lengths`.
+        reader: in float32; what rounding does to it is another question, see `rounding.rounding_at_lengths`.
         on_contexts: called with the number of contexts just run.
 
     Returns:

@@ -32,8 +32,8 @@ from simple_llm.files.manifest import sealed, unseal
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import write_file
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.pair_table import PairTable
-from simple_llm.pair_tree import PairTree
+from simple_llm.proof.pair_table import PairTable
+from simple_llm.proof.pair_tree import PairTree
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
