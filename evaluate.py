@@ -95,18 +95,10 @@ from simple_llm.model_card import record
 from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
-from simple_llm.proof.all_pairs import Prover, read_certificate
-from simple_llm.proof.certificates import make_length_certificate
+from simple_llm.proof.all_pairs import count_shards, Prover, refuse_hours, refuse_what_cannot_be_counted
+from simple_llm.proof.certificates import make_certificate, make_length_certificate, proof_subject, read_certificate
 from simple_llm.proof.pair_table import can_be_tabled
-from simple_llm.proving import (
-    count_shards,
-    make_certificate,
-    proof_subject,
-    refuse_hours,
-    refuse_large_rounding,
-    refuse_what_cannot_be_counted,
-    trusted_readers,
-)
+from simple_llm.proof.rounding import refuse_large_rounding, trusted_readers
 from simple_llm.stopping import advancing, stop_on_signals
 
 MAX_FAILURES_SHOWN = 20

@@ -37,8 +37,8 @@ from simple_llm.learning import make_learner
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
-from simple_llm.proof.all_pairs import Prover, read_certificate
-from simple_llm.proving import one_worker_a_core
+from simple_llm.proof.all_pairs import one_worker_a_core, Prover
+from simple_llm.proof.certificates import read_certificate
 
 REPAIRS = "repairs.jsonl"
 GENTLER = 0.2  # learning rates, as a share of those of the training before

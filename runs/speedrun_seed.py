@@ -38,9 +38,9 @@ from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
 from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
-from simple_llm.proof.all_pairs import PROOF_FORMAT, Prover, total
+from simple_llm.proof.all_pairs import count_shards, Prover
 from simple_llm.proof.pair_table import can_be_tabled
-from simple_llm.proving import count_shards
+from simple_llm.proof.shards import PROOF_FORMAT, total
 from simple_llm.resuming import Run
 from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from tokenizer import train_tokenizer

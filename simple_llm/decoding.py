@@ -93,7 +93,7 @@ class Decoder:
 
     Where the processor multiplies bfloat16 fast, it is used, and every answer in which two tokens came near each
     other is decided again in float32: the digits are those of float32 wherever bfloat16 moves no two logits against
-    each other by SURE or more. How far it moves one, `proof.rounding` measures.
+    each other by SURE or more. How far it moves one, `proof/rounding.py` measures.
 
     Args:
         readers: the second one decides what the first is not sure of, and all of FEW prompts; one alone decides

@@ -23,7 +23,7 @@ from simple_llm.proof.all_lengths import (
     num_contexts,
     prove_all_lengths,
 )
-from simple_llm.proof.certificates import rounding_at_lengths
+from simple_llm.proof.rounding import rounding_at_lengths
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, tiny_model
 from tests.trained_model import any_length_config
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from simple_llm.proof import shards as shards_module
 from tests.finished_run import damage, make_unfinished
 
 
@@ -102,9 +103,7 @@ def test_a_certificate_that_says_otherwise_is_found_out(run_folder, call_script)
 
 
 def test_shards_that_are_there_are_used_again_and_processes_share_them(run_folder, call_script, monkeypatch):
-    from simple_llm.proof import all_pairs
-
-    monkeypatch.setattr(all_pairs, "SHARD_OPERANDS", 10)
+    monkeypatch.setattr(shards_module, "SHARD_OPERANDS", 10)
     _, whole = prove(call_script, run_folder)
     shards = sorted((run_folder / "model" / "proof").iterdir())
     assert len(shards) == 5

@@ -16,6 +16,7 @@ from simple_llm.data.problems import from_integers
 from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import load_model, save_model
 from simple_llm.proof import all_pairs
+from simple_llm.proof import shards as shards_module
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script, Forked
 from tests.test_checkpoint import DISK_CALLS, fail_at
@@ -185,7 +186,7 @@ def test_fault_01_wherever_the_writing_of_rows_is_killed_there_is_a_whole_datase
 def test_fault_29_an_exhaustive_evaluation_killed_at_60_percent_counts_every_problem_once(
     run_folder, call_script, monkeypatch
 ):
-    monkeypatch.setattr(all_pairs, "SHARD_OPERANDS", 2)  # 21 shards
+    monkeypatch.setattr(shards_module, "SHARD_OPERANDS", 2)  # 21 shards
     real, counted = all_pairs.Prover.count, run_folder / "counted"
 
     def count(self, first, last):

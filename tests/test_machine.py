@@ -11,7 +11,7 @@ from torch import distributed
 from simple_llm import processes
 from simple_llm.errors import UsageError
 from simple_llm.machine import resolve_device
-from simple_llm.proving import one_worker_a_core
+from simple_llm.proof.all_pairs import one_worker_a_core
 from tests.forked import Forked
 
 

@@ -11,19 +11,11 @@ from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.manifest import sha256_of
-from simple_llm.proof.all_pairs import (
-    Certificate,
-    Prover,
-    read_certificate,
-    read_shard,
-    rounding,
-    Shard,
-    shard_bounds,
-    shard_path,
-    total,
-    write_shard,
-)
+from simple_llm.proof.all_pairs import Prover
+from simple_llm.proof.certificates import Certificate, read_certificate
 from simple_llm.proof.pair_tree import PairTree
+from simple_llm.proof.rounding import rounding
+from simple_llm.proof.shards import read_shard, Shard, shard_bounds, shard_path, total, write_shard
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_vocabulary, problems_of, tiny_model
 

@@ -12,6 +12,7 @@ import data_generator
 from simple_llm import checkpoint
 from simple_llm.checkpoint import newest_checkpoint
 from simple_llm.proof import all_pairs
+from simple_llm.proof import shards as shards_module
 from simple_llm.training.metrics import read_metrics
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script
@@ -104,7 +105,7 @@ def test_fault_04_and_fault_05_a_signal_in_an_evaluation_ends_it_without_a_repor
 def test_fault_04_and_fault_05_a_signal_in_an_exhaustive_evaluation_leaves_whole_shards(
     run_folder, monkeypatch, numbers, exit_code
 ):
-    monkeypatch.setattr(all_pairs, "SHARD_OPERANDS", 2)
+    monkeypatch.setattr(shards_module, "SHARD_OPERANDS", 2)
     real, is_impatient = all_pairs.Prover.count, len(numbers) > 1
 
     def count(self, first, last):

@@ -12,7 +12,7 @@ from benchmarks.faults.processes import KILLED, look_for_leavings, run_script, S
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import DATA, prepare_run
 from simple_llm.evaluation.reports import CERTIFICATE
-from simple_llm.proof import all_pairs
+from simple_llm.proof import shards
 
 OPERANDS_A_SHARD = 8
 NUM_SHARDS = (DATA["numbers"]["max"] + 1) // OPERANDS_A_SHARD
@@ -21,7 +21,7 @@ _OWN_TO_A_START = ("seconds", "date", "command")
 
 def run(plan: Plan) -> list[Tally]:
     """Kill one proof after another; each is started again until its certificate is there."""
-    all_pairs.SHARD_OPERANDS = OPERANDS_A_SHARD  # of the processes forked from this one too
+    shards.SHARD_OPERANDS = OPERANDS_A_SHARD  # of the processes forked from this one too
     folder = plan.folder / "run"
     model = prepare_run(folder)
     run_script("trainer.py", cwd=folder)

@@ -31,7 +31,7 @@ from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
 from simple_llm.modeling_simple_llm import SimpleLLMConfig
-from simple_llm.proof.all_pairs import MAX_FAILURES
+from simple_llm.proof.shards import MAX_FAILURES
 
 _CONTEXTS_AT_A_TIME = 2**15
 

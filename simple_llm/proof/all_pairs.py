@@ -1,76 +1,51 @@
-"""Every ordered pair of a range counted, in shards that are resumed and split at will, and the certificate of it.
+"""Every ordered pair of a range counted, in shards that are resumed and split at will.
 
 Shape letters in this file: X first operands of a shard, Y second operands.
 
-A shard is a block of first operands. Each is written whole when it is done, into `proof/` beside the model, and names
-the model it belongs to; the certificate is made of the shards alone, and only if they are exactly the range.
+A shard is a block of first operands. Shards are counted side by side: on every core, by several processes, and on from
+where an earlier start was stopped.
 """
 
-import copy
+import contextlib
 import hashlib
-import itertools
-import json
 import math
+import os
+import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from concurrent.futures import as_completed, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.batches import Vocabulary
-from simple_llm.data.problems import from_integers, Problems
-from simple_llm.decoding import Reader, SURE
-from simple_llm.engine import Engine
-from simple_llm.errors import ArtefactError
-from simple_llm.evaluation.margins import row_logits, row_margins
-from simple_llm.evaluation.reports import CERTIFICATE, is_of_config, MOST_BYTES
-from simple_llm.files.manifest import sealed, unseal
-from simple_llm.files.reading import read_json
-from simple_llm.files.writing import write_file
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.data.problems import from_integers
+from simple_llm.data.sampling import Sampler
+from simple_llm.decoding import Decoder, Reader, SURE
+from simple_llm.errors import Interrupted, UsageError
+from simple_llm.evaluation.margins import row_margins
+from simple_llm.files.reading import refuse_link
+from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof.pair_table import PairTable
 from simple_llm.proof.pair_tree import PairTree
+from simple_llm.proof.shards import (
+    MAX_FAILURES,
+    NUM_LEAST_SURE,
+    read_shard,
+    Shard,
+    shard_bounds,
+    shard_path,
+    write_shard,
+)
+from simple_llm.stopping import stop_on_signals
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
-SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
-_SHARD_PAIRS = 2 * 10**6
-PROOF_FORMAT = 2  # raised when shards are counted in another way
-MAX_FAILURES = 1000  # written down; all are counted
-NUM_LEAST_SURE = 10  # a shard writes down
-_SELF = "shard_sha256"  # of everything else in its file
-
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What was counted over a block of first operands.
-
-    Attributes:
-        first, last: of the first operands.
-        checked: ordered pairs; where one prompt answers x + y and y + x, both.
-        prompts: that were run.
-        decided_again: prompts that the faster arithmetic was not sure of.
-        wrong: ordered pairs.
-        failures: the first of them.
-        least_sure: margin, x and y of the prompts with the smallest margins, smallest first.
-        digest: sha256 of which prompts were right, in order.
-    """
-
-    first: int
-    last: int
-    checked: int
-    prompts: int
-    decided_again: int
-    wrong: int
-    failures: list[Pair]
-    least_sure: list[tuple[float, int, int]]
-    digest: str
-    seconds: float
+PAIRS_WITHOUT_ASKING = 10**6
+HOURS_WITHOUT_ASKING = 1.0
 
 
 class Prover:
@@ -150,137 +125,101 @@ class Prover:
         return len(pairs)
 
 
-def shard_bounds(minimum: int, maximum: int) -> list[tuple[int, int]]:
-    """First and last operand of every shard of a range."""
-    size = max(1, min(SHARD_OPERANDS, _SHARD_PAIRS // (maximum - minimum + 1)))
-    return [(first, min(first + size - 1, maximum)) for first in range(minimum, maximum + 1, size)]
+def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
+    """Count the shards that are not there yet, one on each core; under torchrun each process its share.
 
+    Returns:
+        all shards in the first process, None in the others.
+    """
+    refuse_link(folder)
+    processes = processes_of_torchrun()
+    bounds = shard_bounds(prover.minimum, prover.maximum)
 
-def shard_path(folder: Path, first: int, last: int, subject: dict[str, object]) -> Path:
-    """Where a shard lies: those of another range, or counted by another method, lie beside it."""
-    of = [*map(str, subject.get("range", ())), *([subject["method"]] if "method" in subject else [])]
-    return folder / ("-".join(["shard", str(first), str(last), *(["of", *of] if of else [])]) + ".json")
+    def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [one for one in bounds if read_shard(shard_path(folder, *one, subject), subject) is None]
 
+    def count(first: int, last: int) -> int:
+        write_shard(folder, prover.count(first, last), subject)
+        return num_pairs([(first, last)])
 
-def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
-    """Write a shard whole; `subject` says what was proved: model, tokenizer, range, arithmetic."""
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"subject": subject, "shard": asdict(shard)}
-    content = json.dumps(sealed(document, _SELF)).encode()
-    write_file(shard_path(folder, shard.first, shard.last, subject), content)
+    def num_pairs(bounds: list[tuple[int, int]]) -> int:
+        return sum(last - first + 1 for first, last in bounds) * (prover.maximum - prover.minimum + 1)
 
-
-def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:
-    """Read a shard of the same subject; None where there is none, or another's, or a damaged one."""
-    try:
-        document = read_json(path.parent, path.name)
-        if not unseal(document, _SELF) or document["subject"] != subject:
+    mine = bounds[processes.share]
+    to_count = missing(mine)
+    done = num_pairs(mine) - num_pairs(to_count)
+    with (
+        stop_on_signals() as stop,
+        one_worker_a_core(prover.readers[0].device) as pool,
+        tqdm(
+            total=num_pairs(mine),
+            initial=done,
+            unit="pair",
+            unit_scale=True,
+            desc="proving",
+            disable=not processes.is_first,
+        ) as bar,
+    ):
+        for counted in as_completed([pool.submit(count, *one) for one in to_count]):
+            bar.update(counted.result())
+            if stop:
+                raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
+        if not processes.is_first:
             return None
-        shard = Shard(**document["shard"])
-    except (ArtefactError, TypeError, KeyError):
-        return None
-    return shard if path == shard_path(path.parent, shard.first, shard.last, subject) else None
+        while processes.count > 1 and missing(bounds):  # the other processes are at them
+            if stop:
+                raise Interrupted("stopped; started again, it goes on", stop.signal_number)
+            time.sleep(0.5)
+    shards = [read_shard(shard_path(folder, *one, subject), subject) for one in bounds]
+    return [shard for shard in shards if shard is not None]
 
 
-def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, object]:
-    """Add up shards to what the certificate counts.
-
-    Raises:
-        ArtefactError: the shards are not exactly the range.
-    """
-    shards = sorted(shards, key=lambda shard: shard.first)
-    expected_first = minimum
-    for shard in shards:
-        if shard.first != expected_first:
-            what = "missing" if shard.first > expected_first else "counted twice"
-            raise ArtefactError(f"first operands from {min(expected_first, shard.first)} are {what}; run it again")
-        expected_first = shard.last + 1
-    if expected_first != maximum + 1:
-        raise ArtefactError(f"first operands from {expected_first} are missing; run it again")
-    expected, checked = (maximum - minimum + 1) ** 2, sum(shard.checked for shard in shards)
-    if checked != expected:
-        raise ArtefactError(f"{checked:,} pairs were checked where there are {expected:,}; run it again")
-    least_sure = sorted(tuple(one) for shard in shards for one in shard.least_sure)
-    if not math.isfinite(least_sure[0][0]):
-        raise ArtefactError("the model says what is not a number; nothing can be proved of it")
-    failures = [tuple(pair) for shard in shards for pair in shard.failures]
-    return {
-        "expected": expected,
-        "checked": checked,
-        "prompts": sum(shard.prompts for shard in shards),
-        "wrong": sum(shard.wrong for shard in shards),
-        "failures": failures[:MAX_FAILURES],
-        "min_logit_margin": least_sure[0][0],
-        "min_logit_margin_at": list(least_sure[0][1:]),
-        "least_sure": least_sure[:1000],
-        "decided_again": sum(shard.decided_again for shard in shards),
-        "seconds": round(sum(shard.seconds for shard in shards), 1),
-        "shards": [{"first": shard.first, "last": shard.last, "digest": shard.digest} for shard in shards],
-    }
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What a certificate counts.
-
-    Attributes:
-        minimum, maximum: of both operands.
-        failures: the first MAX_FAILURES wrong pairs.
-    """
-
-    minimum: int
-    maximum: int
-    expected: int
-    checked: int
-    wrong: int
-    failures: list[Pair]
-
-
-def read_certificate(folder: Path, model_sha256: str) -> Certificate:
-    """Read the certificate of a model from its folder.
-
-    Raises:
-        ArtefactError: there is none, or it is damaged, or of another model.
-    """
-    if not (folder / CERTIFICATE).exists():
-        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first")
-    document = read_json(folder, CERTIFICATE, MOST_BYTES)
+@contextlib.contextmanager
+def one_worker_a_core(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Work on whole shards side by side: the matrices are too small for several threads to share one. A GPU has one."""
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 1)
+    torch.set_num_threads(1)
     try:
-        if document.get("kind", "all pairs") != "all pairs":
-            raise ArtefactError(f"{folder / CERTIFICATE} is of {document['kind']}, not of pairs")
-        (minimum, maximum), failures = document["range"], [(x, y) for x, y in document["failures"]]
-        expected, checked, wrong = (document[key] for key in ("expected", "checked", "wrong"))
-        numbers = (minimum, maximum, expected, checked, wrong, *itertools.chain(*failures))
-        if not all(type(number) is int for number in numbers):
-            raise ValueError("what it counts is not in whole numbers")
-        if not (0 <= minimum <= maximum and 0 <= wrong <= expected):
-            raise ValueError(f"{wrong} wrong of {expected}, of operands from {minimum} to {maximum}")
-        certificate = Certificate(minimum, maximum, expected, checked, wrong, failures)
-        is_this_model = document["model_sha256"] == model_sha256 and is_of_config(folder, document)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(
-            f"{folder / CERTIFICATE} is damaged ({error}); run `python3 evaluate.py --exhaustive`"
-        ) from error
-    if not is_this_model:
-        raise ArtefactError(f"{folder / CERTIFICATE} is of another model; run `python3 evaluate.py --exhaustive`")
-    return certificate
+        yield pool
+    except KeyboardInterrupt:  # a second Ctrl-C does not wait for the shards begun: each is written whole or not at all
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)
 
 
-def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
-    """Largest difference of a logit of an answer from what float64 gives, for float32 and for bfloat16.
+def refuse_what_cannot_be_counted(vocabulary: Vocabulary, sampler: Sampler) -> None:
+    """Refuse numbers written from the top, and sums that 64 bits do not hold.
 
-    Against the margins it says whether another machine, adding up in another order, could say another digit. The two
-    are measured where the model is, float64 on the CPU.
+    Raises:
+        UsageError: naming what to change.
     """
-    wide = Engine(copy.deepcopy(model).to("cpu"), torch.float64)
-    exact = [logits for logits, _ in row_logits(wide, problems, vocabulary)]
-    largest = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        differences = [
-            (logits.cpu().double() - right).abs()[targets.cpu() != IGNORE_INDEX].max().item()
-            for (logits, targets), right in zip(
-                row_logits(Engine(model, dtype), problems, vocabulary), exact, strict=True
-            )
-        ]
-        largest[str(dtype).removeprefix("torch.")] = max(differences)
-    return largest
+    if not vocabulary.reversed:
+        raise UsageError("--exhaustive needs a model of numbers.reversed = true")
+    if sampler.base ** digit_count(2 * sampler.maximum, sampler.base) >= 2**63:
+        raise UsageError(f"--exhaustive counts in 64 bits; choose a smaller --range than up to {sampler.maximum}")
+
+
+def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:
+    """Estimate from some pairs how long all of them take, and refuse without --yes what takes hours.
+
+    Raises:
+        UsageError: with the estimate.
+    """
+    num_pairs = (sampler.maximum - sampler.minimum + 1) ** 2
+    if num_pairs <= PAIRS_WITHOUT_ASKING:
+        return
+    seconds = []
+    for seed in range(2):  # the first time is slower
+        sample = sampler.uniform(np.random.default_rng(seed), 4096)
+        started = time.monotonic()
+        row_margins(decoder.readers[0], sample, vocabulary)
+        seconds.append(time.monotonic() - started)
+    hours = num_pairs * min(seconds) / len(sample) / 3600
+    if hours > HOURS_WITHOUT_ASKING:
+        raise UsageError(
+            f"{num_pairs:,} pairs take up to about {hours:,.0f} hours on this machine; "
+            "choose a smaller --range, or give --yes"
+        )

@@ -1,19 +1,22 @@
-"""The certificate of a model of every length: why the contexts that were run are enough, and how much rounding does."""
+"""What certificate.json holds: of all pairs, or of all lengths and then why the contexts that were run are enough."""
 
-import copy
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 
-from simple_llm.batches import prompt_tokens, Vocabulary
-from simple_llm.decoding import Decoder, SURE
-from simple_llm.engine import Engine
-from simple_llm.evaluation.lengths import problems_of_length
+from simple_llm.data.problems import from_integers
+from simple_llm.data.sampling import Sampler
+from simple_llm.decoding import SURE
+from simple_llm.errors import ArtefactError
+from simple_llm.evaluation.reports import CERTIFICATE, is_of_config, MOST_BYTES
 from simple_llm.files.manifest import versions
+from simple_llm.files.reading import read_json
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
-
-Rounding = dict[str, dict[int, float]]  # {"float32": {10: 1e-6, 100: ...}, "bfloat16": ...}: of so many digits, logits
+from simple_llm.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.proof.rounding import Rounding, rounding, rounding_at_lengths
+from simple_llm.proof.shards import Pair, PROOF_FORMAT, Shard, total
 
 ARGUMENT = """\
 1. What is said at a token depends on the tokens it attends to, on their rows of the position table, and on nothing
@@ -37,6 +40,94 @@ ARGUMENT = """\
    most {bfloat16:.2g}; it decides where a token leads by {sure:g}, so it could say another digit only if that were
    half of {sure:g} and the smallest lead together.
 """
+
+
+# ---- All pairs ------------------------------------------------------------------------------------
+
+
+def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: bool = False) -> dict[str, object]:
+    """What is proved, by which arithmetic: shards of another subject do not count."""
+    return {
+        "format": PROOF_FORMAT,
+        "versions": versions(),
+        **loaded.hashes,
+        "range": [sampler.minimum, sampler.maximum],
+        "dtype": dtype,
+        "device": loaded.model.device.type,
+        **({"method": "table"} if by_table else {}),
+    }
+
+
+def make_certificate(
+    loaded: LoadedModel, sampler: Sampler, shards: list[Shard], subject: dict[str, object]
+) -> dict[str, object]:
+    """What certificate.json holds of all shards of a subject, and how much rounding moves the least sure of them.
+
+    Raises:
+        ArtefactError: the shards are not exactly the range.
+    """
+    counted = total(shards, sampler.minimum, sampler.maximum)
+    pairs = [(x, y) for _, x, y in counted["least_sure"]]
+    least_sure = from_integers(pairs, sampler.base, sampler.width)
+    return {
+        "kind": "all pairs",
+        **counted,
+        **subject,
+        "base": sampler.base,
+        "tokens_per_step": loaded.model.config.tokens_per_step,
+        "rounding": rounding(loaded.model, least_sure, vocabulary_of(loaded.tokenizer)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a certificate counts.
+
+    Attributes:
+        minimum, maximum: of both operands.
+        failures: the first MAX_FAILURES wrong pairs.
+    """
+
+    minimum: int
+    maximum: int
+    expected: int
+    checked: int
+    wrong: int
+    failures: list[Pair]
+
+
+def read_certificate(folder: Path, model_sha256: str) -> Certificate:
+    """Read the certificate of a model from its folder.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged, or of another model.
+    """
+    if not (folder / CERTIFICATE).exists():
+        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first")
+    document = read_json(folder, CERTIFICATE, MOST_BYTES)
+    try:
+        if document.get("kind", "all pairs") != "all pairs":
+            raise ArtefactError(f"{folder / CERTIFICATE} is of {document['kind']}, not of pairs")
+        (minimum, maximum), failures = document["range"], [(x, y) for x, y in document["failures"]]
+        expected, checked, wrong = (document[key] for key in ("expected", "checked", "wrong"))
+        numbers = (minimum, maximum, expected, checked, wrong, *itertools.chain(*failures))
+        if not all(type(number) is int for number in numbers):
+            raise ValueError("what it counts is not in whole numbers")
+        if not (0 <= minimum <= maximum and 0 <= wrong <= expected):
+            raise ValueError(f"{wrong} wrong of {expected}, of operands from {minimum} to {maximum}")
+        certificate = Certificate(minimum, maximum, expected, checked, wrong, failures)
+        is_this_model = document["model_sha256"] == model_sha256 and is_of_config(folder, document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"{folder / CERTIFICATE} is damaged ({error}); run `python3 evaluate.py --exhaustive`"
+        ) from error
+    if not is_this_model:
+        raise ArtefactError(f"{folder / CERTIFICATE} is of another model; run `python3 evaluate.py --exhaustive`")
+    return certificate
+
+
+# ---- All lengths ----------------------------------------------------------------------------------
 
 
 def make_length_certificate(loaded: LoadedModel, counted: dict[str, object]) -> tuple[dict[str, object], float]:
@@ -66,28 +157,6 @@ def make_length_certificate(loaded: LoadedModel, counted: dict[str, object]) -> 
         "threads": torch.get_num_threads(),
     }
     return certificate, max(rounding["bfloat16"].values())
-
-
-def rounding_at_lengths(
-    model: SimpleLLMForCausalLM, vocabulary: Vocabulary, lengths: tuple[int, ...] = (10, 100, 1000)
-) -> Rounding:
-    """Largest difference of a logit from float64, on the CPU, while a random sum of so many digits is decoded.
-
-    Returns:
-        for float32 and for bfloat16, and each number of digits.
-    """
-    dtypes = (torch.float32, torch.bfloat16)
-    exact = Decoder(Engine(copy.deepcopy(model).to("cpu"), torch.float64))
-    others = [Decoder(Engine(model, dtype)) for dtype in dtypes]
-    differences: Rounding = {str(dtype).removeprefix("torch."): {} for dtype in dtypes}
-    for num_digits in lengths:
-        rng, base = np.random.default_rng(num_digits), len(vocabulary.digit_ids)
-        prompts = prompt_tokens(problems_of_length(rng, base, num_digits, 1, "carries"), vocabulary)
-        right = exact.decode(prompts, num_digits + 2, keep_logits=True).logits
-        for of_dtype, decoder in zip(differences.values(), others, strict=True):
-            logits = decoder.decode(prompts, num_digits + 2, keep_logits=True).logits
-            of_dtype[num_digits] = float((logits.cpu().double() - right.double()).abs().max())
-    return differences
 
 
 def argument(config: SimpleLLMConfig, counted: dict[str, object], rounding: Rounding) -> str:

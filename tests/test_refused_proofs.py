@@ -7,12 +7,12 @@ import math
 
 import pytest
 
-from simple_llm import proving
 from simple_llm.config.settings import TrainConfig
 from simple_llm.data.sampling import Sampler
 from simple_llm.decoding import Decoder
 from simple_llm.errors import GateError, UsageError
 from simple_llm.model_folder import LoadedModel
+from simple_llm.proof import all_pairs, rounding
 from tests.oracle import PerfectAdder
 from tests.tiny_models import make_data_config, make_tokenizer, make_vocabulary
 
@@ -26,16 +26,16 @@ from tests.tiny_models import make_data_config, make_tokenizer, make_vocabulary
 )
 def test_a_proof_that_rounding_could_upset_is_none(moved, margin, bfloat16_decided, is_refused):
     with pytest.raises(GateError, match="bfloat16 moves") if is_refused else contextlib.nullcontext():
-        proving.refuse_large_rounding(moved, margin, bfloat16_decided)
+        rounding.refuse_large_rounding(moved, margin, bfloat16_decided)
 
 
 @pytest.mark.parametrize(("moved", "num_readers"), [(0.4, 2), (0.6, 1)])
 def test_bfloat16_decides_nothing_where_it_moves_logits_as_far_as_it_has_to_be_sure(monkeypatch, moved, num_readers):
-    monkeypatch.setattr(proving, "rounding", lambda *arguments: {"bfloat16": moved})
+    monkeypatch.setattr(rounding, "rounding", lambda *arguments: {"bfloat16": moved})
     data = make_data_config()
     loaded = LoadedModel(None, make_tokenizer(data), data, TrainConfig(), "", {})
     decoder = Decoder(PerfectAdder(make_vocabulary()), PerfectAdder(make_vocabulary()))
-    assert proving.trusted_readers(loaded, decoder, Sampler(0, 9, 10)) == decoder.readers[-num_readers:]
+    assert rounding.trusted_readers(loaded, decoder, Sampler(0, 9, 10)) == decoder.readers[-num_readers:]
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_bfloat16_decides_nothing_where_it_moves_logits_as_far_as_it_has_to_be_s
 def test_what_cannot_be_counted_is_refused(reversed_, base, maximum, message):
     vocabulary = dataclasses.replace(make_vocabulary(base), reversed=reversed_)
     with pytest.raises(UsageError, match=message):
-        proving.refuse_what_cannot_be_counted(vocabulary, Sampler(maximum - 3, maximum, base))
+        all_pairs.refuse_what_cannot_be_counted(vocabulary, Sampler(maximum - 3, maximum, base))
 
 
 def test_what_takes_hours_is_refused_with_the_estimate(monkeypatch):
     decoder, vocabulary = Decoder(PerfectAdder(make_vocabulary())), make_vocabulary()
-    monkeypatch.setattr(proving, "row_margins", lambda *arguments: None)
+    monkeypatch.setattr(all_pairs, "row_margins", lambda *arguments: None)
     clock = itertools.count()
-    monkeypatch.setattr(proving.time, "monotonic", lambda: next(clock) * 1.0)  # a second for 4,096 pairs
-    proving.refuse_hours(decoder, vocabulary, Sampler(0, 999, 10))
+    monkeypatch.setattr(all_pairs.time, "monotonic", lambda: next(clock) * 1.0)  # a second for 4,096 pairs
+    all_pairs.refuse_hours(decoder, vocabulary, Sampler(0, 999, 10))
     with pytest.raises(UsageError, match=r"100,000,000 pairs take up to about 7 hours .* or give --yes"):
-        proving.refuse_hours(decoder, vocabulary, Sampler(0, 9999, 10))
+        all_pairs.refuse_hours(decoder, vocabulary, Sampler(0, 9999, 10))
