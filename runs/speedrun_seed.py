@@ -41,8 +41,8 @@ from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
 from simple_llm.proof.all_pairs import count_shards, Prover
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.shards import PROOF_FORMAT, total
-from simple_llm.resuming import Run
 from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.training.run import Run
 from tokenizer import train_tokenizer
 
 MAX_FAILURES_SHOWN = 20

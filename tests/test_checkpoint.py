@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm.checkpoint import (
+from simple_llm.config.settings import Training
+from simple_llm.errors import ArtefactError, EnvironmentFault
+from simple_llm.files import manifest as manifest_module
+from simple_llm.files.manifest import read_manifest, sha256_of_document
+from simple_llm.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     newest_checkpoint,
@@ -15,11 +19,7 @@ from simple_llm.checkpoint import (
     save_checkpoint,
     TrainingState,
 )
-from simple_llm.config.settings import Training
-from simple_llm.errors import ArtefactError, EnvironmentFault
-from simple_llm.files import manifest as manifest_module
-from simple_llm.files.manifest import read_manifest, sha256_of_document
-from simple_llm.optimizer import build_optimizers
+from simple_llm.training.optimizer import build_optimizers
 from tests.tiny_models import tiny_model
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")

@@ -9,16 +9,16 @@ import pytest
 
 import data_generator
 import trainer
-from simple_llm import checkpoint
 from simple_llm.batches import BatchOrder
-from simple_llm.checkpoint import newest_checkpoint, TrainingState
 from simple_llm.config.settings import Hub, Training
 from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
 from simple_llm.model_folder import build_model
-from simple_llm.resuming import Run
+from simple_llm.training import checkpoint
+from simple_llm.training.checkpoint import newest_checkpoint, TrainingState
+from simple_llm.training.run import Run
 from tests.finished_run import make_unfinished
 from tests.forked import fill, fork_script, make_read_only, mount_disk, with_own_mounts
 from tests.test_checkpoint import names, Trained
@@ -73,7 +73,7 @@ def test_the_room_of_a_checkpoint_is_known_before_the_first_step(tmp_path):
 
 def test_a_run_asks_for_one_checkpoint_more_than_it_keeps_and_for_those_there_no_more(tmp_path, monkeypatch):
     trained, asked = Trained(num_steps=1), []
-    monkeypatch.setattr("simple_llm.resuming.require_room", lambda num_bytes, folder: asked.append(num_bytes))
+    monkeypatch.setattr("simple_llm.training.run.require_room", lambda num_bytes, folder: asked.append(num_bytes))
     one = checkpoint.checkpoint_bytes(trained.model, trained.optimizers)
     for max_steps, start_step, num_more in ((100, -1, 3), (10, -1, 1), (20, -1, 2), (100, 20, 1), (21, 20, 1)):
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)

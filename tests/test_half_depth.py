@@ -5,7 +5,7 @@ import torch
 
 from simple_llm.batches import Examples
 from simple_llm.half_depth import at_half_depth
-from simple_llm.learning import Learner
+from simple_llm.training.learner import Learner
 from tests import tiny_models
 from tests.tiny_models import make_train_config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm import checkpoint, model_folder
+from simple_llm import model_folder
 from simple_llm.config.settings import DataConfig
 from simple_llm.data.dataset import read_manifest, read_problems, write_dataset
 from simple_llm.data.problems import from_integers
@@ -17,6 +17,7 @@ from simple_llm.errors import ArtefactError
 from simple_llm.model_folder import load_model, save_model
 from simple_llm.proof import all_pairs
 from simple_llm.proof import shards as shards_module
+from simple_llm.training import checkpoint
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script, Forked
 from tests.test_checkpoint import DISK_CALLS, fail_at

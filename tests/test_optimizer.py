@@ -3,9 +3,9 @@ import itertools
 import pytest
 import torch
 
-from simple_llm import optimizer
 from simple_llm.config.settings import Restarts, Training
-from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon, orthogonalize
+from simple_llm.training import optimizer
+from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon, orthogonalize
 from tests.tiny_models import tiny_model
 
 SHAPES = [(8, 8), (8, 24), (24, 8), (16, 64), (64, 16)]

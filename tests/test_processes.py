@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.checkpoint import list_checkpoints, newest_checkpoint
 from simple_llm.config.settings import Training
 from simple_llm.errors import UsageError
 from simple_llm.files.manifest import sha256_of
-from simple_llm.learning import make_learner
 from simple_llm.processes import ALONE, Processes
-from simple_llm.resuming import Run
+from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
+from simple_llm.training.learner import make_learner
+from simple_llm.training.run import Run
 from tests.finished_run import DATA, TRAIN
 from tests.forked import fork_script, Forked
 from tests.pipeline import REPOSITORY, write_configs

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import data_generator
-from simple_llm import checkpoint
-from simple_llm.checkpoint import newest_checkpoint
 from simple_llm.proof import all_pairs
 from simple_llm.proof import shards as shards_module
+from simple_llm.training import checkpoint
+from simple_llm.training.checkpoint import newest_checkpoint
 from simple_llm.training.metrics import read_metrics
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script

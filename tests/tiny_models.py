@@ -6,14 +6,14 @@ import torch
 
 import tokenizer as tokenizer_script
 import trainer
-from simple_llm import learning
 from simple_llm.batches import Examples, Vocabulary
 from simple_llm.config.settings import DataConfig, Model, Numbers, TrainConfig, Training
 from simple_llm.data.problems import from_integers, Problems
-from simple_llm.learning import Learner
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.training import learner
+from simple_llm.training.learner import Learner
 
 
 def make_vocabulary(base: int = 10, is_reversed: bool = True, says_all: bool = False) -> Vocabulary:
@@ -47,7 +47,7 @@ def make_learner(train: TrainConfig) -> tuple[Learner, Examples]:
     torch.manual_seed(0)
     model = build_model(data, train, tokenizer)
     rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
-    return learning.make_learner(model, train.training), rows
+    return learner.make_learner(model, train.training), rows
 
 
 def tiny_model(

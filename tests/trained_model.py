@@ -14,8 +14,8 @@ from simple_llm.data.problems import concatenate
 from simple_llm.data.sampling import Sampler
 from simple_llm.model_folder import build_model, vocabulary_of
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.resuming import Run
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.training.run import Run
 from tests.tiny_models import all_pairs, make_tokenizer
 
 DATA = DataConfig(numbers=Numbers(max=99, base=10), split=Split(train=0.9, validation=0.05))

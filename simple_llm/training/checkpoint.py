@@ -27,9 +27,9 @@ from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import MANIFEST, read_manifest, sha256_of_document, write_manifest
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
-from simple_llm.optimizer import state_bytes
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.run_log import events
+from simple_llm.training.optimizer import state_bytes
 
 _NAME = re.compile(r"step-(\d+)")
 _TEMPORARY_NAME = re.compile(r"\.tmp-(old-)?step-\d+-\d+")

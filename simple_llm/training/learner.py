@@ -13,8 +13,8 @@ from simple_llm.half_depth import at_half_depth
 from simple_llm.losses import TrainingLoss
 from simple_llm.machine import autocast, resolve_precision
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.optimizer import build_optimizers, learning_rate_scale, Muon
 from simple_llm.processes import ALONE, Processes
+from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon
 
 
 @dataclass(frozen=True)

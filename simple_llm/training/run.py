@@ -7,15 +7,6 @@ from pathlib import Path
 
 import torch
 
-from simple_llm.checkpoint import (
-    checkpoint_bytes,
-    list_checkpoints,
-    load_checkpoint,
-    newest_checkpoint,
-    read_checkpoint,
-    remove_checkpoints,
-    TrainingState,
-)
 from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
@@ -25,6 +16,15 @@ from simple_llm.files.reading import refuse_link
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
 from simple_llm.model_folder import BESIDE_WEIGHTS, load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.training.checkpoint import (
+    checkpoint_bytes,
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+    remove_checkpoints,
+    TrainingState,
+)
 from simple_llm.training.metrics import CURVE, METRICS
 
 RESULT = ("step", "num_correct", "num_total", "num_parameters", "seconds")
