@@ -69,10 +69,9 @@ from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.run_log import events, open_log
 from simple_llm.stopping import stop_on_signals
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
-from simple_llm.tracking import require_tracker, tracking
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
 from simple_llm.training.learner import Learner, make_learner
-from simple_llm.training.metrics import CURVE, METRICS, read_metrics, RunLog
+from simple_llm.training.metrics import CURVE, METRICS, read_metrics, require_tracker, RunLog, tracking
 from simple_llm.training.run import finished_result, prepare_run, RESULT, Run
 
 LOG_EVERY = 10

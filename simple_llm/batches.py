@@ -1,4 +1,4 @@
-"""Problems -> token tensors: whole rows to learn from, prompts to answer, the order batches come in.
+"""Problems -> token tensors: whole rows to learn from, prompts to answer, answers to read.
 
 Shape letters in this file: N rows, B rows in a batch, T tokens in the longest row, W places, k tokens a step.
 
@@ -6,7 +6,6 @@ Everything is tokenized once; a batch is an index into a tensor.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -220,33 +219,3 @@ def place_targets(problems: Problems, vocabulary: Vocabulary, num_columns: int) 
     is_second = (column >= start) & (column < start + torch.from_numpy(problems.y_length)[:, None])  # (N, T)
     targets = torch.where(is_second & vocabulary.reversed, tokens, IGNORE_INDEX)
     return functional.pad(targets, (0, num_columns - targets.size(1)), value=IGNORE_INDEX)
-
-
-@dataclass(frozen=True)
-class BatchOrder:
-    """Which rows each step sees: epoch after epoch, each shuffled anew, batches running across the seam.
-
-    A function of the seed and the step alone, so that a resumed run needs no state.
-    """
-
-    num_rows: int
-    batch_size: int
-    seed: int
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Row indices of a step's batch: (B,)."""
-        position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epoch, index = np.divmod(position, self.num_rows)
-        picked = [_epoch_order(self.num_rows, self.seed, int(e))[index[epoch == e]] for e in np.unique(epoch)]
-        return np.concatenate(picked)
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(num_rows)
-
-
-def position_offsets(num_rows: int, max_offset: int, seed: int, step: int) -> Tensor:
-    """Draw what to add to the block positions of each row, 0 to max_offset: (B, 1). A function of seed and step."""
-    generator = torch.Generator().manual_seed(int(np.random.default_rng((seed, step, 1)).integers(2**62)))
-    return torch.randint(0, max_offset + 1, (num_rows, 1), generator=generator)

@@ -43,7 +43,6 @@ from simple_llm.files.manifest import (
 from simple_llm.files.reading import plain_file, read_json
 from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
 from simple_llm.files.writing import remove, room_for, sync_folder, write_file
-from simple_llm.half_depth import start_as_identities
 from simple_llm.modeling_simple_llm import (
     SimpleLLMConfig,
     SimpleLLMForCausalLM,
@@ -52,6 +51,7 @@ from simple_llm.modeling_simple_llm import (
     up_to_the_end,
 )
 from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.training.learner import start_as_identities
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.batches import BatchOrder
+from simple_llm.training.batches import BatchOrder
 from tests.hub_server import HubServer
 from tests.pipeline import run_script, write_configs
 

@@ -6,16 +6,15 @@ import torch
 
 from simple_llm.batches import (
     answer_tokens,
-    BatchOrder,
     make_examples,
     pad_left,
     place_targets,
-    position_offsets,
     prompt_tokens,
     read_answers,
     row_tokens,
 )
 from simple_llm.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.training.batches import BatchOrder, position_offsets
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of
 
 pytestmark = pytest.mark.library

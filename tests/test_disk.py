@@ -9,7 +9,6 @@ import pytest
 
 import data_generator
 import trainer
-from simple_llm.batches import BatchOrder
 from simple_llm.config.settings import Hub, Training
 from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
@@ -17,6 +16,7 @@ from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
 from simple_llm.model_folder import build_model
 from simple_llm.training import checkpoint
+from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import newest_checkpoint, TrainingState
 from simple_llm.training.run import Run
 from tests.finished_run import make_unfinished

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from simple_llm.batches import Examples
-from simple_llm.half_depth import at_half_depth
-from simple_llm.training.learner import Learner
+from simple_llm.training.learner import at_half_depth, Learner
 from tests import tiny_models
 from tests.tiny_models import make_train_config
 

@@ -7,9 +7,9 @@ import resource
 import pytest
 import torch
 
-from simple_llm.batches import BatchOrder
 from simple_llm.config.settings import Training
 from simple_llm.files.manifest import read_manifest
+from simple_llm.training.batches import BatchOrder
 from tests.forked import fork_script
 from tests.test_trainer import checkpoints
 from trainer import less_memory

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simple_llm.errors import UsageError
-from simple_llm.tracking import require_tracker, run_name, tracking
+from simple_llm.training.metrics import require_tracker, run_name, tracking
 from tests.finished_run import make_unfinished
 from tests.pipeline import run_script
 

@@ -1,19 +1,33 @@
-"""One optimizer step: a batch in slices, shared among processes, and what its gradient does to the weights."""
+"""One optimizer step: a batch in slices, shared among processes, and what its gradient does to the weights.
+
+Shape letters in this file: B rows in a batch, T tokens in a row, V tokens in the vocabulary.
+
+What training makes smaller is the cross entropy of the answers, and of what the middle of the model says of them.
+
+The first steps may be at half of the depth: every second block alone, until the others join. A block adds to its input
+what its two projections (c_proj) make of it. Where those start at zero it adds nothing, so it can be left out, with its
+work, and put in later without a change to what the model says: the loss goes on from where it was (growth that keeps
+the loss, Shen et al., arXiv 2203.06211).
+
+    blocks, step 0          0 . 2 . 4 . 6 .
+    from half_depth_steps   0 1 2 3 4 5 6 7        1, 3, 5 and 7 begin as identities
+"""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from simple_llm.batches import BatchOrder, Examples, position_offsets
+from simple_llm.batches import Examples
 from simple_llm.config.settings import Training
 from simple_llm.errors import DivergedError, UsageError
-from simple_llm.half_depth import at_half_depth
-from simple_llm.losses import TrainingLoss
 from simple_llm.machine import autocast, resolve_precision
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.processes import ALONE, Processes
+from simple_llm.training.batches import BatchOrder, position_offsets
 from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon
 
 
@@ -106,3 +120,81 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Mix seed, step and process into a generator seed, so that randomness is a function of them alone."""
     return (seed * 1_000_003 + step + rank * 7_368_787_937_563) % 2**63
+
+
+# ---- The loss -------------------------------------------------------------------------------------
+
+
+class TrainingLoss(torch.nn.Module):
+    """Cross entropy a target, plus `deep_supervision` times that of a place target.
+
+    The state after the middle block, read by the model's own head, is asked for the place targets (deep supervision,
+    Lee et al., arXiv 1409.5185): as soon as the second operand's digit is there, the sum's digit can be known. The
+    blocks above have only to look it up where it is to be said. A model of one block has no middle and is not asked;
+    nor is one with an attention window, in which that digit may wait for a carry out of view.
+    """
+
+    def __init__(self, model: SimpleLLMForCausalLM, deep_supervision: float) -> None:
+        super().__init__()
+        self.model, self.deep_supervision = model, deep_supervision
+        sees_all = model.config.attention_window is None
+        self.middle = model.config.n_layer // 2 if deep_supervision and sees_all else 0
+
+    def forward(self, batch: Examples, offsets: Tensor, num_targets: Tensor, num_place_targets: Tensor) -> Tensor:
+        """Both terms are sums over a slice of the batch, divided by counts over the whole batch, so that slices add up.
+
+        Args:
+            offsets: (B, 1) added to the block positions of the digits.
+            num_targets, num_place_targets: in the whole batch, of which this may be a slice.
+        """
+        model = self.model
+        positions = model.position_ids(batch.inputs)  # (B, T)
+        positions = torch.where(positions > 0, positions + offsets, positions)
+        output = model(
+            input_ids=batch.inputs, position_ids=positions, use_cache=False, output_hidden_states=self.middle > 0
+        )
+        loss = _summed_cross_entropy(output.logits, batch.targets) / num_targets
+        if self.middle:
+            state = output.hidden_states[self.middle]  # after that many blocks
+            logits = model.lm_head(model.transformer.ln_f(state))
+            loss = loss + self.deep_supervision * _summed_cross_entropy(logits, batch.place_targets) / num_place_targets
+        return loss
+
+
+def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum over the targets that are not hidden: (B, T, V), (B, T) -> ()."""
+    return functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+    )
+
+
+# ---- Half of the depth ----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def start_as_identities(model: SimpleLLMForCausalLM) -> None:
+    """Make the blocks that are left out at first add nothing."""
+    for block in model.transformer.h[1::2]:
+        for projection in (block.attn.c_proj, block.mlp.c_proj):
+            projection.weight.zero_()
+            projection.bias.zero_()
+
+
+@contextlib.contextmanager
+def at_half_depth(model: SimpleLLMForCausalLM) -> Iterator[None]:
+    """Have every second block add nothing, at no cost, inside the `with` block.
+
+    What the model says is the same only while those blocks are as `start_as_identities` left them.
+    """
+    left_out = model.transformer.h[1::2]
+    for block in left_out:
+        block.forward = _pass_on
+    try:
+        yield
+    finally:
+        for block in left_out:
+            del block.forward  # what its class has comes back
+
+
+def _pass_on(hidden_states: Tensor, *arguments: object, **settings: object) -> Tensor:
+    return hidden_states

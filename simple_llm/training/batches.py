@@ -1,0 +1,42 @@
+"""The order that batches come in, and how far their positions are moved: functions of seed and step alone.
+
+Shape letters in this file: B rows in a batch.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """Which rows each step sees: epoch after epoch, each shuffled anew, batches running across the seam.
+
+    A function of the seed and the step alone, so that a resumed run needs no state.
+    """
+
+    num_rows: int
+    batch_size: int
+    seed: int
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Row indices of a step's batch: (B,)."""
+        position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epoch, index = np.divmod(position, self.num_rows)
+        picked = [_epoch_order(self.num_rows, self.seed, int(e))[index[epoch == e]] for e in np.unique(epoch)]
+        return np.concatenate(picked)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(num_rows)
+
+
+def position_offsets(num_rows: int, max_offset: int, seed: int, step: int) -> Tensor:
+    """Draw what to add to the block positions of each row, 0 to max_offset: (B, 1). A function of seed and step."""
+    generator = torch.Generator().manual_seed(int(np.random.default_rng((seed, step, 1)).integers(2**62)))
+    return torch.randint(0, max_offset + 1, (num_rows, 1), generator=generator)
