@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from simple_llm.data.sampling import Sampler
-from simple_llm.onnx_export import compare, export_model, mixed_problems
-from simple_llm.onnx_graph import make_onnx
 from tests.tiny_models import make_vocabulary, tiny_model
+from web.onnx_export import compare, export_model, mixed_problems
+from web.onnx_graph import make_onnx
 
 pytestmark = pytest.mark.library
 

@@ -11,12 +11,12 @@ import yaml
 
 from simple_llm.errors import EnvironmentFault, GateError
 from simple_llm.model_folder import load_model
-from simple_llm.onnx_export import Comparison
 from tests.browser import needs_npm
 from tests.pipeline import REPOSITORY, run_python
 from web import build as build_script
 from web import packages
 from web.description import describe, evidence
+from web.onnx_export import Comparison
 from web.serving import address, make_server
 
 SHA = "a" * 64

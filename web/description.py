@@ -4,7 +4,7 @@ from pathlib import Path
 
 from simple_llm.evaluation.reports import CERTIFICATE, EVALUATION, read_reports
 from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.onnx_export import Comparison
+from web.onnx_export import Comparison
 
 
 def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[str, object]:

@@ -16,7 +16,7 @@ from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.files.writing import write_file
 from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.onnx_graph import make_onnx
+from web.onnx_graph import make_onnx
 
 BATCH_SIZE = 250
 
