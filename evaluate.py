@@ -88,7 +88,7 @@ from simple_llm.evaluation.held_out import (
 )
 from simple_llm.evaluation.lengths import evaluate_length
 from simple_llm.evaluation.pictures import draw_accuracy
-from simple_llm.evaluation.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
+from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import record

@@ -59,6 +59,7 @@ from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupte
 from simple_llm.evaluation.margins import is_exact
 from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.files.manifest import versions
+from simple_llm.files.names import CURVE, METRICS
 from simple_llm.files.writing import exclusive
 from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.machine import autocast, host_facts, resolve_device
@@ -71,7 +72,7 @@ from simple_llm.stopping import stop_on_signals
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
 from simple_llm.training.learner import Learner, make_learner
-from simple_llm.training.metrics import CURVE, METRICS, read_metrics, require_tracker, RunLog, tracking
+from simple_llm.training.metrics import read_metrics, require_tracker, RunLog, tracking
 from simple_llm.training.run import finished_result, prepare_run, RESULT, Run
 
 LOG_EVERY = 10

@@ -47,7 +47,7 @@ from simple_llm.errors import UsageError
 from simple_llm.evaluation.attention import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
 from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
-from simple_llm.evaluation.reports import ATTENTION
+from simple_llm.files.names import ATTENTION
 from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import write_card

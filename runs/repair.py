@@ -32,10 +32,11 @@ from simple_llm.data.split import problems_on_sides, split_sides, TRAIN
 from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sha256_of
+from simple_llm.files.names import WEIGHTS
 from simple_llm.files.writing import exclusive, write_file
 from simple_llm.machine import resolve_device
 from simple_llm.model_card import CardFacts, model_card
-from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of, WEIGHTS
+from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of
 from simple_llm.proof.all_pairs import one_worker_a_core, Prover
 from simple_llm.proof.certificates import read_certificate
 from simple_llm.training.learner import make_learner

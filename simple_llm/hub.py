@@ -21,13 +21,13 @@ from huggingface_hub.utils import HFValidationError, parse_ratelimit_headers, va
 
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError, HubError, UsageError
-from simple_llm.evaluation.reports import report_files, REPORTS
-from simple_llm.files.manifest import MANIFEST, sha256_of
+from simple_llm.evaluation.reports import report_files
+from simple_llm.files.manifest import sha256_of
+from simple_llm.files.names import CARD, CURVE, MANIFEST, MANIFEST_FILES, METRICS, REPORTS, WEIGHTS
 from simple_llm.model_card import headline, read_card_facts, write_card
-from simple_llm.model_folder import CARD, MANIFEST_FILES, save_model, save_tokenizer, WEIGHTS
+from simple_llm.model_folder import save_model, save_tokenizer
 from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
-from simple_llm.training.metrics import CURVE, METRICS
 
 UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *REPORTS)  # names, and patterns of names
 MAIN = "main"

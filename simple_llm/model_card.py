@@ -9,13 +9,24 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.evaluation.reports import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS, read_reports, report_files
+from simple_llm.evaluation.reports import read_reports, report_files
 from simple_llm.evaluation.scoring import Score
-from simple_llm.files.manifest import MANIFEST, sha256_of
-from simple_llm.model_folder import CARD, CONFIG_FILES, WEIGHTS, write_report
-from simple_llm.training.metrics import CURVE
+from simple_llm.files.manifest import sha256_of
+from simple_llm.files.names import (
+    ACCURACY,
+    ATTENTION_BY_PLACE,
+    ATTENTION_OVERVIEW,
+    CARD,
+    CERTIFICATE,
+    CONFIG_FILES,
+    CURVE,
+    EVALUATION,
+    LENGTHS,
+    MANIFEST,
+    WEIGHTS,
+)
+from simple_llm.model_folder import write_report
 
-ATTENTION_OVERVIEW, ATTENTION_BY_PLACE = "attention_overview.png", "attention_by_place.png"
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
 _PICTURES = {
     ACCURACY: "Exact match on held-out problems, by the lengths of both operands and by length and carry chain",

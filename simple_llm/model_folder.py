@@ -32,14 +32,8 @@ from simple_llm.data.problems import from_integers
 from simple_llm.decoding import Decoder
 from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
-from simple_llm.files.manifest import (
-    MANIFEST,
-    MOST_WEIGHT_BYTES,
-    parse_manifest,
-    read_manifest,
-    verify_files,
-    write_manifest,
-)
+from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, read_manifest, verify_files, write_manifest
+from simple_llm.files.names import CARD, CONFIG_FILES, MANIFEST, MANIFEST_FILES, MODEL_FILES, TOKENIZER_FILES, WEIGHTS
 from simple_llm.files.reading import plain_file, read_json
 from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
 from simple_llm.files.writing import remove, room_for, sync_folder, write_file
@@ -55,15 +49,9 @@ from simple_llm.training.learner import start_as_identities
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 
-WEIGHTS = "model.safetensors"
-CARD = "README.md"
 BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
 MOST_NEW_TOKENS = 10_000  # that generate() says, of a model of every length
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py")
-MODEL_FILES = (WEIGHTS, "config.json", "generation_config.json", "modeling_simple_llm.py")
-CONFIG_FILES = ("data_config.yaml", "train_config.yaml")
 _STAGE = ".tmp-model-"
-MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
 # Of tokenizer_config.json; with others the library would look for more files.
 _TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
 # Of config.json: what neither train_config.yaml nor the tokenizer says, and what is no setting at all.

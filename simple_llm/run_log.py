@@ -17,9 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from simple_llm.files.names import LOG
 from simple_llm.files.reading import refuse_link
-
-LOG = "run.log"
 
 _package = logging.getLogger("simple_llm")  # the Hub's client warns there; without a log, that goes to stderr alone
 events = logging.getLogger("simple_llm_events")  # what a script also prints, or need not

@@ -10,8 +10,9 @@ import pytest
 
 from simple_llm import command_line, run_log
 from simple_llm.errors import EnvironmentFault, UsageError
+from simple_llm.files.names import LOG
 from simple_llm.hub import UPLOADED_FILES
-from simple_llm.run_log import close_log, events, LOG, open_log
+from simple_llm.run_log import close_log, events, open_log
 from tests.finished_run import damage, make_unfinished
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) +\S")

@@ -14,7 +14,8 @@ from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import data_config_of, prepare_run
 from simple_llm.data import dataset
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import MANIFEST, read_manifest
+from simple_llm.files.manifest import read_manifest
+from simple_llm.files.names import MANIFEST
 from simple_llm.model_folder import load_model
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 

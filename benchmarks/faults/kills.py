@@ -11,10 +11,10 @@ from benchmarks.faults.processes import KILLED, look_for_leavings, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import MANIFEST, read_manifest, sha256_of
-from simple_llm.model_folder import WEIGHTS
+from simple_llm.files.manifest import read_manifest, sha256_of
+from simple_llm.files.names import MANIFEST, METRICS, WEIGHTS
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
-from simple_llm.training.metrics import METRICS, read_metrics
+from simple_llm.training.metrics import read_metrics
 
 DELETING = 0.003  # seconds, about what --fresh takes to delete a run
 

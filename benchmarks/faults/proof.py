@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.faults.processes import KILLED, look_for_leavings, run_script, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import DATA, prepare_run
-from simple_llm.evaluation.reports import CERTIFICATE
+from simple_llm.files.names import CERTIFICATE
 from simple_llm.proof import shards
 
 OPERANDS_A_SHARD = 8

@@ -26,7 +26,7 @@ from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.errors import DivergedError
 from simple_llm.files.manifest import sha256_of
-from simple_llm.model_folder import WEIGHTS
+from simple_llm.files.names import WEIGHTS
 
 OTHER, OURS = "benchmarks/faults/transformers_trainer.py", "trainer.py"
 NAN_STEP = 10

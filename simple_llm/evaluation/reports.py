@@ -13,17 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationEr
 
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sha256_of
+from simple_llm.files.names import ACCURACY, ATTENTION, ATTENTION_PICTURES, CERTIFICATE, CONFIG, EVALUATION, LENGTHS
 from simple_llm.files.reading import read_json
 
 MOST_BYTES = 2**28  # of a report, which may list a million mistakes
-EVALUATION = "evaluation.json"
-ACCURACY = "evaluation.png"
-CERTIFICATE = "certificate.json"
-CONFIG = "config.json"
-LENGTHS = "lengths.json"
-ATTENTION = "attention.json"
-ATTENTION_PICTURES = "attention_*.png"
-REPORTS = (EVALUATION, ACCURACY, CERTIFICATE, LENGTHS, ATTENTION, ATTENTION_PICTURES)  # names, and a pattern of names
 
 _Count = Annotated[int, Field(ge=0, le=2**128)]
 _CountOfSome = Annotated[int, Field(gt=0, le=2**128)]  # that a share is taken of

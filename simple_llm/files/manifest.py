@@ -9,10 +9,10 @@ from pathlib import Path
 
 from simple_llm import __version__
 from simple_llm.errors import ArtefactError
+from simple_llm.files.names import MANIFEST
 from simple_llm.files.reading import MOST_BYTES, plain_file, read_json, require_name
 from simple_llm.files.writing import write_file
 
-MANIFEST = "manifest.json"
 MOST_WEIGHT_BYTES = 2**34  # of a file of tensors: what an optimizer keeps of the largest model there can be
 SELF = "manifest_sha256"  # of everything else in it
 

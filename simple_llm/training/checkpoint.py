@@ -24,7 +24,8 @@ from torch import Tensor
 
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
-from simple_llm.files.manifest import MANIFEST, read_manifest, sha256_of_document, write_manifest
+from simple_llm.files.manifest import read_manifest, sha256_of_document, write_manifest
+from simple_llm.files.names import MANIFEST
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
 from simple_llm.processes import processes_of_torchrun

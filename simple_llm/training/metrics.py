@@ -19,8 +19,6 @@ from simple_llm.errors import UsageError
 from simple_llm.files.writing import room_for, write_file
 from simple_llm.run_log import events
 
-METRICS = "metrics.jsonl"
-CURVE = "training_curve.png"
 PROJECT = "simple-llm"
 
 Track = Callable[[int, dict[str, float]], None]

@@ -10,12 +10,12 @@ import torch
 from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
-from simple_llm.evaluation.reports import REPORTS
-from simple_llm.files.manifest import MANIFEST, read_manifest, sha256_of_document
+from simple_llm.files.manifest import read_manifest, sha256_of_document
+from simple_llm.files.names import CURVE, MANIFEST, METRICS, MODEL_FILES, REPORTS
 from simple_llm.files.reading import refuse_link
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
-from simple_llm.model_folder import BESIDE_WEIGHTS, load_tokenizer, MODEL_FILES, tokenizer_sha256
+from simple_llm.model_folder import BESIDE_WEIGHTS, load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import (
     checkpoint_bytes,
     list_checkpoints,
@@ -25,7 +25,6 @@ from simple_llm.training.checkpoint import (
     remove_checkpoints,
     TrainingState,
 )
-from simple_llm.training.metrics import CURVE, METRICS
 
 RESULT = ("step", "num_correct", "num_total", "num_parameters", "seconds")
 TOKENIZER = "tokenizer sha256"  # among the settings
