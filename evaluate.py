@@ -76,8 +76,6 @@ from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.decoding import Decoder
-from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
 from simple_llm.evaluation.held_out import (
     decoded_right,
@@ -91,8 +89,10 @@ from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.engine import Engine
+from simple_llm.model.folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.model_card import record
-from simple_llm.model_folder import load_model, LoadedModel, vocabulary_of
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.proof.all_pairs import count_shards, Prover, refuse_hours, refuse_what_cannot_be_counted

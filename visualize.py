@@ -41,7 +41,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from simple_llm.adder import Adder, NO_ANSWER
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.attention import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
@@ -50,8 +49,9 @@ from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overv
 from simple_llm.files.names import ATTENTION
 from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
+from simple_llm.model.calculator import Adder, NO_ANSWER
+from simple_llm.model.folder import load_model, write_report
 from simple_llm.model_card import write_card
-from simple_llm.model_folder import load_model, write_report
 
 MAX_TOKENS = 64  # along the side of a picture
 

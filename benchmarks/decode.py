@@ -4,7 +4,7 @@
 
     the reference way    one problem at a time, no cache, two tokens a step by reading the whole row again
     generate             transformers' model.generate(), one problem at a time and in batches, two tokens a step
-    ours                 simple_llm.decoding with 1 and 2 tokens a step and the whole answer in one pass
+    ours                 simple_llm.model.decoding with 1 and 2 tokens a step and the whole answer in one pass
 
 The models have random weights, but never say the delimiter: every answer is five tokens, four digits and one more, as
 those of most sums below 20,000 are in base 16. What bfloat16 is unsure of is not decided again here; of a trained model
@@ -24,14 +24,14 @@ from matplotlib import pyplot
 from torch import Tensor
 
 from benchmarks.report import in_turn, print_rates
-from simple_llm.batches import pad_left, prompt_tokens, Vocabulary
 from simple_llm.config.settings import DataConfig, Model, TrainConfig
 from simple_llm.data.sampling import Sampler
-from simple_llm.decoding import Decoder, FEW
-from simple_llm.engine import Engine
 from simple_llm.machine import resolve_device, resolve_precision
-from simple_llm.model_folder import build_model
-from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.decoding import Decoder, FEW
+from simple_llm.model.engine import Engine
+from simple_llm.model.folder import build_model
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.tokens import pad_left, prompt_tokens, Vocabulary
 from tokenizer import train_tokenizer
 
 MODELS = {"6.3M": Model(), "small": Model(n_layer=2, n_head=4, n_embd=64)}

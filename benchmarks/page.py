@@ -22,7 +22,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.report import machine
-from simple_llm.model_folder import load_model
+from simple_llm.model.folder import load_model
 from web.build import build
 from web.serving import address, make_server
 

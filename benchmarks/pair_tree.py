@@ -15,14 +15,14 @@ import torch
 
 from benchmarks.decode import make_model
 from benchmarks.report import in_turn, print_rates
-from simple_llm.batches import Vocabulary
 from simple_llm.command_line import integer_range
 from simple_llm.config.settings import DataConfig, Model
 from simple_llm.data.problems import from_integers
-from simple_llm.decoding import MEMORY_BUDGET
-from simple_llm.engine import Engine
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.machine import resolve_device, resolve_precision
+from simple_llm.model.decoding import MEMORY_BUDGET
+from simple_llm.model.engine import Engine
+from simple_llm.model.tokens import Vocabulary
 from simple_llm.proof.pair_tree import PairTree
 
 MODELS = {

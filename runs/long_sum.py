@@ -15,11 +15,11 @@ import matplotlib
 from matplotlib import pyplot
 
 from simple_llm import command_line
-from simple_llm.adder import Adder
 from simple_llm.errors import GateError
 from simple_llm.machine import resolve_device
-from simple_llm.model_folder import load_model
-from simple_llm.tokenization_simple_llm import from_digits
+from simple_llm.model.calculator import Adder
+from simple_llm.model.folder import load_model
+from simple_llm.model.tokenization_simple_llm import from_digits
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -22,13 +22,13 @@ from runs.speedrun_seed import add_options, count, draw_rows, made_tokenizer, te
 from runs.tracks import edge_problems, recipe, Track, TRACKS, without
 from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.batches import Examples, make_examples
 from simple_llm.config.settings import DataConfig, Model, Sampling, TrainConfig
 from simple_llm.data.problems import from_integers, Problems
 from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.machine import resolve_device
-from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokens import Examples, make_examples
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.learner import step_seed, TrainingLoss
 

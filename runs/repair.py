@@ -23,20 +23,20 @@ from tqdm import tqdm
 import trainer
 from simple_llm import command_line
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.batches import make_examples
 from simple_llm.config.settings import Training
 from simple_llm.data.dataset import read_manifest, read_problems
 from simple_llm.data.problems import concatenate, from_integers, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import problems_on_sides, split_sides, TRAIN
-from simple_llm.decoding import Decoder
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import WEIGHTS
 from simple_llm.files.writing import exclusive, write_file
 from simple_llm.machine import resolve_device
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.folder import load_model, LoadedModel, save_model, vocabulary_of
+from simple_llm.model.tokens import make_examples
 from simple_llm.model_card import CardFacts, model_card
-from simple_llm.model_folder import load_model, LoadedModel, save_model, vocabulary_of
 from simple_llm.proof.all_pairs import one_worker_a_core, Prover
 from simple_llm.proof.certificates import read_certificate
 from simple_llm.training.learner import make_learner

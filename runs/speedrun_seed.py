@@ -25,23 +25,23 @@ import trainer
 from data_generator import draw_problems
 from runs.tracks import edge_problems, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS, without
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import row_format
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import problems_on_sides, split_sides, TRAIN, VALIDATION
-from simple_llm.decoding import Decoder
 from simple_llm.errors import DivergedError
 from simple_llm.evaluation.held_out import decoded_right, held_out_sample
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
-from simple_llm.model_folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.model.tokens import prompt_tokens, read_answers
 from simple_llm.proof.all_pairs import count_shards, Prover
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.shards import PROOF_FORMAT, total
-from simple_llm.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.training.run import Run
 from tokenizer import train_tokenizer
 

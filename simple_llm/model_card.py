@@ -25,7 +25,7 @@ from simple_llm.files.names import (
     MANIFEST,
     WEIGHTS,
 )
-from simple_llm.model_folder import write_report
+from simple_llm.model.folder import write_report
 
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
 _PICTURES = {

@@ -100,7 +100,7 @@ def errors(load):
 @pytest.fixture
 def oracle_engine(monkeypatch):
     """Let the oracle stand where an engine would read its weights."""
-    from simple_llm import decoding
+    from simple_llm.model import decoding
     from tests.oracle import PerfectAdder
 
     def engine(model, dtype, real=decoding.Engine):
@@ -189,7 +189,7 @@ def run_folder(finished_run, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def untrained_folder(tmp_path_factory) -> Path:
     """The folder of a model that has learned nothing, only to be read; it was loaded once, so imports are done."""
-    from simple_llm.model_folder import load_model
+    from simple_llm.model.folder import load_model
     from tests.model_folders import write_model
     from tests.tiny_models import make_data_config, make_train_config
 

@@ -17,7 +17,7 @@ import pytest
 import transformers
 from transformers import pipeline  # noqa: F401 - what it needs has to be there to be renamed
 
-from simple_llm import modeling_simple_llm
+from simple_llm.model import modeling_simple_llm
 
 NEXT_RELEASE = "5.99.0"
 

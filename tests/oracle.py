@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from simple_llm.batches import Vocabulary
+from simple_llm.model.tokens import Vocabulary
 
 
 @dataclass

@@ -6,16 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simple_llm.adder import Adder
 from simple_llm.data.problems import longest_carry_chain
-from simple_llm.decoding import SURE
-from simple_llm.engine import Engine
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.evaluation.margins import lead, row_logits
-from simple_llm.model_folder import LoadedModel
-from simple_llm.modeling_simple_llm import IGNORE_INDEX
-from simple_llm.prompts import Prompt
+from simple_llm.model.calculator import Adder
+from simple_llm.model.decoding import SURE
+from simple_llm.model.engine import Engine
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.prompts import Prompt
 from simple_llm.proof.all_lengths import (
     context_logits,
     contexts,

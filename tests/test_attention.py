@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from simple_llm.adder import Adder
 from simple_llm.config.settings import TrainConfig
 from simple_llm.evaluation.attention import (
     attention_by_place,
@@ -15,7 +14,8 @@ from simple_llm.evaluation.attention import (
     said_places,
 )
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
-from simple_llm.model_folder import LoadedModel
+from simple_llm.model.calculator import Adder
+from simple_llm.model.folder import LoadedModel
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of, tiny_model
 
 pytestmark = pytest.mark.library

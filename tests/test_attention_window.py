@@ -4,13 +4,13 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from simple_llm.batches import prompt_tokens
 from simple_llm.data.problems import from_integers
-from simple_llm.decoding import Decoder
-from simple_llm.engine import Engine
 from simple_llm.evaluation.margins import row_margins
-from simple_llm.modeling_simple_llm import in_window, table_rows
-from simple_llm.place_decoding import CHUNK
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.engine import Engine
+from simple_llm.model.modeling_simple_llm import in_window, table_rows
+from simple_llm.model.tokens import prompt_tokens
+from simple_llm.model.window_decoding import CHUNK
 from simple_llm.proof.pair_tree import PairTree
 from tests.greedy import say_alone
 from tests.test_decoding import check_every_path, prompts_for, without_padding

@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers import pipeline
 
-from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
-from simple_llm.decoding import Answers, Decoder, sorted_by_shape
-from simple_llm.engine import Engine
+from simple_llm.model.decoding import Answers, Decoder, sorted_by_shape
+from simple_llm.model.engine import Engine
+from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 from tests.greedy import say_alone
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_vocabulary, problems_of, tiny_model

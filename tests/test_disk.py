@@ -14,7 +14,7 @@ from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
-from simple_llm.model_folder import build_model
+from simple_llm.model.folder import build_model
 from simple_llm.training import checkpoint
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import newest_checkpoint, TrainingState

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from simple_llm.adder import Adder
-from simple_llm.model_folder import load_model, save_model, save_tokenizer
+from simple_llm.model.calculator import Adder
+from simple_llm.model.folder import load_model, save_model, save_tokenizer
 from tests.trained_model import any_length_config, config_for
 
 pytestmark = pytest.mark.library

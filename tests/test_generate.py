@@ -17,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from simple_llm.modeling_simple_llm import up_to_the_end, warped
+from simple_llm.model.modeling_simple_llm import up_to_the_end, warped
 from tests.test_modeling import END, KINDS, PAD, tokens_of
 from tests.tiny_models import make_data_config, make_tokenizer, tiny_model
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simple_llm.batches import Examples
+from simple_llm.model.tokens import Examples
 from simple_llm.training.learner import at_half_depth, Learner
 from tests import tiny_models
 from tests.tiny_models import make_train_config

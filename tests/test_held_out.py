@@ -10,7 +10,6 @@ from simple_llm.config.settings import DataConfig, Numbers, Split
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import split_sides, TEST
-from simple_llm.decoding import Decoder
 from simple_llm.evaluation.held_out import (
     evaluate_sample,
     held_out_sample,
@@ -20,7 +19,8 @@ from simple_llm.evaluation.held_out import (
     STRATUM_SIZE,
 )
 from simple_llm.evaluation.scoring import Score
-from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.folder import LoadedModel, vocabulary_of
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_train_config
 

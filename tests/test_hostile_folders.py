@@ -15,7 +15,7 @@ from simple_llm.errors import EnvironmentFault
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.files.manifest import read_manifest
 from simple_llm.files.names import MANIFEST
-from simple_llm.model_folder import load_model
+from simple_llm.model.folder import load_model
 from simple_llm.proof.all_pairs import count_shards
 from simple_llm.training.run import _remove_run, prepare_run
 from tests.model_folders import change_json, FILES, forge_manifest, refusal, TABLE, vouch_again

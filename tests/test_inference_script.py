@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import inference
-from simple_llm.model_folder import LoadedModel, save_tokenizer, vocabulary_of
-from simple_llm.prompts import MAX_CHARACTERS, parse_prompt
+from simple_llm.model.folder import LoadedModel, save_tokenizer, vocabulary_of
+from simple_llm.model.prompts import MAX_CHARACTERS, parse_prompt
 from tests.model_folders import write_model
 from tests.oracle import PerfectAdder
 from tests.pipeline import REPOSITORY, run_python, write_configs
@@ -49,7 +49,7 @@ def infer(call_script, monkeypatch, tmp_path):
         tokenizer = make_tokenizer(DATA, says_all=tokens_per_step == "all")
         model = Model(vocabulary_of(tokenizer), 16, tokens_per_step, **settings)
         loaded = LoadedModel(model, tokenizer, DATA, make_train_config(), "f" * 64, {})
-        monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
+        monkeypatch.setattr("simple_llm.model.folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin)))
         return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)
 
@@ -331,7 +331,7 @@ def talk(call_script, monkeypatch, tmp_path):
     def run(*lines, options=(), has_terminal=False):
         tokenizer = make_tokenizer(DATA)
         loaded = LoadedModel(Model(vocabulary_of(tokenizer), 16), tokenizer, DATA, make_train_config(), "f" * 64, {})
-        monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
+        monkeypatch.setattr("simple_llm.model.folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
         monkeypatch.setattr(sys.stdout, "isatty", lambda: has_terminal)
         typed = iter(lines)

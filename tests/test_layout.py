@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
-from simple_llm.tokenization_simple_llm import DIGITS
+from simple_llm.model.tokenization_simple_llm import DIGITS
 from tests.pipeline import REPOSITORY
 
 pytestmark = pytest.mark.library
@@ -74,7 +74,7 @@ def test_the_package_has_no_import_cycle():
 
 @pytest.mark.parametrize("name", ["modeling_simple_llm", "tokenization_simple_llm"])
 def test_a_file_that_travels_with_the_model_needs_nothing_of_the_project(name):
-    assert not {"simple_llm", *SCRIPTS} & top_levels(PACKAGE[f"simple_llm.{name}"])
+    assert not {"simple_llm", *SCRIPTS} & top_levels(PACKAGE[f"simple_llm.model.{name}"])
 
 
 def test_the_two_alphabets_are_one():

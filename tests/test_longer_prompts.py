@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from simple_llm import adder as adder_module
-from simple_llm.adder import Adder, NO_ANSWER
 from simple_llm.config.settings import Model, TrainConfig
-from simple_llm.engine import Engine
-from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.prompts import Prompt, PromptError
+from simple_llm.model import calculator
+from simple_llm.model.calculator import Adder, NO_ANSWER
+from simple_llm.model.engine import Engine
+from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.prompts import Prompt, PromptError
 from tests.greedy import say_alone
 from tests.oracle import PerfectAdder
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model
@@ -94,7 +94,7 @@ def test_fault_24_the_limit_is_one_of_digits_in_the_models_base(base):
 
 
 def test_fault_24_without_a_table_there_is_a_limit_all_the_same(monkeypatch):
-    monkeypatch.setattr(adder_module, "_MOST_DIGITS", 30)
+    monkeypatch.setattr(calculator, "_MOST_DIGITS", 30)
     adder = Adder(random_model("none", 16, 1), CPU, allow_longer=True)
     assert adder.answer([adder.parse("9" * 30 + "+1")])
     with pytest.raises(PromptError, match="has more than 30 digits in base 10"):
@@ -158,7 +158,7 @@ def infer(call_script, monkeypatch, tmp_path, oracle_engine):
 
     def run(*arguments, stdin=b"", **settings):
         loaded = LoadedModel(Model(vocabulary_of(tokenizer), **settings), tokenizer, data, train, "f" * 64, {})
-        monkeypatch.setattr("simple_llm.model_folder.load_model", lambda folder: loaded)
+        monkeypatch.setattr("simple_llm.model.folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)
 

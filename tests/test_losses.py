@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from simple_llm.batches import Examples
-from simple_llm.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.tokens import Examples
 from simple_llm.training.learner import TrainingLoss
 from tests.tiny_models import make_vocabulary, tiny_model
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm import model_folder
-from simple_llm.adder import Adder
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.manifest import read_manifest, write_manifest
-from simple_llm.model_folder import (
+from simple_llm.model import folder as folder_module
+from simple_llm.model.calculator import Adder
+from simple_llm.model.folder import (
     load_model,
     load_tokenizer,
     save_model,
     save_tokenizer,
     tokenizer_sha256,
 )
-from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from tests.finished_run import damage
 from tests.model_folders import change_json, FILES, vouch_again, write_model
 from tests.moved_names import another_release, NEXT_RELEASE
@@ -158,13 +158,13 @@ def test_what_carries_the_name_of_a_killed_save_is_cleared_away_whatever_it_is(f
 
 
 def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_to_be_finished(folder, monkeypatch):
-    real = model_folder.write_manifest
+    real = folder_module.write_manifest
 
     def damaged_meanwhile(*arguments):
         real(*arguments)
         damage(folder / "model.safetensors")
 
-    monkeypatch.setattr(model_folder, "write_manifest", damaged_meanwhile)
+    monkeypatch.setattr(folder_module, "write_manifest", damaged_meanwhile)
     with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is \w{12}, the manifest says"):
         save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
 

@@ -8,8 +8,8 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.model_folder import build_model, save_model, save_tokenizer
-from simple_llm.modeling_simple_llm import (
+from simple_llm.model.folder import build_model, save_model, save_tokenizer
+from simple_llm.model.modeling_simple_llm import (
     block_position_ids,
     IGNORE_INDEX,
     POSITION_EMBEDDINGS,

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
-from simple_llm import modeling_simple_llm, tokenization_simple_llm
+from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from tests.moved_names import another_release, moved_method, NEXT_RELEASE, other_default, renamed
 from tests.tiny_models import make_data_config, make_tokenizer, tiny_model
 

@@ -9,7 +9,7 @@ import pytest
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import Numbers
 from simple_llm.errors import ConfigError
-from simple_llm.prompts import parse_prompt, PromptError
+from simple_llm.model.prompts import parse_prompt, PromptError
 from tests.mutations import fuzzed_prompts, mutated_configs
 from tests.test_prompts import check_like_the_oracle
 

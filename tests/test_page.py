@@ -8,10 +8,10 @@ import shutil
 import pytest
 import torch
 
-from simple_llm.adder import Adder, NO_ANSWER
 from simple_llm.config.settings import Numbers
-from simple_llm.model_folder import LoadedModel
-from simple_llm.prompts import parse_prompt, Prompt
+from simple_llm.model.calculator import Adder, NO_ANSWER
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.prompts import parse_prompt, Prompt
 from tests.browser import chromium, visit
 from tests.golden import GOLDEN
 from tests.pipeline import REPOSITORY

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from simple_llm.errors import EnvironmentFault, GateError
-from simple_llm.model_folder import load_model
+from simple_llm.model.folder import load_model
 from tests.browser import needs_npm
 from tests.pipeline import REPOSITORY, run_python
 from web import build as build_script

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from simple_llm.data.problems import from_integers
-from simple_llm.engine import Engine
 from simple_llm.evaluation.margins import row_margins
+from simple_llm.model.engine import Engine
 from simple_llm.proof.pair_table import can_be_tabled, PairTable
 from tests.test_attention_window import windowed_model
 from tests.tiny_models import make_vocabulary

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simple_llm.config.settings import Numbers
-from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, PromptError
+from simple_llm.model.prompts import MAX_CHARACTERS, parse_prompt, PromptError
 
 NUMBERS = Numbers()  # 0 to 9999
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from simple_llm.batches import answer_tokens, prompt_tokens
-from simple_llm.decoding import Decoder
-from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.manifest import sha256_of
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.engine import Engine
+from simple_llm.model.tokens import answer_tokens, prompt_tokens
 from simple_llm.proof.all_pairs import Prover
 from simple_llm.proof.certificates import Certificate, read_certificate
 from simple_llm.proof.pair_tree import PairTree

@@ -9,9 +9,9 @@ import pytest
 
 from simple_llm.config.settings import TrainConfig
 from simple_llm.data.sampling import Sampler
-from simple_llm.decoding import Decoder
 from simple_llm.errors import GateError, UsageError
-from simple_llm.model_folder import LoadedModel
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.folder import LoadedModel
 from simple_llm.proof import all_pairs, rounding
 from tests.oracle import PerfectAdder
 from tests.tiny_models import make_data_config, make_tokenizer, make_vocabulary

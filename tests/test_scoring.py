@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from simple_llm.batches import answer_tokens, make_examples, prompt_tokens
-from simple_llm.decoding import Decoder
 from simple_llm.evaluation.margins import is_exact, logit_margins
 from simple_llm.evaluation.scoring import by_stratum, clopper_pearson_upper, Score
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.tokens import answer_tokens, make_examples, prompt_tokens
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_vocabulary, tiny_model
 

@@ -1,6 +1,6 @@
-from simple_llm.batches import answer_tokens, prompt_tokens
 from simple_llm.data.split import split_sides, TRAIN
-from simple_llm.decoding import Decoder
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.tokens import answer_tokens, prompt_tokens
 from tests.tiny_models import all_pairs
 
 

@@ -17,7 +17,7 @@ from simple_llm.data.problems import concatenate
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import DivergedError, GateError, UsageError
-from simple_llm.model_folder import LoadedModel
+from simple_llm.model.folder import LoadedModel
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_vocabulary
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import prompt_tokens
 from simple_llm.config.settings import DataConfig, Numbers
 from simple_llm.data.problems import from_integers
-from simple_llm.model_folder import vocabulary_of
-from simple_llm.prompts import parse_prompt
-from simple_llm.tokenization_simple_llm import from_digits, to_digits
+from simple_llm.model.folder import vocabulary_of
+from simple_llm.model.prompts import parse_prompt
+from simple_llm.model.tokenization_simple_llm import from_digits, to_digits
+from simple_llm.model.tokens import prompt_tokens
 from tests.tiny_models import make_tokenizer
 
 pytestmark = pytest.mark.library

@@ -6,12 +6,12 @@ import torch
 
 import tokenizer as tokenizer_script
 import trainer
-from simple_llm.batches import Examples, Vocabulary
 from simple_llm.config.settings import DataConfig, Model, Numbers, TrainConfig, Training
 from simple_llm.data.problems import from_integers, Problems
-from simple_llm.model_folder import build_model, vocabulary_of
-from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
-from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.folder import build_model, vocabulary_of
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokens import Examples, Vocabulary
 from simple_llm.training import learner
 from simple_llm.training.learner import Learner
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 import trainer
-from simple_llm.batches import Vocabulary
 from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, Split, TrainConfig, Training
 from simple_llm.data.problems import concatenate
 from simple_llm.data.sampling import Sampler
-from simple_llm.model_folder import build_model, vocabulary_of
-from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.folder import build_model, vocabulary_of
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokens import Vocabulary
 from simple_llm.training.run import Run
 from tests.tiny_models import all_pairs, make_tokenizer
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from onnxruntime import InferenceSession, SessionOptions
 
-from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.files.writing import write_file
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokens import make_examples, Vocabulary
 from web.onnx_graph import make_onnx
 
 BATCH_SIZE = 250

@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import helper, numpy_helper, TensorProto
 
-from simple_llm.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 
 OPSET = 20  # of ONNX: the first with Gelu
 IR_VERSION = 9  # the one that came with it

@@ -16,7 +16,7 @@ from simple_llm.data import dataset
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import read_manifest
 from simple_llm.files.names import MANIFEST
-from simple_llm.model_folder import load_model
+from simple_llm.model.folder import load_model
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 
 

@@ -5,7 +5,7 @@ import re
 
 from benchmarks.faults.tally import Plan, Tally
 from simple_llm.config.settings import Numbers
-from simple_llm.prompts import MAX_CHARACTERS, parse_prompt, PromptError
+from simple_llm.model.prompts import MAX_CHARACTERS, parse_prompt, PromptError
 from tests.mutations import fuzzed_prompts
 
 # Written for what comes out: the operands as they are to be read, without their leading zeros.

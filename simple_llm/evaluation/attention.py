@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simple_llm.adder import Adder
-from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.data.problems import carries_in, Problems
-from simple_llm.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
-from simple_llm.prompts import Prompt
+from simple_llm.model.calculator import Adder
+from simple_llm.model.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
+from simple_llm.model.prompts import Prompt
+from simple_llm.model.tokens import make_examples, Vocabulary
 
 CATEGORIES = ("own place, x", "own place, y", "place below", "delimiters", "other digits")  # for the sum x + y
 _WEIGHTS_AT_A_TIME = 2**25  # 256 MiB of them

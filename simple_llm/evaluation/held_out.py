@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.config.settings import Split
 from simple_llm.data.problems import concatenate, longest_carry_chain, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
-from simple_llm.decoding import Answers, Decoder
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import logit_margins
 from simple_llm.evaluation.scoring import by_stratum, Score
-from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.model.decoding import Answers, Decoder
+from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.stopping import advancing
 
 # A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from simple_llm.batches import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.data.problems import longest_carry_chain, Problems
 from simple_llm.data.split import problems_on_sides, TEST
-from simple_llm.decoding import Decoder, Reader
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.evaluation.scoring import clopper_pearson_upper
-from simple_llm.model_folder import LoadedModel, vocabulary_of
+from simple_llm.model.decoding import Decoder, Reader
+from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 CHAIN_SHARE = 0.9  # of the places of a problem of the second kind add up to base - 1, where a carry runs on
 _SEEN_AT_A_TIME = 2**24  # pairs of tokens

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simple_llm.batches import make_examples, Vocabulary
 from simple_llm.data.problems import Problems
-from simple_llm.decoding import Reader
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.decoding import Reader
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokens import make_examples, Vocabulary
 
 
 def lead(logits: Tensor, right: Tensor) -> Tensor:

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
-from simple_llm.batches import Vocabulary
-from simple_llm.decoding import Reader
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
-from simple_llm.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.model.decoding import Reader
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.model.tokens import Vocabulary
 from simple_llm.proof.shards import MAX_FAILURES
 
 _CONTEXTS_AT_A_TIME = 2**15

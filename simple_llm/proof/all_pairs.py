@@ -22,13 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import Vocabulary
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.decoding import Decoder, Reader, SURE
 from simple_llm.errors import Interrupted, UsageError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.reading import refuse_link
+from simple_llm.model.decoding import Decoder, Reader, SURE
+from simple_llm.model.tokens import Vocabulary
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.proof.pair_table import PairTable
 from simple_llm.proof.pair_tree import PairTree

@@ -8,14 +8,14 @@ import torch
 
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.decoding import SURE
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.reports import is_of_config, MOST_BYTES
 from simple_llm.files.manifest import versions
 from simple_llm.files.names import CERTIFICATE
 from simple_llm.files.reading import read_json
-from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.model.decoding import SURE
+from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.proof.rounding import Rounding, rounding, rounding_at_lengths
 from simple_llm.proof.shards import Pair, PROOF_FORMAT, Shard, total
 

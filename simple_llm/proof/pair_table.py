@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import Vocabulary
 from simple_llm.data.problems import from_integers
-from simple_llm.decoding import Reader
 from simple_llm.evaluation.margins import lead, row_logits
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMConfig
+from simple_llm.model.decoding import Reader
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMConfig
+from simple_llm.model.tokens import Vocabulary
 
 _ROWS_AT_A_TIME = 2048
 

@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import Vocabulary
-from simple_llm.decoding import Reader
-from simple_llm.engine import Cache
 from simple_llm.evaluation.margins import lead
+from simple_llm.model.decoding import Reader
+from simple_llm.model.engine import Cache
+from simple_llm.model.tokens import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.batches import Examples
 from simple_llm.config.settings import Training
 from simple_llm.errors import DivergedError, UsageError
 from simple_llm.machine import autocast, resolve_precision
-from simple_llm.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokens import Examples
 from simple_llm.processes import ALONE, Processes
 from simple_llm.training.batches import BatchOrder, position_offsets
 from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon

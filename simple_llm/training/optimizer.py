@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simple_llm.config.settings import Training
 from simple_llm.files.weights import tensor_bytes
-from simple_llm.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 
 # a, b, c of the polynomials a s + b s^3 + c s^5, each the closest to 1 on what those before it make of [0.01, 1]
 # (Polar Express, Amsel et al., arXiv 2505.16932). Three send that interval to 1 +- 0.27, which takes five steps with

@@ -23,28 +23,28 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from simple_llm import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import prompt_tokens, Vocabulary
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.data.problems import from_integers
-from simple_llm.decoding import Decoder
-from simple_llm.engine import Engine
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, read_manifest, verify_files, write_manifest
 from simple_llm.files.names import CARD, CONFIG_FILES, MANIFEST, MANIFEST_FILES, MODEL_FILES, TOKENIZER_FILES, WEIGHTS
 from simple_llm.files.reading import plain_file, read_json
 from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
 from simple_llm.files.writing import remove, room_for, sync_folder, write_file
-from simple_llm.modeling_simple_llm import (
+from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.engine import Engine
+from simple_llm.model.modeling_simple_llm import (
     SimpleLLMConfig,
     SimpleLLMForCausalLM,
     untested_message,
     untested_versions,
     up_to_the_end,
 )
-from simple_llm.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.model.tokens import prompt_tokens, Vocabulary
 from simple_llm.training.learner import start_as_identities
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simple_llm.engine import Engine
+from simple_llm.model.engine import Engine
 
 CHUNK = 64  # places of an operand read together
 NUM_DELIMITERS = 3

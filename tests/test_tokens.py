@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from simple_llm.batches import (
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.tokens import (
     answer_tokens,
     make_examples,
     pad_left,
@@ -13,7 +14,6 @@ from simple_llm.batches import (
     read_answers,
     row_tokens,
 )
-from simple_llm.modeling_simple_llm import IGNORE_INDEX
 from simple_llm.training.batches import BatchOrder, position_offsets
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of
 

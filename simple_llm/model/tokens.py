@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from simple_llm.arithmetic.digits import Digits
 from simple_llm.data.problems import Problems
-from simple_llm.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.batches import pad_left, shift_right
-from simple_llm.engine import Cache, Engine
 from simple_llm.machine import resolve_precision
-from simple_llm.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
-from simple_llm.place_decoding import bytes_per_problem, PlaceReader
+from simple_llm.model.engine import Cache, Engine
+from simple_llm.model.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.tokens import pad_left, shift_right
+from simple_llm.model.window_decoding import bytes_per_problem, PlaceReader
 from simple_llm.processes import ALONE, Processes
 
 MEMORY_BUDGET = 128 * 2**20  # bytes a batch may take: larger ones are no quicker

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.batches import prompt_tokens, read_answers
 from simple_llm.data.problems import from_digits, from_integers, Problems
-from simple_llm.decoding import Decoder
-from simple_llm.model_folder import LoadedModel, vocabulary_of
-from simple_llm.prompts import parse_prompt, Prompt
+from simple_llm.model.decoding import Decoder
+from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.prompts import parse_prompt, Prompt
+from simple_llm.model.tokens import prompt_tokens, read_answers
 
 NO_ANSWER = "no answer"
 _SMALL = 18  # decimal digits that fit in 64 bits

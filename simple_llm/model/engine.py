@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.modeling_simple_llm import in_window, SimpleLLMForCausalLM, table_rows
+from simple_llm.model.modeling_simple_llm import in_window, SimpleLLMForCausalLM, table_rows
 
 
 @dataclass
