@@ -91,7 +91,8 @@ from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.engine import Engine
-from simple_llm.model.folder import load_model, LoadedModel, vocabulary_of
+from simple_llm.model.folder import load_model, LoadedModel
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model_card import record
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths

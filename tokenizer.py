@@ -36,8 +36,9 @@ from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import read_manifest
 from simple_llm.errors import ArtefactError
 from simple_llm.files.names import TOKENIZER_FILES
-from simple_llm.model.folder import holds_model, load_tokenizer, save_tokenizer, tokenizer_sha256
+from simple_llm.model.folder import holds_model
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
 
 
 def main(options: command_line.PipelineOptions) -> None:

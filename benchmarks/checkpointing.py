@@ -21,8 +21,8 @@ from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.problems import from_integers
 from simple_llm.files.manifest import sealed, SELF, sha256_of
-from simple_llm.model.folder import build_model
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
+from simple_llm.training.learner import build_model
 from simple_llm.training.optimizer import build_optimizers
 from tokenizer import train_tokenizer
 

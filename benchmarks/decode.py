@@ -29,9 +29,9 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.decoding import Decoder, FEW
 from simple_llm.model.engine import Engine
-from simple_llm.model.folder import build_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokens import pad_left, prompt_tokens, Vocabulary
+from simple_llm.training.learner import build_model
 from tokenizer import train_tokenizer
 
 MODELS = {"6.3M": Model(), "small": Model(n_layer=2, n_head=4, n_embd=64)}

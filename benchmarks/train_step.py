@@ -23,8 +23,8 @@ from simple_llm.config.settings import DataConfig, TrainConfig, Training
 from simple_llm.data.dataset import row_format
 from simple_llm.data.sampling import Sampler
 from simple_llm.machine import resolve_precision
-from simple_llm.model.folder import build_model, vocabulary_of
-from simple_llm.training.learner import make_learner
+from simple_llm.model.tokenizer_files import vocabulary_of
+from simple_llm.training.learner import build_model, make_learner
 from tokenizer import train_tokenizer
 from trainer import prepare_data
 

@@ -24,7 +24,8 @@ from simple_llm.data.problems import from_integers, longest_carry_chain
 from simple_llm.evaluation.pictures import save_figure
 from simple_llm.evaluation.scoring import by_stratum
 from simple_llm.model.decoding import Decoder, MEMORY_BUDGET
-from simple_llm.model.folder import load_model, vocabulary_of
+from simple_llm.model.folder import load_model
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.proof.pair_tree import PairTree
 
 _MAP_COLORS = ("#7f0000", "#d7301f", "#fdbb84", "#f0f0f0", "#9ecae1", "#2171b5")

@@ -26,11 +26,12 @@ from simple_llm.config.settings import DataConfig, Model, Sampling, TrainConfig
 from simple_llm.data.problems import from_integers, Problems
 from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.machine import resolve_device
-from simple_llm.model.folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples
 from simple_llm.training.batches import BatchOrder
-from simple_llm.training.learner import step_seed, TrainingLoss
+from simple_llm.training.learner import build_model, step_seed, TrainingLoss
 
 MODEL = Model(tokens_per_step=1, dropout=0.1)
 LEARNING_RATE = 1.5e-4

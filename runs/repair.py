@@ -34,7 +34,8 @@ from simple_llm.files.names import WEIGHTS
 from simple_llm.files.writing import exclusive, write_file
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.folder import load_model, LoadedModel, save_model, vocabulary_of
+from simple_llm.model.folder import load_model, LoadedModel, save_model
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import make_examples
 from simple_llm.model_card import CardFacts, model_card
 from simple_llm.proof.all_pairs import one_worker_a_core, Prover

@@ -36,12 +36,14 @@ from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.folder import build_model, LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
 from simple_llm.proof.all_pairs import count_shards, Prover
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.shards import PROOF_FORMAT, total
+from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
 from tokenizer import train_tokenizer
 

@@ -24,9 +24,10 @@ from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.evaluation.reports import report_files
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CARD, CURVE, MANIFEST, MANIFEST_FILES, METRICS, REPORTS, WEIGHTS
-from simple_llm.model.folder import save_model, save_tokenizer
+from simple_llm.model.folder import save_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.model_card import headline, read_card_facts, write_card
 
 UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *REPORTS)  # names, and patterns of names

@@ -14,10 +14,10 @@ from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
-from simple_llm.model.folder import build_model
 from simple_llm.training import checkpoint
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import newest_checkpoint, TrainingState
+from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
 from tests.finished_run import make_unfinished
 from tests.forked import fill, fork_script, make_read_only, mount_disk, with_own_mounts

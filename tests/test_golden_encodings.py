@@ -5,7 +5,7 @@ import torch
 
 from simple_llm.config.settings import DataConfig, Numbers
 from simple_llm.data.problems import from_integers
-from simple_llm.model.folder import vocabulary_of
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
 from tests.golden import GOLDEN
 from tests.tiny_models import make_tokenizer, tiny_model

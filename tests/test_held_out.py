@@ -20,7 +20,8 @@ from simple_llm.evaluation.held_out import (
 )
 from simple_llm.evaluation.scoring import Score
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.tokenizer_files import vocabulary_of
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_train_config
 

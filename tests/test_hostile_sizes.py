@@ -10,7 +10,7 @@ import pytest
 
 from simple_llm.files.manifest import read_manifest
 from simple_llm.files.names import MANIFEST
-from simple_llm.model.folder import load_tokenizer
+from simple_llm.model.tokenizer_files import load_tokenizer
 from tests.model_folders import change_json, change_yaml, FILES, forge_manifest, refusal, TABLE, vouch_again
 
 SMALL_FILES = sorted((FILES | {MANIFEST}) - {"model.safetensors"})

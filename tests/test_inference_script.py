@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import inference
-from simple_llm.model.folder import LoadedModel, save_tokenizer, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import MAX_CHARACTERS, parse_prompt
+from simple_llm.model.tokenizer_files import save_tokenizer, vocabulary_of
 from tests.model_folders import write_model
 from tests.oracle import PerfectAdder
 from tests.pipeline import REPOSITORY, run_python, write_configs

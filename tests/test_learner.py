@@ -7,10 +7,10 @@ import trainer
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import DivergedError, Interrupted, UsageError
 from simple_llm.evaluation.scoring import Score
-from simple_llm.model.folder import build_model, vocabulary_of
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import list_checkpoints
-from simple_llm.training.learner import TrainingLoss
+from simple_llm.training.learner import build_model, TrainingLoss
 from simple_llm.training.run import Run
 from tests import tiny_models
 from tests.finished_run import interrupt_in_step

@@ -10,8 +10,9 @@ from simple_llm.config.settings import Model, TrainConfig
 from simple_llm.model import calculator
 from simple_llm.model.calculator import Adder, NO_ANSWER
 from simple_llm.model.engine import Engine
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import Prompt, PromptError
+from simple_llm.model.tokenizer_files import vocabulary_of
 from tests.greedy import say_alone
 from tests.oracle import PerfectAdder
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, tiny_model

@@ -10,14 +10,9 @@ from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.manifest import read_manifest, write_manifest
 from simple_llm.model import folder as folder_module
 from simple_llm.model.calculator import Adder
-from simple_llm.model.folder import (
-    load_model,
-    load_tokenizer,
-    save_model,
-    save_tokenizer,
-    tokenizer_sha256,
-)
+from simple_llm.model.folder import load_model, save_model
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
 from tests.finished_run import damage
 from tests.model_folders import change_json, FILES, vouch_again, write_model
 from tests.moved_names import another_release, NEXT_RELEASE

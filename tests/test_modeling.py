@@ -8,7 +8,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.model.folder import build_model, save_model, save_tokenizer
+from simple_llm.model.folder import save_model
 from simple_llm.model.modeling_simple_llm import (
     block_position_ids,
     IGNORE_INDEX,
@@ -16,6 +16,8 @@ from simple_llm.model.modeling_simple_llm import (
     SimpleLLMConfig,
     SimpleLLMForCausalLM,
 )
+from simple_llm.model.tokenizer_files import save_tokenizer
+from simple_llm.training.learner import build_model
 from tests.greedy import say_alone
 from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, make_vocabulary, tiny_model

@@ -13,7 +13,8 @@ from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.model.engine import Engine
-from simple_llm.model.folder import build_model, load_model, LoadedModel
+from simple_llm.model.folder import load_model, LoadedModel
+from simple_llm.training.learner import build_model
 from tests.tiny_models import all_pairs, make_data_config, make_tokenizer, make_train_config
 
 

@@ -12,7 +12,7 @@ import torch
 from simple_llm.files.manifest import read_manifest
 from simple_llm.files.names import LOG
 from simple_llm.files.writing import exclusive
-from simple_llm.model.folder import load_tokenizer, tokenizer_sha256
+from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import list_checkpoints
 from tests.finished_run import damage, interrupt_in_step, make_unfinished
 from tests.forked import fork_script

@@ -8,12 +8,12 @@ import tokenizer as tokenizer_script
 import trainer
 from simple_llm.config.settings import DataConfig, Model, Numbers, TrainConfig, Training
 from simple_llm.data.problems import from_integers, Problems
-from simple_llm.model.folder import build_model, vocabulary_of
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import Examples, Vocabulary
 from simple_llm.training import learner
-from simple_llm.training.learner import Learner
+from simple_llm.training.learner import build_model, Learner
 
 
 def make_vocabulary(base: int = 10, is_reversed: bool = True, says_all: bool = False) -> Vocabulary:

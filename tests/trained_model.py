@@ -11,10 +11,11 @@ import trainer
 from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, Split, TrainConfig, Training
 from simple_llm.data.problems import concatenate
 from simple_llm.data.sampling import Sampler
-from simple_llm.model.folder import build_model, vocabulary_of
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import Vocabulary
+from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
 from tests.tiny_models import all_pairs, make_tokenizer
 

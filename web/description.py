@@ -4,7 +4,8 @@ from pathlib import Path
 
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.files.names import CERTIFICATE, EVALUATION
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.tokenizer_files import vocabulary_of
 from web.onnx_export import Comparison
 
 

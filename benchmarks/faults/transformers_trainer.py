@@ -20,8 +20,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import Training
 from simple_llm.data.dataset import read_problems
-from simple_llm.model.folder import build_model, load_tokenizer, vocabulary_of
+from simple_llm.model.tokenizer_files import load_tokenizer, vocabulary_of
 from simple_llm.model.tokens import Examples
+from simple_llm.training.learner import build_model
 from trainer import prepare_data
 
 FOLDER, FINAL = "by_transformers", "final"

@@ -21,7 +21,8 @@ from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import logit_margins
 from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.model.decoding import Answers, Decoder
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 from simple_llm.stopping import advancing
 

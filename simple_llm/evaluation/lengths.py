@@ -15,7 +15,8 @@ from simple_llm.data.split import problems_on_sides, TEST
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.evaluation.scoring import clopper_pearson_upper
 from simple_llm.model.decoding import Decoder, Reader
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 CHAIN_SHARE = 0.9  # of the places of a problem of the second kind add up to base - 1, where a carry runs on

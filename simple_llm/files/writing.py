@@ -18,6 +18,7 @@ from simple_llm.files.reading import require_replaceable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCK_BYTES = 2**12  # a block of a disk
+_STAGE = ".tmp-model-"
 
 
 @contextlib.contextmanager
@@ -55,6 +56,32 @@ def write_file(path: Path, content: bytes) -> None:
     """
     with room_for(len(content), path.parent), replace_file(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside the files it will replace, gone at the end; so is one that a killed writer left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = folder / f"{_STAGE}{os.getpid()}"
+    for leaving in folder.glob(f"{_STAGE}*"):
+        remove(leaving)
+    try:
+        stage.mkdir()
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
+    """Force each file to the disk and give it its name."""
+    for name in names:
+        descriptor = os.open(stage / name, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        (stage / name).replace(folder / name)
+    sync_folder(folder)
 
 
 def remove(path: Path) -> None:

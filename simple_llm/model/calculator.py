@@ -9,8 +9,9 @@ from torch import Tensor
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.data.problems import from_digits, from_integers, Problems
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, Prompt
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
 
 NO_ANSWER = "no answer"

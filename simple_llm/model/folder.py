@@ -8,17 +8,11 @@ README.md                                              the model card
 manifest.json                                          written last: it makes the folder a model
 """
 
-import contextlib
 import copy
-import hashlib
-import json
-import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import tokenizers
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
@@ -29,11 +23,11 @@ from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.data.problems import from_integers
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, read_manifest, verify_files, write_manifest
-from simple_llm.files.names import CARD, CONFIG_FILES, MANIFEST, MANIFEST_FILES, MODEL_FILES, TOKENIZER_FILES, WEIGHTS
+from simple_llm.files.names import CARD, CONFIG_FILES, MANIFEST, MANIFEST_FILES, MODEL_FILES, WEIGHTS
 from simple_llm.files.reading import plain_file, read_json
 from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
-from simple_llm.files.writing import remove, room_for, sync_folder, write_file
-from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
+from simple_llm.files.writing import move_in, room_for, staged, write_file
+from simple_llm.model import modeling_simple_llm
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.engine import Engine
 from simple_llm.model.modeling_simple_llm import (
@@ -43,17 +37,14 @@ from simple_llm.model.modeling_simple_llm import (
     untested_versions,
     up_to_the_end,
 )
-from simple_llm.model.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_sha256, vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, Vocabulary
-from simple_llm.training.learner import start_as_identities
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 
 BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
 MOST_NEW_TOKENS = 10_000  # that generate() says, of a model of every length
-_STAGE = ".tmp-model-"
-# Of tokenizer_config.json; with others the library would look for more files.
-_TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
 # Of config.json: what neither train_config.yaml nor the tokenizer says, and what is no setting at all.
 _OTHER_SETTINGS = ("activation_function", "layer_norm_epsilon", "initializer_range", "self_test")
 _ACTIVATIONS = ("gelu", "gelu_new")  # ours, and GPT-2's own
@@ -87,88 +78,6 @@ class LoadedModel:
         }
 
 
-# ---- The tokenizer --------------------------------------------------------------------------------
-
-
-def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
-    """Write the tokenizer's files, each whole."""
-    with _staged(folder) as stage:
-        tokenizer.save_pretrained(stage)
-        shutil.copyfile(tokenization_simple_llm.__file__, stage / "tokenization_simple_llm.py")
-        _move_in(stage, folder, TOKENIZER_FILES)
-
-
-def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
-    """Load the tokenizer of a model folder from its two files, and whatever else lies there from nothing.
-
-    Raises:
-        ArtefactError: there is none, or it cannot be read.
-    """
-    for name in TOKENIZER_FILES[:2]:
-        if not (folder / name).exists():
-            raise ArtefactError(f"{folder / name} not found; run `python3 tokenizer.py` first")
-    backend, settings = (read_json(folder, name) for name in TOKENIZER_FILES[:2])
-    try:
-        tokenizer = SimpleLLMTokenizer(
-            tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(backend)),
-            **{name: settings[name] for name in _TOKENIZER_SETTINGS if name in settings},
-        )
-        is_ours = _has_its_tokens(tokenizer)
-    except Exception as error:  # the library has no narrower one for a file that is no tokenizer
-        raise ArtefactError(
-            f"the tokenizer in {folder} is damaged ({_one_line(error)}); run `python3 tokenizer.py`"
-        ) from error
-    if not is_ours:
-        raise ArtefactError(f"the tokenizer in {folder} is damaged (other tokens); run `python3 tokenizer.py`")
-    return tokenizer
-
-
-def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:
-    """Whether it has padding, unknown, the delimiter and the digits of its base, and no other token."""
-    if type(tokenizer.base) is not int or not 2 <= tokenizer.base <= len(DIGITS):
-        return False
-    if type(tokenizer.reversed) is not bool or type(tokenizer.says_all) is not bool:
-        return False
-    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.delimiter_id, *tokenizer.digit_ids]
-    return sorted(ids) == list(range(tokenizer.base + 3)) == sorted(tokenizer.get_vocab().values())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
-    """Hash what decides token IDs and the writing of numbers."""
-    writing = (tokenizer.base, tokenizer.reversed, tokenizer.says_all)
-    facts = (tokenizer.backend_tokenizer.to_str(), *writing, tokenizer.pad_token)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
-    """The token IDs that rows are made of."""
-    return Vocabulary(
-        tuple(tokenizer.digit_ids),
-        tokenizer.delimiter_id,
-        tokenizer.pad_token_id,
-        tokenizer.reversed,
-        tokenizer.says_all,
-    )
-
-
-# ---- The model ------------------------------------------------------------------------------------
-
-
-def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
-    """Make the model of a config with fresh weights, drawn from torch's global generator.
-
-    With training.half_depth_steps, the blocks that are left out at first add nothing.
-    """
-    made = SimpleLLMForCausalLM(model_config(train, tokenizer))
-    if train.training.half_depth_steps is not None:
-        start_as_identities(made)
-    return _greedy(made, data)
-
-
 def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: object) -> SimpleLLMConfig:
     """What config.json says of a model: all of it follows from train_config.yaml, the tokenizer and `others`."""
     model = train.model
@@ -194,7 +103,7 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
     )
 
 
-def _greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalLM:
+def greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalLM:
     """Have generate() say the most likely tokens until a delimiter, as many as the longest answer has."""
     model.generation_config.do_sample = False
     knows_every_length = model.config.position_period is not None
@@ -222,13 +131,13 @@ def save_model(
     """
     (folder / MANIFEST).unlink(missing_ok=True)
     model.config.self_test = make_self_test(model, data, vocabulary_of(load_tokenizer(folder)))
-    with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), _staged(folder) as stage:
+    with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), staged(folder) as stage:
         model.save_pretrained(stage)
         shutil.copyfile(modeling_simple_llm.__file__, stage / "modeling_simple_llm.py")
         (stage / "data_config.yaml").write_text(to_yaml(data))
         (stage / "train_config.yaml").write_text(to_yaml(train))
         (stage / CARD).write_text(card)
-        _move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
+        move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
     write_manifest(folder, list(MANIFEST_FILES), facts)
     read_manifest(folder)
 
@@ -266,7 +175,7 @@ def refuse_other_library(loaded: LoadedModel) -> None:
     try:
         said = make_self_test(loaded.model, loaded.data, vocabulary_of(loaded.tokenizer))
     except Exception as error:  # whatever the library does now, the way out is the same
-        raise EnvironmentFault(untested_message(f"it fails ({_one_line(error)})")) from error
+        raise EnvironmentFault(untested_message(f"it fails ({one_line(error)})")) from error
     if said != asked:
         raise EnvironmentFault(untested_message("it gives other answers than when it was saved"))
 
@@ -297,7 +206,7 @@ def load_model(folder: Path) -> LoadedModel:
     try:
         data, train = load_configs(*(folder / name for name in CONFIG_FILES), [])
     except ConfigError as error:
-        raise ArtefactError(f"{folder}: {_one_line(error)}") from error
+        raise ArtefactError(f"{folder}: {one_line(error)}") from error
     tokenizer = load_tokenizer(folder)
     config = _read_config(folder, train, tokenizer)
     weights = plain_file(folder, WEIGHTS, MOST_WEIGHT_BYTES)
@@ -307,7 +216,7 @@ def load_model(folder: Path) -> LoadedModel:
         None, config=config, state_dict=read_weights(weights), dtype="float32"
     ).eval()
     sha256 = manifest["files"][WEIGHTS]["sha256"]
-    loaded = LoadedModel(_greedy(model, data), tokenizer, data, train, sha256, manifest)
+    loaded = LoadedModel(greedy(model, data), tokenizer, data, train, sha256, manifest)
     refuse_other_library(loaded)
     return loaded
 
@@ -325,7 +234,7 @@ def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer
     try:
         implied = model_config(train, tokenizer, **others)
     except (ValueError, TypeError, StrictDataclassError) as error:
-        raise ArtefactError(f"{folder / 'config.json'}: {_one_line(error)}") from error
+        raise ArtefactError(f"{folder / 'config.json'}: {one_line(error)}") from error
     for name, value in implied.to_dict().items():
         if name in said and name not in _WRITTEN_BY_LIBRARY and said[name] != value:
             raise ArtefactError(
@@ -351,32 +260,6 @@ def _expected_shapes(config: SimpleLLMConfig) -> Shapes:
         if name != "lm_head.weight"
         for block in range(config.n_layer if name.startswith(first) else 1)
     }
-
-
-@contextlib.contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the files it will replace, gone at the end; so is one that a killed writer left."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stage = folder / f"{_STAGE}{os.getpid()}"
-    for leaving in folder.glob(f"{_STAGE}*"):
-        remove(leaving)
-    try:
-        stage.mkdir()
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
-    """Force each file to the disk and give it its name."""
-    for name in names:
-        descriptor = os.open(stage / name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        (stage / name).replace(folder / name)
-    sync_folder(folder)
 
 
 def write_report(folder: Path, name: str, content: bytes) -> Path:

@@ -14,8 +14,9 @@ from simple_llm.files.manifest import versions
 from simple_llm.files.names import CERTIFICATE
 from simple_llm.files.reading import read_json
 from simple_llm.model.decoding import SURE
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.proof.rounding import Rounding, rounding, rounding_at_lengths
 from simple_llm.proof.shards import Pair, PROOF_FORMAT, Shard, total
 

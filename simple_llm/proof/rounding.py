@@ -12,8 +12,9 @@ from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.evaluation.margins import row_logits
 from simple_llm.model.decoding import Decoder, Reader, SURE
 from simple_llm.model.engine import Engine
-from simple_llm.model.folder import LoadedModel, vocabulary_of
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, Vocabulary
 
 _NUM_ROUNDED = 1000  # problems on which it is measured how far bfloat16 moves a logit

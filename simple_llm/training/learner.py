@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.config.settings import Training
+from simple_llm.config.settings import DataConfig, TrainConfig, Training
 from simple_llm.errors import DivergedError, UsageError
 from simple_llm.machine import autocast, resolve_precision
+from simple_llm.model.folder import greedy, model_config
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokens import Examples
 from simple_llm.processes import ALONE, Processes
 from simple_llm.training.batches import BatchOrder, position_offsets
@@ -92,6 +94,17 @@ class Learner:
                 loss.backward()
             total += loss.detach()
         return self.processes.sum(total)
+
+
+def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
+    """Make the model of a config with fresh weights, drawn from torch's global generator.
+
+    With training.half_depth_steps, the blocks that are left out at first add nothing.
+    """
+    made = SimpleLLMForCausalLM(model_config(train, tokenizer))
+    if train.training.half_depth_steps is not None:
+        start_as_identities(made)
+    return greedy(made, data)
 
 
 def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Processes = ALONE) -> Learner:

@@ -15,7 +15,8 @@ from simple_llm.files.names import CURVE, MANIFEST, METRICS, MODEL_FILES, REPORT
 from simple_llm.files.reading import refuse_link
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
-from simple_llm.model.folder import BESIDE_WEIGHTS, load_tokenizer, tokenizer_sha256
+from simple_llm.model.folder import BESIDE_WEIGHTS
+from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import (
     checkpoint_bytes,
     list_checkpoints,

@@ -1,0 +1,84 @@
+"""A tokenizer's files in a model folder: written whole, loaded if they are ours, and what they decide."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import tokenizers
+
+from simple_llm.errors import ArtefactError
+from simple_llm.files.names import TOKENIZER_FILES
+from simple_llm.files.reading import read_json
+from simple_llm.files.writing import move_in, staged
+from simple_llm.model import tokenization_simple_llm
+from simple_llm.model.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.model.tokens import Vocabulary
+
+# Of tokenizer_config.json; with others the library would look for more files.
+_TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
+
+
+def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
+    """Write the tokenizer's files, each whole."""
+    with staged(folder) as stage:
+        tokenizer.save_pretrained(stage)
+        shutil.copyfile(tokenization_simple_llm.__file__, stage / "tokenization_simple_llm.py")
+        move_in(stage, folder, TOKENIZER_FILES)
+
+
+def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
+    """Load the tokenizer of a model folder from its two files, and whatever else lies there from nothing.
+
+    Raises:
+        ArtefactError: there is none, or it cannot be read.
+    """
+    for name in TOKENIZER_FILES[:2]:
+        if not (folder / name).exists():
+            raise ArtefactError(f"{folder / name} not found; run `python3 tokenizer.py` first")
+    backend, settings = (read_json(folder, name) for name in TOKENIZER_FILES[:2])
+    try:
+        tokenizer = SimpleLLMTokenizer(
+            tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(backend)),
+            **{name: settings[name] for name in _TOKENIZER_SETTINGS if name in settings},
+        )
+        is_ours = _has_its_tokens(tokenizer)
+    except Exception as error:  # the library has no narrower one for a file that is no tokenizer
+        raise ArtefactError(
+            f"the tokenizer in {folder} is damaged ({one_line(error)}); run `python3 tokenizer.py`"
+        ) from error
+    if not is_ours:
+        raise ArtefactError(f"the tokenizer in {folder} is damaged (other tokens); run `python3 tokenizer.py`")
+    return tokenizer
+
+
+def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:
+    """Whether it has padding, unknown, the delimiter and the digits of its base, and no other token."""
+    if type(tokenizer.base) is not int or not 2 <= tokenizer.base <= len(DIGITS):
+        return False
+    if type(tokenizer.reversed) is not bool or type(tokenizer.says_all) is not bool:
+        return False
+    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.delimiter_id, *tokenizer.digit_ids]
+    return sorted(ids) == list(range(tokenizer.base + 3)) == sorted(tokenizer.get_vocab().values())
+
+
+def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
+    """Hash what decides token IDs and the writing of numbers."""
+    writing = (tokenizer.base, tokenizer.reversed, tokenizer.says_all)
+    facts = (tokenizer.backend_tokenizer.to_str(), *writing, tokenizer.pad_token)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
+    """The token IDs that rows are made of."""
+    return Vocabulary(
+        tuple(tokenizer.digit_ids),
+        tokenizer.delimiter_id,
+        tokenizer.pad_token_id,
+        tokenizer.reversed,
+        tokenizer.says_all,
+    )
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
