@@ -14,7 +14,6 @@ from simple_llm.model.tokens import (
     read_answers,
     row_tokens,
 )
-from simple_llm.training.batches import BatchOrder, position_offsets
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of
 
 pytestmark = pytest.mark.library
@@ -148,28 +147,7 @@ def test_examples_are_selected_together(vocabulary):
     assert [show(row, vocabulary) for row in some.place_targets] == ["...7..", "...5.."]
 
 
-# ---- Order, padding, offsets ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("num_rows", "batch_size"), [(7, 3), (5, 5), (3, 8), (4, 1)])
-def test_every_epoch_shows_each_row_once_and_batches_cross_the_seam(num_rows, batch_size):
-    order = BatchOrder(num_rows, batch_size, seed=3)
-    num_epochs = 2 * batch_size  # so that whole batches end where an epoch ends
-    stream = np.concatenate([order.indices(step) for step in range(2 * num_rows)])
-    epochs = stream.reshape(num_epochs, num_rows)
-    assert (np.sort(epochs, axis=1) == np.arange(num_rows)).all()
-    assert all(len(order.indices(step)) == batch_size for step in range(2 * num_rows))
-
-
-def test_the_order_is_a_function_of_seed_and_step_only():
-    first, again, other = BatchOrder(1000, 64, seed=0), BatchOrder(1000, 64, seed=0), BatchOrder(1000, 64, seed=1)
-    forwards = [first.indices(step).tolist() for step in range(40)]
-    backwards = [again.indices(step).tolist() for step in reversed(range(40))][::-1]
-    assert forwards == backwards
-    assert forwards[0] != other.indices(0).tolist()
-    assert sorted(forwards[0]) != forwards[0]
-    epochs = np.concatenate(forwards)[:2000].reshape(2, 1000)
-    assert (epochs[0] != epochs[1]).any()  # each epoch is shuffled anew
+# ---- Padding --------------------------------------------------------------------------------------
 
 
 def test_padding_moves_to_the_left_and_nothing_else_changes(vocabulary):
@@ -177,18 +155,3 @@ def test_padding_moves_to_the_left_and_nothing_else_changes(vocabulary):
     moved = pad_left(rows, vocabulary.pad_id)
     assert [show(row, vocabulary) for row in rows] == ["+1+2+PPP", "+21+543+", "+9999+1+"]
     assert [show(row, vocabulary) for row in moved] == ["PPP+1+2+", "+21+543+", "+9999+1+"]
-
-
-def test_offsets_take_every_value_from_0_to_the_largest_and_no_other():
-    offsets = position_offsets(2000, 3, seed=0, step=5)
-    assert offsets.shape == (2000, 1)
-    assert set(offsets.flatten().tolist()) == {0, 1, 2, 3}
-    assert not position_offsets(2000, 0, seed=0, step=5).any()
-
-
-def test_offsets_are_a_function_of_seed_and_step_only():
-    offsets = position_offsets(50, 9, seed=0, step=5)
-    torch.manual_seed(123)  # the global generator has no part in it
-    assert torch.equal(position_offsets(50, 9, seed=0, step=5), offsets)
-    assert not torch.equal(position_offsets(50, 9, seed=0, step=6), offsets)
-    assert not torch.equal(position_offsets(50, 9, seed=1, step=5), offsets)
