@@ -87,19 +87,19 @@ from simple_llm.evaluation.held_out import (
 from simple_llm.evaluation.lengths import evaluate_length
 from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
-from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.model.tokenizer_files import vocabulary_of
-from simple_llm.model_card import record
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.proof.all_pairs import count_shards, Prover, refuse_hours, refuse_what_cannot_be_counted
 from simple_llm.proof.certificates import make_certificate, make_length_certificate, proof_subject, read_certificate
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.rounding import refuse_large_rounding, trusted_readers
+from simple_llm.sharing.hub import fetch_model
+from simple_llm.sharing.model_card import record
 from simple_llm.stopping import advancing, stop_on_signals
 
 MAX_FAILURES_SHOWN = 20

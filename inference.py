@@ -53,11 +53,11 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from simple_llm.errors import UsageError
-from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Adder
 from simple_llm.model.folder import load_model
 from simple_llm.model.prompts import MAX_CHARACTERS, Prompt, PromptError
+from simple_llm.sharing.hub import fetch_model
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
 CHARACTERS_AT_A_TIME = 2**21

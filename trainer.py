@@ -60,16 +60,16 @@ from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.files.manifest import versions
 from simple_llm.files.names import CURVE, METRICS
 from simple_llm.files.writing import exclusive
-from simple_llm.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.machine import autocast, host_facts, resolve_device
 from simple_llm.model.folder import load_model, save_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples, Vocabulary
-from simple_llm.model_card import CardFacts, model_card
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.run_log import events, open_log
+from simple_llm.sharing.hub import push_checkpoint, push_folder, require_upload
+from simple_llm.sharing.model_card import CardFacts, model_card
 from simple_llm.stopping import stop_on_signals
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
 from simple_llm.training.learner import build_model, Learner, make_learner

@@ -47,11 +47,11 @@ from simple_llm.evaluation.attention import attention_by_place, attention_maps, 
 from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
 from simple_llm.files.names import ATTENTION
-from simple_llm.hub import fetch_model
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Adder, NO_ANSWER
 from simple_llm.model.folder import load_model, write_report
-from simple_llm.model_card import write_card
+from simple_llm.sharing.hub import fetch_model
+from simple_llm.sharing.model_card import write_card
 
 MAX_TOKENS = 64  # along the side of a picture
 

@@ -37,9 +37,9 @@ from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel, save_model
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import make_examples
-from simple_llm.model_card import CardFacts, model_card
 from simple_llm.proof.all_pairs import one_worker_a_core, Prover
 from simple_llm.proof.certificates import read_certificate
+from simple_llm.sharing.model_card import CardFacts, model_card
 from simple_llm.training.learner import make_learner
 
 REPAIRS = "repairs.jsonl"

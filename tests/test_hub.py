@@ -11,8 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 from simple_llm.errors import ArtefactError, HubError, UsageError
-from simple_llm.hub import fetch_model, push_folder, require_upload
 from simple_llm.model.folder import load_model
+from simple_llm.sharing.hub import fetch_model, push_folder, require_upload
 from tests.finished_run import make_unfinished
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
 from tests.pipeline import run_python, run_script, write_configs

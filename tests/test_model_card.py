@@ -12,7 +12,7 @@ from simple_llm.config.settings import DataConfig, Numbers, TrainConfig
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.model.folder import save_model, write_report
 from simple_llm.model.tokenizer_files import save_tokenizer
-from simple_llm.model_card import CardFacts, headline, model_card, read_card_facts, write_card
+from simple_llm.sharing.model_card import CardFacts, headline, model_card, read_card_facts, write_card
 from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 

@@ -11,8 +11,8 @@ import pytest
 from simple_llm import command_line, run_log
 from simple_llm.errors import EnvironmentFault, UsageError
 from simple_llm.files.names import LOG
-from simple_llm.hub import UPLOADED_FILES
 from simple_llm.run_log import close_log, events, open_log
+from simple_llm.sharing.hub import UPLOADED_FILES
 from tests.finished_run import damage, make_unfinished
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) +\S")
@@ -72,7 +72,7 @@ def test_a_log_that_cannot_be_opened_is_told_and_never_ends_a_run(tmp_path, caps
     make(tmp_path / LOG)
     open_log(tmp_path)
     events.info("lost")
-    logging.getLogger("simple_llm.hub").warning("the Hub: busy")
+    logging.getLogger("simple_llm.sharing.hub").warning("the Hub: busy")
     assert capsys.readouterr().err == f"{tmp_path / LOG} cannot be written: no ordinary file\nthe Hub: busy\n"
 
 
@@ -103,7 +103,7 @@ def test_a_log_behind_a_link_is_refused(tmp_path):
 
 def test_a_warning_of_the_package_is_in_the_log_and_on_stderr(tmp_path, capsys):
     open_log(tmp_path)
-    logging.getLogger("simple_llm.hub").warning("the Hub: busy")
+    logging.getLogger("simple_llm.sharing.hub").warning("the Hub: busy")
     assert lines(tmp_path)[-1].endswith("WARNING the Hub: busy")
     assert capsys.readouterr().err == "the Hub: busy\n"
 

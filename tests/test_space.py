@@ -3,7 +3,7 @@
 import pytest
 
 from simple_llm.errors import HubError
-from simple_llm.hub import push_space
+from simple_llm.sharing.hub import push_space
 from tests.browser import needs_npm
 from tests.hub_server import TOKEN
 

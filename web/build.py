@@ -62,9 +62,9 @@ from tqdm import tqdm
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.files.writing import write_file
-from simple_llm.hub import fetch_model, push_space, require_upload
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.model.tokenizer_files import vocabulary_of
+from simple_llm.sharing.hub import fetch_model, push_space, require_upload
 from web.description import describe
 from web.onnx_export import compare, Comparison, export_model, mixed_problems
 from web.packages import copy_packages, FILES

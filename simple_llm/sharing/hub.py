@@ -28,7 +28,7 @@ from simple_llm.model.folder import save_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import save_tokenizer
-from simple_llm.model_card import headline, read_card_facts, write_card
+from simple_llm.sharing.model_card import headline, read_card_facts, write_card
 
 UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *REPORTS)  # names, and patterns of names
 MAIN = "main"
