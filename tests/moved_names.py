@@ -91,25 +91,45 @@ def other_default(owner: type, parameter: str, value: object) -> Iterator[None]:
         owner: a class with an attribute of that name, or a function with a parameter of it.
     """
     with contextlib.ExitStack() as undo:
-        if parameter in getattr(owner, "__annotations__", {}) and isinstance(owner, type):
-            function = owner.__init__
+        if isinstance(owner, type):
             undo.callback(setattr, owner, parameter, vars(owner)[parameter])
             setattr(owner, parameter, value)
+            field = owner.__dataclass_fields__[parameter]
+            undo.callback(setattr, field, "default", field.default)
+            field.default = value
+            functions = _wrapped(owner.__init__)
         else:
-            function = owner
-        while hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        code = function.__code__
-        with_defaults = code.co_varnames[: code.co_argcount][-len(function.__defaults__ or ()) :]
-        if parameter in with_defaults:
-            undo.callback(setattr, function, "__defaults__", function.__defaults__)
-            changed = dict(zip(with_defaults, function.__defaults__, strict=True)) | {parameter: value}
-            function.__defaults__ = tuple(changed.values())
-        else:
-            assert parameter in (function.__kwdefaults__ or {}), f"{owner} has no default for {parameter}"
-            undo.callback(setattr, function, "__kwdefaults__", function.__kwdefaults__)
-            function.__kwdefaults__ = function.__kwdefaults__ | {parameter: value}
+            functions = _wrapped(owner)
+        num_changed = 0
+        for function in functions:
+            code = function.__code__
+            named = code.co_varnames[: code.co_argcount][-len(function.__defaults__ or (None,)) :]
+            if parameter in named and function.__defaults__:
+                undo.callback(setattr, function, "__defaults__", function.__defaults__)
+                changed = dict(zip(named, function.__defaults__, strict=True)) | {parameter: value}
+                function.__defaults__ = tuple(changed.values())
+            elif parameter in (function.__kwdefaults__ or {}):
+                undo.callback(setattr, function, "__kwdefaults__", function.__kwdefaults__)
+                function.__kwdefaults__ = function.__kwdefaults__ | {parameter: value}
+            else:
+                continue
+            num_changed += 1
+        assert num_changed, f"{owner} has no default for {parameter}"
+        if isinstance(owner, type):
+            assert getattr(owner(), parameter) == value  # it is felt
         yield
+
+
+def _wrapped(function: Callable) -> list[types.FunctionType]:
+    """A function and those that its decorators have put it around, however they hold them."""
+    found, waiting = [], [function]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, types.FunctionType) and one not in found:
+            found.append(one)
+            waiting += [cell.cell_contents for cell in one.__closure__ or () if cell.cell_contents is not one]
+            waiting += [one.__wrapped__] if hasattr(one, "__wrapped__") else []
+    return found
 
 
 def move_attribute(owner: type, old: str, new: str, undo: contextlib.ExitStack) -> None:

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     GPT2LMHeadModel,
     LogitsProcessor,
@@ -130,11 +131,11 @@ def test_settings_by_name_are_over_those_of_a_config_and_those_over_the_models(k
     [
         *(
             {"colour": "red"},
-            {"stop_strings": ["+"]},
+            {"colour": False},
             {"repetition_penalty": 1.2},
             {"cache_implementation": "offloaded"},
         ),
-        *({"min_new_tokens": 2}, {"inputs_embeds": torch.zeros(1, 2, 16)}, {"position_ids": torch.zeros(1, 8).long()}),
+        *({"min_new_tokens": 2}, {"inputs_embeds": torch.zeros(1, 2, 16)}),
         *({"negative_prompt_ids": ROW}, {"max_time": 1.0}, {"penalty_alpha": 0.5}, {"output_attentions": True}),
     ],
     ids=lambda settings: next(iter(settings)),
@@ -161,6 +162,7 @@ def test_a_setting_nobody_knows_is_refused_in_a_config_too(k):
         [2, 4, PAD, 5, 2, 6, 2],
         [4, 5, 2, 6, 2],  # as text that no tokenizer of ours wrote
         [2, 4, 1, 2, 6, 2],  # an unknown token
+        [2, 4, 5, 2, 6],  # cut off: the second operand may go on
         [PAD, PAD],
     ],
     ids=str,
@@ -203,3 +205,59 @@ def test_slices_of_a_batch_add_up_where_the_number_of_items_is_given(k):
     assert torch.isclose(whole, sum(slices))
     as_tuple = model(input_ids=rows, labels=labels, num_items_in_batch=50, return_dict=False)
     assert torch.equal(as_tuple[0], whole) and as_tuple[1].shape == (*rows.shape, 13)
+
+
+@pytest.mark.parametrize("k", KINDS)
+@pytest.mark.parametrize(
+    "settings", [{"stop_strings": ["+"]}, {"position_ids": ROW}, {"prefill_chunk_size": 4}], ids=str
+)
+def test_what_no_model_of_this_kind_can_do_is_refused_whatever_k_is(k, settings):
+    [name] = settings
+    with pytest.raises(NotImplementedError, match=f"{name} is not supported"):
+        tiny_model(k).generate(ROW, max_new_tokens=2, **settings)
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_a_tokenizer_that_is_passed_along_changes_nothing(k):
+    model, tokenizer = tiny_model(k), make_tokenizer(make_data_config(), says_all=k == "all")
+    assert said(model, tokenizer=tokenizer) == said(model)
+    if k == 1:
+        assert said(model, tokenizer=tokenizer, num_beams=2) == said(model, num_beams=2)
+
+
+@pytest.mark.parametrize("k", KINDS)
+def test_odd_settings_that_have_a_meaning_keep_it(k):
+    model = tiny_model(k)
+    assert said(model, pad_token_id=None) == said(model)
+    assert said(model, do_sample=True, top_p=0.0) == said(model)
+    model.generation_config.max_new_tokens = 10_000
+    assert model.generate(ROW, max_length=ROW.size(1) + 2).size(1) <= ROW.size(1) + 2
+    for settings in ({"top_k": -1}, {"top_p": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            said(model, do_sample=True, **settings)
+    with pytest.raises(ValueError, match="needs input_ids, once"):
+        model.generate(ROW, input_ids=ROW, max_new_tokens=2)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_answers_are_said_without_dropout(k):
+    model = tiny_model(k, resid_pdrop=0.5).train()
+    assert len({tuple(said(model)[0]) for _ in range(5)}) == 1
+    assert model.training
+
+
+def test_a_mask_that_leaves_out_the_cached_tokens_is_refused():
+    model = tiny_model()
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ROW, cache=cache)
+    new = torch.tensor([[5]])
+    with pytest.raises(ValueError, match="attention_mask is for 1 tokens; 8 are in the cache and 1 are new"):
+        model(input_ids=new, cache=cache, position_ids=new, attention_mask=torch.ones_like(new))
+
+
+def test_attentions_are_refused_where_there_would_be_none():
+    model = tiny_model()
+    with pytest.raises(ValueError, match=r"needs model\.set_attn_implementation"):
+        model(input_ids=ROW, output_attentions=True)
+    model.set_attn_implementation("eager")
+    assert len(model(input_ids=ROW, output_attentions=True).attentions) == 2

@@ -1,9 +1,12 @@
 """Under a library in which a name is another one, a model says the right thing or raises an error: nothing else."""
 
 import ast
+import copy
 import dataclasses
 import inspect
+import json
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     StaticCache,
     TextGenerationPipeline,
+    TextStreamer,
 )
 from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
@@ -34,6 +38,8 @@ REWRITTEN = {
     *("_attn_implementation", "_from_model_config", "activation_function", "attention_mask", "bos_token_id", "cache"),
     *("cache_implementation", "config_class", "convert_ids_to_tokens", "convert_tokens_to_ids", "do_sample"),
     *("eos_token_id", "generate_batch", "generation_config", "get_mask_sizes", "get_seq_length", "init_kwargs"),
+    *("transformer", "wpe", "save_pretrained", "is_assistant", "assistant_model", "stop_strings", "synced_gpus"),
+    *("return_offsets_mapping", "truncation"),
     *("initializer_range", "input_ids", "is_split_into_words", "length_penalty", "logits_processor"),
     *("logits_to_keep", "max_cache_len", "max_length", "max_new_tokens", "model_type", "n_embd", "n_positions"),
     *("num_beam_groups", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states"),
@@ -49,7 +55,7 @@ REWRITTEN = {
 # broken by the rewriting itself; what is here has to be right or an error all the same.
 NOT_WHOLE = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "skip_special_tokens", "output_attentions"),
-    "output_hidden_states",
+    *("output_hidden_states", "transformer", "truncation"),
 }
 # Taken from another library, the one of tokenizers: rewritten in what runs a model alone.
 IN_MODELS = {"attention_mask", "input_ids"}
@@ -75,7 +81,8 @@ IMPORTED = {
 }
 # Names that the library has too and that are not its own: of torch, of the language, or of arguments that are passed
 # and taken by their place.
-NOT_LEANED_ON = {"self", "kwargs", "config", "inputs", "labels", "pad", "pair", "text", "sequences"}
+NOT_LEANED_ON = {"self", "kwargs", "config", "inputs", "labels", "pad", "pair", "text", "sequences", "scores"}
+NOT_LEANED_ON |= {"is_initialized"}
 DEFAULTS = [
     (GPT2Config, "activation_function", "relu"),
     (GPT2Config, "layer_norm_epsilon", 0.5),
@@ -118,6 +125,8 @@ class Saved:
     prompts: list[list[int]]
     answers: list[list[int]]
     texts: list[str]
+    by_beams: list[list[int]] | None
+    loss: float
 
 
 @pytest.fixture(scope="module")
@@ -131,14 +140,27 @@ def saved(tmp_path_factory) -> dict[str, Saved]:
         prompts = prompt_ids(tokenizer)
         model.generation_config.max_new_tokens = 4
         said = [one_by_one(model, prompt) for prompt in prompts]
-        model.config.self_test = {"prompts": prompts, "answers": said}
+        model.config.self_test = model.self_test_of(prompts, 4)
         model.save_pretrained(folder)
+        forget_defaults(folder / "config.json")
         tokenizer.save_pretrained(folder)
         texts = [
             text + tokenizer.decode(answer, skip_special_tokens=True) for text, answer in zip(SUMS, said, strict=True)
         ]
-        made[kind] = Saved(str(folder), prompts, said, texts)
+        beams = model.config.tokens_per_step == 1
+        by_beams = [one_by_one(model, prompt, num_beams=2) for prompt in prompts] if beams else None
+        batch = tokenizer(SUMS[0], text_target=SUMS[0], return_tensors="pt")
+        made[kind] = Saved(str(folder), prompts, said, texts, by_beams, round(model(**batch).loss.item(), 2))
     return made
+
+
+def forget_defaults(path: Path) -> None:
+    """Take from a config what the library would fill in by itself, so that another default is felt."""
+    said = json.loads(path.read_text())
+    for owner, name, _ in DEFAULTS:
+        if owner is GPT2Config and name not in ("n_head", "eos_token_id"):
+            said.pop(name, None)
+    path.write_text(json.dumps(said))
 
 
 def one_by_one(model, prompt: list[int], **settings) -> list[int]:
@@ -159,6 +181,20 @@ def ways_to_ask(modeling, tokenization, saved: Saved) -> dict[str, tuple]:
         said = model.generate(rows, attention_mask=(rows != 0).long())[:, rows.size(1) :].tolist()
         return [modeling_simple_llm.up_to_the_end(row, model.config.eos_token_id, 0) for row in said]
 
+    def with_all_arguments():
+        taken = TextStreamer(tokenizer)
+        taken.on_finalized_text = lambda text, stream_end=False: None
+        settings = {"stopping_criteria": [lambda rows, scores: torch.zeros(len(rows), dtype=torch.bool)]}
+        settings |= {"logits_processor": [lambda rows, scores: scores], "streamer": taken}
+        return [one_by_one(model, prompt, max_length=len(prompt) + 4, **settings) for prompt in saved.prompts]
+
+    def trained():
+        batch = tokenizer(SUMS[0], text_target=SUMS[0], return_tensors="pt")
+        model.set_attn_implementation("eager")
+        loss = model(**batch).loss.item()
+        model.set_attn_implementation("sdpa")
+        return round(loss, 2)
+
     def by_pipeline():
         pipe = TextGenerationPipeline(model=model, tokenizer=tokenizer)
         return [pipe(text)[0]["generated_text"] for text in SUMS]
@@ -174,11 +210,13 @@ def ways_to_ask(modeling, tokenization, saved: Saved) -> dict[str, tuple]:
         "sampled": (alone(do_sample=True, top_k=1), saved.answers),
         "in a batch": (in_a_batch, saved.answers),
         "pipeline": (by_pipeline, saved.texts),
+        "all arguments": (with_all_arguments, saved.answers),
+        "loss": (trained, saved.loss),
         "tokens": (lambda: prompt_ids(tokenizer), written),
         "text": (by_text, list(SUMS)),
     }
-    if model.config.tokens_per_step == 1:
-        ways["beams"] = (alone(num_beams=2), [one_by_one(model, prompt, num_beams=2) for prompt in saved.prompts])
+    if saved.by_beams:
+        ways["beams"] = (alone(num_beams=2), saved.by_beams)
     return ways
 
 
@@ -333,7 +371,7 @@ def test_the_question_is_asked_once_for_each_way(saved, monkeypatch):
     model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved["window"].folder)
     asked = []
     real = model._answer
-    monkeypatch.setattr(model, "_answer", lambda prompts, way: asked.append(way) or real(prompts, way))
+    monkeypatch.setattr(model, "_answer", lambda prompts, way, most: asked.append(way) or real(prompts, way, most))
     prompt = torch.tensor([saved["window"].prompts[0]])
     ways = [{}, {"use_cache": False}, {"cache_implementation": "static"}, {"num_beams": 2}]
     for settings in ways * 2:
@@ -344,6 +382,90 @@ def test_the_question_is_asked_once_for_each_way(saved, monkeypatch):
             model.generate(prompt, **settings)
     assert len(set(asked)) == len(ways)
     assert len(asked) == len(ways) * (1 + len(SUMS))  # each question alone, and all in a batch
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", ["epsilon", "scale", "activation"])
+def test_the_logits_tell_of_what_two_sums_alone_would_not(kind, change, saved):
+    model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved[kind].folder)
+    for block in model.transformer.h:
+        if change == "epsilon":
+            block.ln_1.eps = 0.05
+        elif change == "scale":
+            block.attn.scaling = block.attn.scaling * 1.3
+        else:
+            block.mlp.act = torch.nn.SiLU()
+    with another_release(), pytest.raises(RuntimeError, match="gives other answers"):
+        model.generate(torch.tensor([saved[kind].prompts[0]]))
+
+
+def test_every_thread_and_every_copy_is_told(saved):
+    model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved["window"].folder)
+    prompt, told = torch.tensor([saved["window"].prompts[0]]), []
+
+    def ask(one):
+        try:
+            one.generate(prompt)
+        except RuntimeError as error:
+            told.append(str(error))
+
+    with another_release():
+        model.generate(prompt)
+        broken = copy.deepcopy(model).to(torch.bfloat16)  # another dtype is another way
+        with torch.no_grad():
+            broken.transformer.wpe.weight.mul_(-3)
+        threads = [threading.Thread(target=ask, args=(broken,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(told) == 3
+
+
+def test_weights_that_were_changed_are_saved_with_their_own_answers(saved, tmp_path):
+    model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved["window"].folder)
+    with torch.no_grad():
+        model.transformer.wte.weight.neg_()
+    model.save_pretrained(tmp_path)
+    again = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(tmp_path)
+    assert (
+        again.config.self_test["logits"]
+        != json.loads(Path(saved["window"].folder, "config.json").read_text())["self_test"]["logits"]
+    )
+    with another_release():
+        again.generate(torch.tensor([saved["window"].prompts[0]]))
+
+
+def test_a_models_own_settings_do_not_answer_its_questions(saved):
+    model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved["window"].folder)
+    model.generation_config.update(
+        suppress_tokens=[6], min_new_tokens=4, return_dict_in_generate=True, output_scores=True
+    )
+    with another_release():
+        model.generate(torch.tensor([saved["window"].prompts[0]]), max_new_tokens=5)
+
+
+def test_training_under_another_release_is_told_of_too(saved):
+    model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved["window"].folder).train()
+    rows = torch.tensor([saved["window"].prompts[0]])
+    with torch.no_grad():
+        model.transformer.wpe.weight.neg_()
+    with another_release(), pytest.raises(RuntimeError, match="gives other answers"):
+        model(input_ids=rows, labels=rows)
+
+
+def test_a_setting_that_a_later_release_has_by_default_is_not_asked_for(saved, monkeypatch):
+    model = modeling_simple_llm.SimpleLLMForCausalLM.from_pretrained(saved["two tokens a step"].folder)
+    real = GenerationConfig.__init__
+
+    def with_a_new_flag(self, **settings):
+        real(self, **settings)
+        self.new_flag = True
+
+    monkeypatch.setattr(GenerationConfig, "__init__", with_a_new_flag)
+    model.generation_config.new_flag = True
+    with another_release():
+        model.generate(torch.tensor([saved["two tokens a step"].prompts[0]]))
 
 
 def test_a_model_that_carries_no_question_warns(saved):

@@ -2,7 +2,9 @@ import itertools
 import sys
 from functools import cache
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -304,3 +306,38 @@ def test_an_answer_by_itself_is_decoded_to_decimal(base, is_reversed):
         assert tokenizer.decode(ids[num_prompt:]) == str(x + y)
         assert tokenizer.decode(ids[num_prompt:-1]) == str(x + y)  # without its delimiter
         assert tokenizer.decode(ids) == f"{x}+{y}={x + y}"
+
+
+def test_tokens_are_decoded_in_whatever_they_come(tmp_path):
+    tokenizer = tokenizer_of(10)
+    encoded = tokenizer("87+65=152")
+    ids, text = encoded["input_ids"], "87+65=152"
+    tensor, array = torch.tensor(ids), np.array(ids)
+    for one in (ids, tuple(ids), iter(ids), tensor, array, list(tensor), list(array), encoded):
+        assert tokenizer.decode(one) == text
+    for many in ([ids, ids], torch.stack([tensor, tensor]), [tensor, tensor], np.stack([array, array]), [ids, tensor]):
+        assert tokenizer.decode(many) == tokenizer.batch_decode(many) == [text, text]
+    for flat in (ids, tensor):
+        assert tokenizer.batch_decode(flat) == [text]
+    assert tokenizer.decode(ids[1]) == tokenizer.decode(tensor[1]) == "7"
+    assert (tokenizer.decode([]), tokenizer.batch_decode([])) == ("", [])
+    for strange in ([99], [-1], 99):
+        with pytest.raises(ValueError, match="is no token ID of the 13 there are"):
+            tokenizer.decode(strange)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"text_pair": "1+2="}, {"is_split_into_words": True}, {"return_offsets_mapping": True}], ids=str
+)
+def test_what_would_count_in_text_that_nobody_typed_is_refused(settings):
+    with pytest.raises(NotImplementedError, match=next(iter(settings))):
+        tokenizer_of(10)("87+65=", **settings)
+
+
+def test_a_sum_is_not_cut_to_another_sum():
+    tokenizer = tokenizer_of(10)
+    with pytest.raises(ValueError, match="truncation to max_length=5 would cut a sum of 7 tokens"):
+        tokenizer("87+65=", truncation=True, max_length=5)
+    assert tokenizer("87+65=", truncation=True, max_length=7)["input_ids"] == tokenizer("87+65=")["input_ids"]
+    with pytest.raises(ValueError, match="takes one text"):
+        tokenizer.tokenize(["1+2=", "3+4="])

@@ -21,6 +21,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, StaticCache
 from transformers.generation import GenerateDecoderOnlyOutput
 
 TESTED_WITH = {"transformers": ("5.23.0", "5.24.0"), "torch": ("2.13.0",)}  # releases this file was tested with
+LOGITS_MOVE = 0.02  # less than this between libraries, in float32; another activation or epsilon moves them more
 POSITION_EMBEDDINGS = ("block", "block_sinusoidal", "learned", "sinusoidal", "none")
 IGNORE_INDEX = -100
 
@@ -40,9 +41,9 @@ class SimpleLLMConfig(GPT2Config):
         attention_window: {"left": l, "right": r}: a token sees, of the digits before it, those at most l places below
             and r places above its own, and all delimiters. None: all tokens before it.
         position_period: the rows of the position table come again after so many places. None: never.
-        self_test: {"prompts": [...], "answers": [...]}: token IDs of questions and of what this model says to them.
-            Under a library other than those of TESTED_WITH, generate() asks them before anything else. None: nothing
-            is asked.
+        self_test: {"prompts": [...], "answers": [...], "logits": [...]}: questions, what this model says to them, and
+            the logits that it chooses the first token of each answer by; token IDs and numbers between spaces. Under a
+            library other than those of TESTED_WITH, generate() asks them before anything else. None: nothing is asked.
     """
 
     model_type = "simple-llm"
@@ -54,7 +55,7 @@ class SimpleLLMConfig(GPT2Config):
     max_position_offset: int = 0
     attention_window: dict[str, int] | None = None
     position_period: int | None = None
-    self_test: dict[str, list[list[int]]] | None = None
+    self_test: dict[str, list[str]] | None = None
 
     def __post_init__(self, **kwargs) -> None:
         super().__post_init__(**kwargs)
@@ -67,9 +68,9 @@ class SimpleLLMConfig(GPT2Config):
         if self.attention_window is not None and self.tokens_per_step != 1:
             raise ValueError("attention_window needs tokens_per_step = 1: others would not see what they add")
         if self.self_test is not None and (
-            set(self.self_test) != {"prompts", "answers"} or len(set(map(len, self.self_test.values()))) != 1
+            set(self.self_test) != {"prompts", "answers", "logits"} or len(set(map(len, self.self_test.values()))) != 1
         ):
-            raise ValueError("self_test is not as many prompts as answers")
+            raise ValueError("self_test is not as many prompts as answers and logits")
 
 
 def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
@@ -157,9 +158,8 @@ class Way(NamedTuple):
 
     is_ours: bool
     has_cache: bool
-    is_static: bool
+    cache_kind: str | None = None
     num_beams: int = 1
-    attention: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,8 @@ class Saying:
     streamer: object = None
 
     @classmethod
-    def of(cls, config, arguments: dict, num_before: int) -> "Saying":
-        """Read what generate() was given; `num_before` is T of the prompts."""
+    def of(cls, config, arguments: dict, num_before: int, pad_id: int) -> "Saying":
+        """Read what generate() was given; `num_before` is T of the prompts, `pad_id` the model's own."""
         most = config.max_new_tokens
         if most is None and config.max_length is not None:
             most = config.max_length - num_before
@@ -194,12 +194,16 @@ class Saying:
             raise ValueError(f"generate() has {most} tokens to say: pass max_new_tokens=, 1 or more")
         if config.do_sample and config.temperature is not None and not config.temperature > 0:
             raise ValueError(f"temperature is {config.temperature}; a number above 0, or do_sample=False")
+        if config.do_sample and config.top_k is not None and config.top_k < 0:
+            raise ValueError(f"top_k is {config.top_k}; a whole number from 0")
+        if config.do_sample and config.top_p is not None and not 0 <= config.top_p <= 1:
+            raise ValueError(f"top_p is {config.top_p}; a number from 0 to 1")
         ends = config.eos_token_id
         sampling = (config.temperature, config.top_k, config.top_p) if config.do_sample else (None, None, None)
         return cls(
             most,
             tuple(ends) if isinstance(ends, list | tuple) else (ends,) if ends is not None else (),
-            config.pad_token_id,
+            pad_id if config.pad_token_id is None else config.pad_token_id,
             bool(config.do_sample),
             *sampling,
             tuple(arguments.get("logits_processor") or ()),
@@ -236,7 +240,7 @@ def warped(logits: Tensor, temperature: float | None, top_k: int | None, top_p: 
     if top_p is not None and top_p < 1:
         ordered, index = logits.sort(descending=True)
         before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)  # (B, V) what better tokens have together
-        is_out = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, before >= top_p)
+        is_out = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, (before >= top_p) & (before > 0))
         logits = logits.masked_fill(is_out, -torch.inf)
     return logits
 
@@ -250,30 +254,52 @@ def up_to_the_end(said: list[int], end_id: int, pad_id: int) -> list[int]:
     return said
 
 
+def _numbers(text: str) -> list[float]:
+    """Numbers between spaces: token IDs, or logits."""
+    return [float(word) if "." in word else int(word) for word in text.split()]
+
+
+def _text(token_ids: list[int]) -> str:
+    return " ".join(map(str, token_ids))
+
+
 def _asked(config, arguments: dict) -> list[str]:
-    """Names of what generate() is asked for that the loop here does not do."""
+    """Names of what generate() is asked for that the loop here does not do; what the library does unasked is none."""
+    unasked = type(config)().to_dict()
     served = {"cache_implementation"} if config.cache_implementation in (None, "dynamic", "static") else set()
-    settings = {name: value for name, value in config.to_dict().items() if name not in _SETTINGS | served}
-    others = {name: value for name, value in arguments.items() if name not in _ARGUMENTS}
-    return [
+    settings = [
         name
-        for name, value in (settings | others).items()
-        if value is not None and value is not False and not (name in _NOTHING_AT_1 and value == 1)
+        for name, value in config.to_dict().items()
+        if name not in _SETTINGS | served
+        and not (value is None or value is False or value == unasked.get(name))
+        and not (name in _NOTHING_AT_1 and value == 1)
     ]
+    others = {
+        name for name, value in arguments.items() if value is not None and (name, value) != ("synced_gpus", False)
+    }
+    return [*settings, *sorted(others - _ARGUMENTS)]
 
 
-_ARGUMENTS = {"input_ids", "attention_mask", "logits_processor", "stopping_criteria", "streamer"}
+_ARGUMENTS = {"input_ids", "attention_mask", "logits_processor", "stopping_criteria", "streamer", "tokenizer"}
 _SETTINGS = {
     *("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "bos_token_id", "num_return_sequences"),
     *("do_sample", "temperature", "top_k", "top_p", "use_cache", "return_dict_in_generate"),
     *("transformers_version", "_from_model_config"),  # no settings
 }
+_NEVER = {
+    "prefill_chunk_size": "a chunk does not know its positions",
+    "stop_strings": "an answer ends with its delimiter; eos_token_id takes other tokens",
+    "position_ids": "positions follow from the tokens",
+}
 _NOTHING_AT_1 = {"num_beams", "num_beam_groups", "repetition_penalty", "length_penalty", "typical_p"}
+
+
+_QUESTION = ("prompts", "answers", "logits")
 
 
 # ---- What this file builds on, which may have another name in another release -----------------------
 
-_REDEFINED = ("forward", "generate", "generate_batch", "prepare_inputs_for_generation")
+_REDEFINED = ("forward", "generate", "generate_batch", "prepare_inputs_for_generation", "save_pretrained")
 _PARAMETERS = inspect.signature(GPT2LMHeadModel.forward).parameters
 _CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"  # since transformers 5.24, and before
 _PASSED = ("input_ids", "attention_mask", "position_ids", "use_cache", "logits_to_keep", _CACHE)
@@ -366,18 +392,25 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             CausalLMOutputWithCrossAttentions; its logits (B, T, V) at index t are for token t + k.
 
         Raises:
-            ValueError: cached tokens and no position IDs, or a position past the table.
+            ValueError: cached tokens and no position IDs, a position past the table, a mask of another length, or
+                attentions asked of what does not return them.
             NotImplementedError: an attention window and a mask that is not (B, S), or an attention other than eager
                 and sdpa: kernels for packed sequences take restarting position IDs for their borders.
             TypeError: an argument that is not named here.
         """
         unknown = sorted(name for name, value in others.items() if value is not None)
-        if unknown or input_ids is None:
-            raise TypeError(
-                f"forward() needs input_ids and does not know {', '.join(unknown) or 'what stands for them'}"
-            )
+        if unknown:
+            raise TypeError(f"forward() does not know {', '.join(unknown)}")
+        if input_ids is None:
+            raise TypeError("forward() needs input_ids")
+        if (self.training or labels is not None) and not torch.compiler.is_compiling():
+            self._try_library(Way(True, False))
         if self.config._attn_implementation not in ("eager", "sdpa"):
             raise NotImplementedError(f"attention {self.config._attn_implementation!r}; use 'sdpa' or 'eager'")
+        if output_attentions and self.config._attn_implementation != "eager":
+            raise ValueError(
+                "output_attentions needs model.set_attn_implementation('eager'): others have none to return"
+            )
         cache = past_key_values if cache is None else cache
         num_cached = 0 if cache is None else int(cache.get_seq_length())
         if position_ids is None:
@@ -388,6 +421,11 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             # Given no mask, transformers takes positions that restart for packed sequences and silently stops
             # the numbers from attending to one another.
             attention_mask = input_ids.new_ones(input_ids.size(0), num_cached + input_ids.size(1))
+        if attention_mask.ndim == 2 and attention_mask.size(1) != num_cached + input_ids.size(1):
+            raise ValueError(
+                f"attention_mask is for {attention_mask.size(1)} tokens; {num_cached} are in the cache and "
+                f"{input_ids.size(1)} are new"
+            )
         if self.config.attention_window is not None:
             attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask, cache)
         position_ids = table_rows(position_ids, self.config.position_period)
@@ -473,24 +511,43 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             NotImplementedError: what is asked for needs one token a step.
             RuntimeError: the library is of a release this file was not tested with, and says something else with it.
         """
-        config, others = self._settings(generation_config, arguments)
+        was_training = self.training
+        if was_training:
+            self.eval()  # an answer is said without dropout
+        try:
+            return self._generate(inputs, generation_config, arguments)
+        except (AttributeError, KeyError, TypeError) as error:
+            if not untested_versions():
+                raise
+            raise RuntimeError(untested_message(f"generate() fails ({error})")) from error
+        finally:
+            if was_training:
+                self.train()
+
+    def _generate(self, inputs: Tensor | None, given, arguments: dict):
+        config, others = self._settings(given, arguments)
         asked = _asked(config, others)
-        if config.prefill_chunk_size is not None:
-            raise NotImplementedError("prefill_chunk_size is not supported: a chunk does not know its positions")
+        asked_for = config.to_dict() | others
+        for name, why in _NEVER.items():
+            if asked_for.get(name) is not None and not (name == "position_ids" and asked_for.get("is_assistant")):
+                raise NotImplementedError(f"{name} is not supported: {why}")
         if asked and self.config.tokens_per_step != 1:
             raise NotImplementedError(f"{', '.join(asked)}: needs tokens_per_step = 1; use greedy search or sampling")
-        is_static, num_beams = config.cache_implementation == "static", config.num_beams or 1
-        way = Way(not asked, config.use_cache is not False, is_static, num_beams, self.config._attn_implementation)
+        has_cache = config.use_cache is not False
+        way = Way(not asked, has_cache, config.cache_implementation if has_cache else None, config.num_beams or 1)
         self._try_library(way)
         if asked:
-            return super().generate(inputs, generation_config=generation_config, **arguments)
-        rows = others.pop("input_ids", None) if inputs is None else inputs
-        if rows is None:
-            raise ValueError("generate() needs input_ids: what this model's tokenizer makes of '1342+879='")
-        is_token, rows = others.pop("attention_mask", None), rows.to(self.device)
+            if "assistant_model" not in asked:
+                arguments.pop("tokenizer", None)
+            return super().generate(inputs, generation_config=given, **arguments)
+        named = others.pop("input_ids", None)
+        if (inputs is None) == (named is None):
+            raise ValueError("generate() needs input_ids, once: what this model's tokenizer makes of '1342+879='")
+        rows = (named if inputs is None else inputs).to(self.device)
+        is_token = others.pop("attention_mask", None)
         is_token = (rows != self.config.pad_token_id if is_token is None else is_token.to(self.device)).long()
         self._refuse_other_rows(rows, is_token)
-        saying = Saying.of(config, others, rows.size(1))
+        saying = Saying.of(config, others, rows.size(1), self.config.pad_token_id)
         if config.num_return_sequences is not None:
             rows, is_token = (one.repeat_interleave(config.num_return_sequences, 0) for one in (rows, is_token))
         rows = self._say(rows, is_token, saying, way)
@@ -504,6 +561,9 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         unknown = config.update(**named)
         if unknown:
             raise ValueError(f"no setting of generate(): {', '.join(unknown)}")
+        named |= arguments
+        if named.get("max_length") is not None and named.get("max_new_tokens") is None:
+            config.max_new_tokens = None  # the model's own is over no other
         return config, config.update(**arguments)
 
     @torch.no_grad()
@@ -519,7 +579,8 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         num_before, num_read, cache = rows.size(1), 0, None
         if way.has_cache:
             room = num_before + saying.max_new_tokens + num_step
-            cache = StaticCache(self.config, max_cache_len=room) if way.is_static else DynamicCache(config=self.config)
+            is_static = way.cache_kind == "static"
+            cache = StaticCache(self.config, max_cache_len=room) if is_static else DynamicCache(config=self.config)
         if saying.streamer is not None:
             saying.streamer.put(rows.cpu())
         is_alive = torch.ones(rows.size(0), dtype=torch.bool, device=rows.device)  # (B,)
@@ -587,10 +648,11 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         first = (is_token != 0).long().argmax(1, keepdim=True)  # (B, 1)
         begins = rows.gather(1, first)[:, 0] == self.config.eos_token_id
         is_left = is_token[:, -1:].bool() & (is_token.cummax(1).values == is_token)
-        if not (is_known.all() and begins.all() and is_left.all()):
+        is_whole = ((rows == self.config.eos_token_id) & (is_token != 0)).sum(1) >= 3
+        if not (is_known.all() and begins.all() and is_left.all() and is_whole.all()):
             raise ValueError(
-                "generate() takes rows that begin with the delimiter +, of digits and delimiters, padded on the left: "
-                "what this model's own tokenizer makes of '1342+879='"
+                "generate() takes rows that begin with the delimiter +, of digits and delimiters, both operands whole, "
+                "padded on the left: what this model's own tokenizer makes of '1342+879='"
             )
 
     # ---- Other libraries --------------------------------------------------------------------------
@@ -603,39 +665,85 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         Raises:
             RuntimeError: the answers are others, or none.
         """
-        if not untested_versions() or way in self._ways_tried:
+        untested = untested_versions()
+        here = (*untested.items(), self.dtype, self.device.type, self.config._attn_implementation, way)
+        if not untested or here in self._ways_tried:
             return
-        self._ways_tried.add(way)
         if self.config.self_test is None:
-            warnings.warn(untested_message("it may say anything, and has no question to be asked"), stacklevel=3)
+            self._ways_tried.add(here)
+            warnings.warn(untested_message("it may say anything, and has no question to be asked"), stacklevel=4)
             return
-        prompts, answers = self.config.self_test["prompts"], self.config.self_test["answers"]
+        prompts, answers, logits = ([_numbers(one) for one in self.config.self_test[name]] for name in _QUESTION)
         try:
-            said = [self._answer([prompt], way)[0] for prompt in prompts]
-            is_right = said == self._answer(prompts, way) == answers
+            said, said_by = self._answer(prompts, way, max(map(len, answers)))
+            alone = [self._answer([prompt], way, max(map(len, answers)))[0][0] for prompt in prompts[:2]]
         except Exception as error:  # whatever the library does now, the way out is the same
-            self._ways_tried.discard(way)
             raise RuntimeError(untested_message(f"it fails ({error})")) from error
-        if not is_right:
-            self._ways_tried.discard(way)
-            raise RuntimeError(untested_message("it gives other answers than when it was saved"))
+        # Narrow numbers round more than this, and a beam's logits are no logits.
+        has_logits = way.num_beams == 1 and self.dtype in (torch.float32, torch.float64)
+        is_near = not has_logits or (said_by.cpu() - torch.tensor(logits)).abs().max() < LOGITS_MOVE
+        if said != answers or alone != answers[:2] or not is_near:
+            raise RuntimeError(
+                untested_message(
+                    "it gives other answers than when it was saved (if its weights are others since then: "
+                    "config.self_test = None)"
+                )
+            )
+        self._ways_tried.add(here)
 
-    def _answer(self, prompts: list[list[int]], way: Way) -> list[list[int]]:
-        """Answer its own questions by greedy search, dropout off."""
+    def _answer(self, prompts: list[list[int]], way: Way, most: int) -> tuple[list[list[int]], Tensor]:
+        """Answer its own questions by greedy search, dropout off.
+
+        Args:
+            most: tokens of an answer.
+
+        Returns:
+            The answers, and the logits (B, V) that their first tokens were chosen by.
+        """
         pad, end, length = self.config.pad_token_id, self.config.eos_token_id, max(map(len, prompts))
         rows = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        most = max(map(len, self.config.self_test["answers"]))
-        was_training = self.training
+        seen = []
+
+        def note(input_ids: Tensor, scores: Tensor) -> Tensor:
+            seen.append(scores)
+            return scores
+
+        was_training, settings = self.training, self.generation_config
         self.eval()
         try:
             if way.is_ours:
-                rows = self._say(rows, (rows != pad).long(), Saying(most, (end,), pad), way)
-            else:
-                settings = {"do_sample": False, "use_cache": way.has_cache, "num_beams": way.num_beams}
-                rows = super().generate(rows, attention_mask=(rows != pad).long(), max_new_tokens=most, **settings)
+                saying = Saying(most, (end,), pad, processors=(note,))
+                rows = self._say(rows, (rows != pad).long(), saying, way)
+            else:  # in a config of its own: the model's may ask for less than the best token, or for an output
+                self.generation_config = type(settings)(
+                    do_sample=False,
+                    max_new_tokens=most,
+                    eos_token_id=end,
+                    pad_token_id=pad,
+                    num_beams=way.num_beams,
+                    use_cache=way.has_cache,
+                    cache_implementation=way.cache_kind,
+                )
+                is_token = (rows != pad).long()
+                rows = super().generate(rows, attention_mask=is_token, logits_processor=[note])
         finally:
+            self.generation_config = settings
             self.train(was_training)
-        return [up_to_the_end(row, end, pad) for row in rows[:, length:].tolist()]
+        return [up_to_the_end(row, end, pad) for row in rows[:, length:].tolist()], seen[0]
+
+    def self_test_of(self, prompts: list[list[int]], most: int) -> dict[str, list[str]]:
+        """Ask questions, and write them and what is said as `config.self_test` has it; `most` tokens an answer."""
+        said, logits = self._answer(prompts, Way(True, False), most)
+        texts = [" ".join(f"{logit:.3f}" for logit in row) for row in logits.tolist()]
+        return dict(zip(_QUESTION, ([*map(_text, prompts)], [*map(_text, said)], texts), strict=True))
+
+    def save_pretrained(self, *arguments, **settings):
+        """Write the model, see PreTrainedModel.save_pretrained; its questions get the present weights' answers."""
+        is_whole = not torch.distributed.is_initialized() and self.device.type != "meta"
+        if self.config.self_test is not None and is_whole and not untested_versions():
+            prompts, answers = ([_numbers(one) for one in self.config.self_test[name]] for name in _QUESTION[:2])
+            self.config.self_test = self.self_test_of(prompts, max(map(len, answers)))
+        return super().save_pretrained(*arguments, **settings)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments, **kwargs) -> dict:
         """Give GenerationMixin the positions of the whole row; with a cache it keeps those of the new tokens.

@@ -7,6 +7,7 @@ This one file travels with every checkpoint (save_pretrained copies it), so it i
 """
 
 import re
+from collections.abc import Mapping
 
 import transformers
 from transformers import PreTrainedTokenizerFast
@@ -148,28 +149,48 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
 
     def tokenize(self, text, pair=None, **kwargs) -> list[str]:
         """Tokens of one sum, as text; raises as `__call__` does."""
+        if not isinstance(text, str):
+            raise ValueError(f"tokenize() takes one text, not {text!r:.60}")
         return super().tokenize(self._written(text, pair, kwargs), **kwargs)
 
     def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str | list[str]:
         """Decimal text of tokens, or a list of it for a batch of them; settings for cleaning up change nothing."""
-        if hasattr(token_ids, "tolist"):  # of torch or numpy
-            token_ids = token_ids.tolist()
+        if isinstance(token_ids, Mapping):  # what a tokenizer returns
+            token_ids = token_ids["input_ids"]
+        token_ids = _plain(token_ids)
         if isinstance(token_ids, int):
             token_ids = [token_ids]
-        if any(isinstance(one, list | tuple) or hasattr(one, "tolist") for one in token_ids):
-            return self.batch_decode(token_ids, skip_special_tokens)
+        token_ids = [_plain(one) for one in token_ids]
+        if any(isinstance(one, list | tuple) for one in token_ids):
+            return [self.decode(one, skip_special_tokens) for one in token_ids]
+        strange = [one for one in token_ids if not 0 <= one < len(self)]
+        if strange:
+            raise ValueError(f"{strange[0]} is no token ID of the {len(self)} there are")
         text = "".join(self.convert_ids_to_tokens(token_ids, skip_special_tokens=skip_special_tokens))
         return _MODEL_TEXT.sub(lambda found: self.to_decimal_text(found[0]), text)
 
     def batch_decode(self, sequences, skip_special_tokens: bool = False, **kwargs) -> list[str]:
-        """Decimal texts of a batch of tokens; settings for cleaning up change nothing."""
-        return [self.decode(token_ids, skip_special_tokens) for token_ids in sequences]
+        """Decimal texts of a batch of tokens, or of one row of them; settings for cleaning up change nothing."""
+        texts = self.decode(sequences, skip_special_tokens) if len(sequences) else []
+        return [texts] if isinstance(texts, str) else texts
 
     def _written(self, text: str | list[str], pair: object, settings: dict) -> str | list[str]:
-        """Model text of one text or of many."""
-        if pair is not None or settings.get("is_split_into_words"):
-            raise NotImplementedError("a sum is one text: text_pair and is_split_into_words are not supported")
-        return self.to_model_text(text) if isinstance(text, str) else [self.to_model_text(one) for one in text]
+        """Model text of one text or of many; what counts in text that the caller never saw, or cuts it, is refused."""
+        refused = [name for name in ("is_split_into_words", "return_offsets_mapping") if settings.get(name)]
+        refused += ["text_pair"] if pair is not None else []
+        if refused:
+            raise NotImplementedError(f"{', '.join(refused)}: not supported, a sum is one text that is written anew")
+        written = self.to_model_text(text) if isinstance(text, str) else [self.to_model_text(one) for one in text]
+        longest = len(written) if isinstance(written, str) else max(map(len, written), default=0)
+        most = settings.get("max_length")
+        if settings.get("truncation") and most is not None and longest > most:
+            raise ValueError(f"truncation to max_length={most} would cut a sum of {longest} tokens to another sum")
+        return written
+
+
+def _plain(token_ids):
+    """A tensor or an array, of any number of dimensions, as Python's lists and whole numbers."""
+    return token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
 
 
 # What is redefined above has to be what the library and its users call: a method that was given another name would go
