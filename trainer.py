@@ -52,7 +52,7 @@ from tqdm import tqdm
 
 from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
 from simple_llm.data.dataset import read_manifest, read_problems
-from simple_llm.data.problems import longest_carry_chain, Problems
+from simple_llm.data.problems import Problems
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
 from simple_llm.evaluation.margins import is_exact
@@ -185,7 +185,7 @@ def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocab
     return TrainingData(
         make_examples(problems[side == TRAIN], vocabulary, train.model.tokens_per_step),
         make_examples(validation, vocabulary, train.model.tokens_per_step),
-        longest_carry_chain(validation),
+        validation.longest_chain,
     )
 
 

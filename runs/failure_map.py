@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simple_llm import command_line
-from simple_llm.data.problems import from_integers, longest_carry_chain
+from simple_llm.data.problems import from_integers
 from simple_llm.evaluation.pictures import save_figure
 from simple_llm.evaluation.scoring import by_stratum
 from simple_llm.model.decoding import Decoder, MEMORY_BUDGET
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
     title = f"{num_wrong:,} of {num_asked:,} prompts wrong after {loaded.manifest['step']:,} steps"
     draw_margins(margins, minimum, base, title, output)
     pairs = itertools.product(range(minimum, maximum + 1), repeat=2)
-    chains = longest_carry_chain(from_integers(pairs, base, loaded.data.operand_digits)).reshape(margins.shape)
+    chains = from_integers(pairs, base, loaded.data.operand_digits).longest_chain.reshape(margins.shape)
     print(title)
     for chain, score in by_stratum((margins > 0)[is_asked], chains[is_asked]).items():
         print(f"  longest carry chain {chain}: {score} right")

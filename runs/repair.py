@@ -127,10 +127,8 @@ def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
 
 def one_of_each_kind(problems: Problems) -> Problems:
     """Keep the first problem of each pair of lengths and each set of places that pass on a carry."""
-    carry, bits = np.zeros(len(problems), np.int64), np.zeros(len(problems), np.int64)
-    for place, (x, y) in enumerate(zip(problems.x, problems.y, strict=True)):
-        carry = (x.astype(np.int64) + y + carry >= problems.base).astype(np.int64)
-        bits += carry << place
+    out_of = problems.carries[1:].astype(np.int64)  # (W, N)
+    bits = (out_of << np.arange(len(out_of))[:, None]).sum(axis=0)  # (N,)
     kinds = np.stack([problems.x_length, problems.y_length, bits])  # (3, N)
     return problems[np.unique(kinds, axis=1, return_index=True)[1]]
 

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simple_llm.data.problems import longest_carry_chain
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.evaluation.margins import lead, row_logits
@@ -252,7 +251,7 @@ def test_problems_have_the_length_asked_for(num_digits):
     for kind in ("uniform", "carries"):
         problems = problems_of_length(np.random.default_rng(0), 7, num_digits, 50, kind)
         assert set(problems.x_length) | set(problems.y_length) == {num_digits}
-        chains[kind] = np.median(longest_carry_chain(problems))
+        chains[kind] = np.median(problems.longest_chain)
     assert num_digits < 40 or chains["carries"] > 2 * chains["uniform"]
 
 

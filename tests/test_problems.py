@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET, to_integers
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import carries_in, concatenate, from_digits, from_integers, longest_carry_chain
+from simple_llm.data.problems import concatenate, from_digits, from_integers
 from simple_llm.data.rows import RowFormat
 from simple_llm.data.split import ordered_keys, split_sides
 
@@ -92,16 +92,16 @@ def longest_chain_by_hand(x, y, base):
 @pytest.mark.parametrize("base", BASES)
 def test_the_longest_carry_chain_is_that_found_by_hand(base):
     expected = [longest_chain_by_hand(x, y, base) for x, y in ALL_SMALL_PAIRS]
-    assert longest_carry_chain(small_problems(base, spare_places=2)).tolist() == expected
+    assert small_problems(base, spare_places=2).longest_chain.tolist() == expected
     pairs = large_pairs(300, 12)
-    assert longest_carry_chain(from_integers(pairs, base, 45)).tolist() == [
+    assert from_integers(pairs, base, 45).longest_chain.tolist() == [
         longest_chain_by_hand(x, y, base) for x, y in pairs
     ]
 
 
 def test_the_carry_chains_of_the_docstring():
     examples = {(25, 31): 0, (5, 5): 1, (999, 1): 3, (999, 999): 3}
-    assert longest_carry_chain(from_integers(examples, 10, 3)).tolist() == list(examples.values())
+    assert from_integers(examples, 10, 3).longest_chain.tolist() == list(examples.values())
 
 
 def test_a_selection_of_problems_is_that_of_a_list():
@@ -385,7 +385,7 @@ def to_text(value, base):
 
 @pytest.mark.parametrize("base", BASES)
 def test_a_carry_comes_into_a_place_where_what_is_below_adds_up_to_more_than_fits(base):
-    carries = carries_in(small_problems(base))
+    carries = small_problems(base).carries
     for place, row in enumerate(carries):
         below = base**place
         assert row.tolist() == [x % below + y % below >= below for x, y in ALL_SMALL_PAIRS]

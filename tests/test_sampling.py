@@ -5,7 +5,7 @@ import pytest
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import from_integers, longest_carry_chain
+from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, split_sides
 
@@ -91,9 +91,9 @@ def test_the_lengths_stratum_reaches_every_length_up_to_a_hundred_digits():
 def test_the_carries_stratum_has_every_chain_there_is_and_long_ones_more_often_than_chance(base, maximum):
     sampler, width = Sampler(0, maximum, base), num_digits(maximum, base)
     planted, chance = (
-        longest_carry_chain(stratum(np.random.default_rng(4), 50_000)) for stratum in (sampler.carries, sampler.uniform)
+        stratum(np.random.default_rng(4), 50_000).longest_chain for stratum in (sampler.carries, sampler.uniform)
     )
-    possible = set(longest_carry_chain(from_integers([(maximum, value) for value in range(maximum + 1)], base, width)))
+    possible = set(from_integers([(maximum, value) for value in range(maximum + 1)], base, width).longest_chain)
     assert set(planted.tolist()) == possible | {0}
     longest = max(possible)
     assert (planted >= longest - 1).mean() > 1.3 * (chance >= longest - 1).mean()
@@ -101,8 +101,8 @@ def test_the_carries_stratum_has_every_chain_there_is_and_long_ones_more_often_t
 
 def test_long_carry_chains_are_common_in_the_carries_stratum_of_long_numbers():
     sampler = Sampler(0, 10**20 - 1, 10)
-    planted = longest_carry_chain(sampler.carries(np.random.default_rng(5), 20_000))
-    chance = longest_carry_chain(sampler.uniform(np.random.default_rng(5), 20_000))
+    planted = sampler.carries(np.random.default_rng(5), 20_000).longest_chain
+    chance = sampler.uniform(np.random.default_rng(5), 20_000).longest_chain
     assert (chance >= 10).mean() < 0.02
     assert (planted >= 10).mean() > 0.2
     assert all((planted == length).any() for length in range(21))

@@ -1,4 +1,4 @@
-"""Numbers as arrays of digits: how they are written, how long they are, what they are worth, and their sums.
+"""Numbers as arrays of digits: how they are written, how long they are, and what they are worth.
 
 Shape letters in this file: W places (digits of the widest number), N numbers.
 
@@ -17,18 +17,6 @@ DIGIT_ALPHABET = string.digits + string.ascii_uppercase
 DIGIT_CODES = np.frombuffer(DIGIT_ALPHABET.encode(), np.uint8)
 
 Digits = NDArray[np.uint8]  # (W, N), values 0 to base - 1
-
-
-def add(x: Digits, y: Digits, base: int) -> Digits:
-    """Add place by place with carry: (W, N) + (W, N) -> (W + 1, N)."""
-    z = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
-    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
-    for place in range(x.shape[0]):
-        total = x[place] + y[place] + carry  # at most 2 * 36 - 1, far from overflow
-        carry = (total >= base).view(np.uint8)
-        z[place] = total - carry * np.uint8(base)
-    z[-1] = carry
-    return z
 
 
 def num_digits(digits: Digits) -> NDArray[np.int64]:

@@ -14,7 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from simple_llm.arithmetic.digits import add, DIGIT_CODES, Digits, modulo_2_64, num_digits
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.digits import DIGIT_CODES, Digits, modulo_2_64, num_digits
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,17 @@ class Problems:
     @cached_property
     def z(self) -> Digits:
         """(W + 1, N) digits of the sums."""
-        return add(self.x, self.y, self.base)
+        return ADDITION.answer(self.x, self.y, self.base)
+
+    @cached_property
+    def carries(self) -> NDArray[np.bool_]:
+        """(W + 1, N) whether a carry comes into each place of the sum, units first, which nothing comes into."""
+        return ADDITION.carries(self.x, self.y, self.base)
+
+    @cached_property
+    def longest_chain(self) -> NDArray[np.int64]:
+        """(N,) the most places in a row that pass on a carry."""
+        return ADDITION.longest_chain(self.x, self.y, self.base)
 
     @cached_property
     def x_length(self) -> NDArray[np.int64]:
@@ -84,27 +95,6 @@ def concatenate(parts: list[Problems]) -> Problems:
         np.concatenate([part.y for part in parts], axis=1),
         parts[0].base,
     )
-
-
-def carries_in(problems: Problems) -> NDArray[np.bool_]:
-    """Whether a carry comes into each place of the sum: (W + 1, N), units first, which nothing comes into."""
-    carry = np.zeros((len(problems.x) + 1, len(problems)), bool)
-    for place, (x, y) in enumerate(zip(problems.x, problems.y, strict=True)):
-        carry[place + 1] = x + y + carry[place] >= problems.base
-    return carry
-
-
-def longest_carry_chain(problems: Problems) -> NDArray[np.int64]:
-    """Count the most places in a row that pass on a carry. Returns (N,).
-
-    25 + 31 has 0; 5 + 5 has 1; 999 + 1 and 999 + 999 have 3.
-    """
-    chain = np.zeros(len(problems), np.int64)
-    longest = np.zeros(len(problems), np.int64)
-    for carry in carries_in(problems):
-        chain = (chain + 1) * carry
-        np.maximum(longest, chain, out=longest)
-    return longest
 
 
 def from_integers(pairs: Iterable[tuple[int, int]], base: int, width: int) -> Problems:

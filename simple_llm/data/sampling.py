@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simple_llm.arithmetic.digits import add, Digits
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.digits import Digits
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.config.settings import Numbers, Split
 from simple_llm.data.problems import concatenate, from_integers, Problems
@@ -110,18 +111,16 @@ class Sampler:
             At most `count` problems: those with an operand out of range are left out.
         """
         x, y = (np.zeros((self.width, count), np.uint8) for _ in "xy")
-        carry_in = 0
+        digits = np.indices((self.base, self.base)).reshape(2, -1)  # every pair of digits: (2, base^2)
+        carries = example.carries[:, 0].astype(np.int64)
         for place, (x_digit, y_digit) in enumerate(zip(example.x[:, 0], example.y[:, 0], strict=True)):
-            carry = int(x_digit) + int(y_digit) + carry_in >= self.base
-            digits = np.indices((self.base, self.base)).reshape(2, -1)  # every pair of digits: (2, base^2)
-            fits = (digits.sum(axis=0) + carry_in >= self.base) == carry
+            fits = ADDITION.step(*digits, carries[place], self.base)[1] == carries[place + 1]
             for operand, length in zip(digits, (example.x_length[0], example.y_length[0]), strict=True):
                 is_top = place == length - 1 and place > 0
                 fits &= (operand == 0) if place >= length else (operand >= is_top)
             is_same = fits & (digits.sum(axis=0) == int(x_digit) + int(y_digit))
             any_fit, same = (rng.choice(np.flatnonzero(which), count) for which in (fits, is_same))
             x[place], y[place] = digits[:, np.where(rng.random(count) < 0.5, same, any_fit)]
-            carry_in = carry
         in_range = [self._at_least(one, self.minimum) & self._at_most(one, self.maximum) for one in (x, y)]
         return Problems(x, y, self.base)[in_range[0] & in_range[1]]
 
@@ -158,7 +157,7 @@ class Sampler:
         numbers = np.concatenate(accepted, axis=1)
         if minimum == 0:
             return numbers
-        return add(numbers, self._constant(minimum)[:, None].repeat(count, axis=1), self.base)[:-1]
+        return ADDITION.answer(numbers, self._constant(minimum)[:, None].repeat(count, axis=1), self.base)[:-1]
 
     def _numbers_by_length(self, rng: np.random.Generator, count: int) -> Digits:
         """Draw `count` numbers whose digit counts are uniform, in random order: (W, count)."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simple_llm.data.problems import carries_in, Problems
+from simple_llm.data.problems import Problems
 from simple_llm.model.calculator import Adder
 from simple_llm.model.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
 from simple_llm.model.prompts import Prompt
@@ -115,7 +115,7 @@ def attention_by_place(
         on_batch: called with the number of problems just read.
     """
     examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
-    carry = torch.from_numpy(carries_in(problems)).T  # (N, P)
+    carry = torch.from_numpy(problems.carries).T  # (N, P)
     config = model.config
     num_places = carry.size(1)
     sums = torch.zeros(config.n_layer, config.n_head, 2 * num_places, len(CATEGORIES), dtype=torch.float64)

@@ -6,6 +6,7 @@ Shape letters in this file: N problems, A answer tokens.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import concatenate, longest_carry_chain, Problems
+from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
 from simple_llm.errors import UsageError
@@ -30,7 +31,7 @@ from simple_llm.stopping import advancing
 STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
     "by_operand_length": lambda problems: np.maximum(problems.x_length, problems.y_length),
     "by_second_operand_length": lambda problems: problems.y_length,
-    "by_longest_carry_chain": longest_carry_chain,
+    "by_longest_carry_chain": attrgetter("longest_chain"),
 }
 # Pairs of strata, for the pictures: where in the table of two lengths, and of length and carries, a model is right.
 GRIDS: dict[str, tuple[tuple[str, Callable[[Problems], NDArray[np.int64]]], ...]] = {
@@ -40,7 +41,7 @@ GRIDS: dict[str, tuple[tuple[str, Callable[[Problems], NDArray[np.int64]]], ...]
     ),
     "by_length_and_carry_chain": (
         ("digits_of_the_longer", STRATA["by_operand_length"]),
-        ("longest_carry_chain", longest_carry_chain),
+        ("longest_carry_chain", attrgetter("longest_chain")),
     ),
 }
 STRATUM_SIZE = 200  # problems that each length and each carry chain is topped up to

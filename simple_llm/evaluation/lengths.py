@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from simple_llm.data.problems import longest_carry_chain, Problems
+from simple_llm.data.problems import Problems
 from simple_llm.data.split import problems_on_sides, TEST
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.evaluation.scoring import clopper_pearson_upper
@@ -92,7 +92,7 @@ def evaluate_length(
     else:  # to decode is as good, and takes many times as long where every token sees all
         is_right = (_margins(decoder.readers[-1], problems, vocabulary, on_batch) > 0).numpy()
     seconds = time.monotonic() - started
-    bins = np.searchsorted(CHAINS, longest_carry_chain(problems), side="right") - 1
+    bins = np.searchsorted(CHAINS, problems.longest_chain, side="right") - 1
     by_chain = [(CHAINS[one], int(is_right[bins == one].sum()), int((bins == one).sum())) for one in np.unique(bins)]
     return LengthScore(num_digits, kind, int(is_right.sum()), len(problems), by_chain, round(seconds, 3))
 

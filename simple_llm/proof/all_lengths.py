@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
@@ -141,7 +142,7 @@ def _count(sight: Sight, base: int) -> int:
             ways = {carry: count for carry, count in ways.items() if sight.is_possible(carry)}
         after = {0: 0, 1: 0}
         for carry, count in ways.items():
-            num_carrying = sum(x + y + carry >= base for x in x_choices for y in y_choices)
+            num_carrying = int(ADDITION.step(np.array(x_choices)[:, None], np.array(y_choices), carry, base)[1].sum())
             after[1] += count * num_carrying
             after[0] += count * (len(x_choices) * len(y_choices) - num_carrying)
         ways = after
@@ -218,9 +219,9 @@ def _contexts(sight: Sight, base: int, x: Strings, y: Strings, carry_in: int) ->
     """Add what is in view, place by place, and keep what can occur."""
     sums, carries = [], [np.full(len(x), carry_in)]  # the carry into each place in view
     for place in range(sight.num_places):
-        total = x[:, place] + y[:, place] + carries[-1]
-        sums.append(total % base)
-        carries.append(total // base)
+        digit, carry = ADDITION.step(x[:, place], y[:, place], carries[-1], base)
+        sums.append(digit)
+        carries.append(carry)
     here = sight.place - sight.lowest  # index of the token's own place; -1 for the last delimiter
     into_next = carries[here + 1]
     right = np.where((sight.top > sight.place) | (into_next == 1), sums[here + 1], -1)
