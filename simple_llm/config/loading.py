@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from simple_llm.config.conflicts import Conflict, conflicts
+from simple_llm.config.keys import as_of_today, retirement, section_in
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.config.strict_yaml import MAX_BYTES, parse_yaml, shown, shown_key, StrictYamlError, TOO_LARGE
 from simple_llm.errors import ConfigError
@@ -46,19 +47,24 @@ class _Problems:
         raise ConfigError("\n".join(report))
 
 
-def load_configs(data_path: Path, train_path: Path, overrides: list[str]) -> tuple[DataConfig, TrainConfig]:
+def load_configs(
+    data_path: Path, train_path: Path, overrides: list[str], are_recorded: bool = False
+) -> tuple[DataConfig, TrainConfig]:
     """Read, override and check both configurations.
 
     Args:
         data_path: data_config.yaml.
         train_path: train_config.yaml.
         overrides: `section.key=value` each, the value in YAML.
+        are_recorded: a run left these files; keys that were retired since are passed over where they changed nothing.
 
     Raises:
         ConfigError: naming every bad setting of both files and of the overrides.
     """
     problems = _Problems()
     trees = [_read_tree(data_path, problems), _read_tree(train_path, problems)]
+    if are_recorded:
+        trees = [as_of_today(tree) for tree in trees]
     models, paths = (DataConfig, TrainConfig), (data_path, train_path)
     # All that an unreadable file may have set is bad; so is each key that is refused below.
     bad_keys = {
@@ -132,10 +138,11 @@ def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problem
             problems.add(COMMAND_LINE, f"{shown_key(override)}: write section.key=value, for example training.seed=1")
             continue
         if parts[0] not in owners:
-            problems.add(COMMAND_LINE, f"{shown_key(key)}: unknown section{_did_you_mean(parts[0], owners)}")
+            what = retirement(key) or f"unknown section{_did_you_mean(parts[0], owners)}"
+            problems.add(COMMAND_LINE, f"{shown_key(key)}: {what}")
             continue
         field, tree = owners[parts[0]]
-        if len(parts) == 2 and not _section(field.annotation):
+        if len(parts) == 2 and not section_in(field.annotation):
             problems.add(COMMAND_LINE, f"{shown_key(key)}: {parts[0]} has no keys below it; write {parts[0]}=value")
             continue
         try:
@@ -170,7 +177,7 @@ def _validate(model: type[BaseModel], tree: Tree) -> tuple[BaseModel, list[tuple
 def _describe(error: dict, model: type[BaseModel], location: list[str]) -> str:
     owner, field = _find_field(model, location)
     if error["type"] == "extra_forbidden":
-        return "unknown key" + _did_you_mean(location[-1], owner.model_fields)
+        return retirement(".".join(location)) or "unknown key" + _did_you_mean(location[-1], owner.model_fields)
     if field is None or error["type"] == "model_type":
         return f"expected keys below it, such as {next(iter(owner.model_fields))}: ..., got {shown(error['input'])}"
     return f"expected {_expectation(field)}, got {shown(error['input'])}"
@@ -182,18 +189,11 @@ def _find_field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseM
         field = model.model_fields.get(name)
         if field is None:
             return model, None
-        section = _section(field.annotation)
+        section = section_in(field.annotation)
         if section is None:
             return model, field
         model = section
     return model, None
-
-
-def _section(annotation: object) -> type[BaseModel] | None:
-    """The group of settings that a field is, where it is one: also one that may be null."""
-    choices = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    sections = [one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)]
-    return sections[0] if sections else None
 
 
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from simple_llm.config.keys import differences
 from simple_llm.config.settings import DataConfig
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.rows import RowFormat
@@ -109,15 +110,15 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
         if not unseal(document):
             raise ValueError(f"its sha256 is not its own {SELF}")
         manifest = DatasetManifest(**document)
-        differences = list(_differences(manifest.config, expected_config(config)))
+        others = list(differences(manifest.config, expected_config(config)))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ArtefactError(f"{manifest_path} is damaged ({error}); run `python3 data_generator.py --force`") from error
     if manifest.generator_version != GENERATOR_VERSION:
-        differences.append(f"generator version: {manifest.generator_version} there, {GENERATOR_VERSION} here")
-    if differences:
+        others.append(f"generator version: {manifest.generator_version} there, {GENERATOR_VERSION} here")
+    if others:
         raise ArtefactError(
             f"{path} was made with another config; run `python3 data_generator.py` to make it anew\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(others)
         )
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -169,13 +170,3 @@ def _first_damage(config: DataConfig, manifest: DatasetManifest, sha256: str) ->
         f"rows 1 to {num_rows}: each is a sum, but not the one that was written; expected sha256 {manifest.sha256}, "
         f"found {sha256}"
     )
-
-
-def _differences(there: dict, here: dict, prefix: str = "") -> Iterator[str]:
-    """Say how two configs differ, a line a key."""
-    for key in sorted(there.keys() | here.keys()):
-        one, other = there.get(key), here.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from _differences(one, other, f"{prefix}{key}.")
-        elif one != other:
-            yield f"{prefix}{key}: {one} there, {other} here"

@@ -224,7 +224,7 @@ def load_model(folder: Path) -> LoadedModel:
         raise ArtefactError(f"{folder / MANIFEST} does not vouch for {', '.join(missing)}")
     verify_files(folder, manifest, [name for name in MANIFEST_FILES if name != WEIGHTS])
     try:
-        data, train = load_configs(*(folder / name for name in CONFIG_FILES), [])
+        data, train = load_configs(*(folder / name for name in CONFIG_FILES), [], are_recorded=True)
     except ConfigError as error:
         raise ArtefactError(f"{folder}: {one_line(error)}") from error
     tokenizer = load_tokenizer(folder)

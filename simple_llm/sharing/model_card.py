@@ -55,7 +55,7 @@ class CardFacts:
 
 def read_card_facts(folder: Path) -> CardFacts:
     """Gather what a model folder says about its model; the folder is one that `load_model` accepts."""
-    data, train = load_configs(*(folder / name for name in CONFIG_FILES), [])
+    data, train = load_configs(*(folder / name for name in CONFIG_FILES), [], are_recorded=True)
     sha256 = sha256_of(folder / WEIGHTS)
     present = [name for name in (CURVE,) if (folder / name).exists()] + report_files(folder, sha256)
     pictures = tuple(name for name in _PICTURES if name in present)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from simple_llm.config.keys import differences
 from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
@@ -36,7 +37,8 @@ class Run:
     """A training run in a model folder.
 
     Attributes:
-        settings: everything that decides the weights.
+        settings: everything that decides the weights, as it was written down when the run began: what goes on with keys
+            that were added or retired since is the same run, by the same hash.
         checkpoint: to go on from, or None.
         start_step: the checkpoint's, or -1.
         result: of a finished run, else empty.
@@ -85,7 +87,7 @@ class Run:
     def identity(self) -> dict[str, object]:
         """What the log tells this run from others by."""
         keys = ("training.seed", "training.batch_size", "data sha256", TOKENIZER)
-        return {"config sha256": sha256_of_document(self.settings), **{key: self.settings[key] for key in keys}}
+        return {"config sha256": sha256_of_document(self.settings), **{key: self.settings.get(key) for key in keys}}
 
     def newest_checkpoint_name(self) -> str:
         found = list_checkpoints(self.checkpoints)
@@ -117,22 +119,21 @@ def prepare_run(
     remove_checkpoints(run.checkpoints, only_temporary=True)
     if resume:
         manifest = read_checkpoint(resume)
-        _refuse_other_settings(manifest, settings, resume)
-        return Run(folder, settings, resume, manifest["step"], messages=(f"going on from {resume}",))
+        begun_with = _same_settings(manifest, settings, resume)
+        return Run(folder, begun_with, resume, manifest["step"], messages=(f"going on from {resume}",))
     if (folder / MANIFEST).exists():
         manifest = _read_finished(folder, settings)
-        _refuse_other_settings(manifest, settings, folder)
         return Run(
             folder,
-            settings,
+            _same_settings(manifest, settings, folder),
             result=finished_result(manifest),
             messages=(f"{folder} holds the finished model of this config",),
         )
     checkpoint, manifest, rejected = newest_checkpoint(run.checkpoints)
     if checkpoint is None:
         return run
-    _refuse_other_settings(manifest, settings, checkpoint)
-    return Run(folder, settings, checkpoint, manifest["step"], messages=(*rejected, f"going on from {checkpoint}"))
+    begun_with = _same_settings(manifest, settings, checkpoint)
+    return Run(folder, begun_with, checkpoint, manifest["step"], messages=(*rejected, f"going on from {checkpoint}"))
 
 
 def finished_result(manifest: dict) -> dict[str, object]:
@@ -180,17 +181,23 @@ def _read_finished(folder: Path, settings: dict[str, object]) -> dict:
         ) from error
 
 
-def _refuse_other_settings(manifest: dict, settings: dict[str, object], path: Path) -> None:
+def _same_settings(manifest: dict, settings: dict[str, object], path: Path) -> dict[str, object]:
+    """The settings that a run was begun with, which mean what those of today do.
+
+    Raises:
+        UsageError: they do not; names those that differ.
+        ArtefactError: only the tokenizer differs.
+    """
     there = manifest.get("settings", {})
-    differing = [key for key in sorted(there.keys() | settings.keys()) if there.get(key) != settings.get(key)]
-    if differing == [TOKENIZER]:
+    lines = list(differences(there, settings))
+    if len(lines) == 1:
         _refuse_other_tokenizer(there, settings, path)
-    if differing:
-        lines = [f"  {key}: {there.get(key)} there, {settings.get(key)} here" for key in differing]
+    if lines:
         raise UsageError(
             f"{path} belongs to a run with other settings; name another folder with paths.model=..., "
-            "or start over with --fresh\n" + "\n".join(lines)
+            "or start over with --fresh\n  " + "\n  ".join(lines)
         )
+    return there
 
 
 def _refuse_other_tokenizer(there: dict[str, object], here: dict[str, object], path: Path) -> None:
