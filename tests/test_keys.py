@@ -18,7 +18,7 @@ from simple_llm.errors import ArtefactError
 from simple_llm.model.folder import load_model
 from simple_llm.sharing.model_card import read_card_facts
 from tests.finished_run import make_unfinished
-from tests.model_folders import refusal
+from tests.model_folders import refusal, vouch_again
 from tests.pipeline import REPOSITORY
 
 pytestmark = pytest.mark.library
@@ -286,3 +286,16 @@ def test_what_differs_is_named_by_its_whole_name(monkeypatch, there, here, lines
     found = list(differences(there, here))
     assert len(found) == len(lines)
     assert all(line in one for line, one in zip(lines, found, strict=True)), found
+
+
+def test_what_config_json_leaves_out_has_its_default(old):
+    folder = old / "model"
+    config = said_by(folder / "config.json")
+    del config["max_position_offset"]
+    (folder / "config.json").write_text(json.dumps(config))
+    vouch_again(folder)
+    assert load_model(folder).model.config.max_position_offset == 0
+    del config["tokens_per_step"]
+    (folder / "config.json").write_text(json.dumps(config))
+    vouch_again(folder)
+    assert "config.json has tokens_per_step = 1 where the folder's other files say 2" in refusal(folder)

@@ -242,7 +242,8 @@ def load_model(folder: Path) -> LoadedModel:
 
 
 def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMConfig:
-    """Read config.json, which has to say what train_config.yaml and the tokenizer imply.
+    """Read config.json, which has to say what train_config.yaml and the tokenizer imply; what it leaves out has its
+    default, to whoever reads it.
 
     Raises:
         ArtefactError: naming the first key that differs.
@@ -255,10 +256,11 @@ def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer
         implied = model_config(train, tokenizer, **others)
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise ArtefactError(f"{folder / 'config.json'}: {one_line(error)}") from error
+    means = SimpleLLMConfig().to_dict() | said
     for name, value in implied.to_dict().items():
-        if name in said and name not in _WRITTEN_BY_LIBRARY and said[name] != value:
+        if name not in _WRITTEN_BY_LIBRARY and means[name] != value:
             raise ArtefactError(
-                f"{folder / 'config.json'} has {name} = {said[name]!r:.40} where the folder's other files "
+                f"{folder / 'config.json'} has {name} = {means[name]!r:.40} where the folder's other files "
                 f"say {value!r:.40}"
             )
     return implied
