@@ -86,6 +86,7 @@ from simple_llm.evaluation.held_out import (
 )
 from simple_llm.evaluation.lengths import evaluate_length
 from simple_llm.evaluation.pictures import draw_accuracy
+from simple_llm.evaluation.reports import read_certificate_of_pairs
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
@@ -95,7 +96,7 @@ from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
 from simple_llm.proof.all_pairs import count_shards, Prover, refuse_hours, refuse_what_cannot_be_counted
-from simple_llm.proof.certificates import make_certificate, make_length_certificate, proof_subject, read_certificate
+from simple_llm.proof.certifying import make_certificate, make_length_certificate, proof_subject
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.rounding import refuse_large_rounding, trusted_readers
 from simple_llm.sharing.hub import fetch_model
@@ -214,29 +215,25 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
     shards = count_shards(prover, folder / "proof", subject)
     if shards is None:
         return  # the first process writes the certificate
-    certificate = {
-        **make_certificate(loaded, sampler, shards, subject),
-        **({"rows_in_table": prover.pairs.num_rows} if by_table else {}),
-        **said_when(),
-    }
-    moved = certificate["rounding"]["bfloat16"]
-    if not certificate["wrong"]:
-        refuse_large_rounding(moved, certificate["min_logit_margin"], bfloat16_decided=len(readers) > 1)
-    path = record(folder, CERTIFICATE, certificate)
-    right = certificate["checked"] - certificate["wrong"]
-    rows = f"{prover.pairs.num_rows:,} rows of a table" if by_table else f"{certificate['prompts']:,} prompts"
-    print(f"{right:,} of {certificate['expected']:,} ordered pairs right, {rows} run")
-    x, y = certificate["min_logit_margin_at"]
-    print(f"smallest margin {certificate['min_logit_margin']:.3f} logits, at {x}+{y}")
-    differences = ", ".join(f"{name} {value:.2g}" for name, value in certificate["rounding"].items())
+    rows = {"rows_in_table": prover.pairs.num_rows} if by_table else {}
+    certificate = make_certificate(loaded, sampler, shards, subject, **rows, **said_when())
+    if not certificate.wrong:
+        moved = certificate.rounding["bfloat16"]
+        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=len(readers) > 1)
+    path = record(folder, CERTIFICATE, certificate.as_dict())
+    rows = f"{prover.pairs.num_rows:,} rows of a table" if by_table else f"{certificate.prompts:,} prompts"
+    print(f"{certificate.right:,} of {certificate.expected:,} ordered pairs right, {rows} run")
+    x, y = certificate.min_logit_margin_at
+    print(f"smallest margin {certificate.min_logit_margin:.3f} logits, at {x}+{y}")
+    differences = ", ".join(f"{name} {value:.2g}" for name, value in certificate.rounding.items())
     print(f"rounding, largest difference from float64: {differences} logits")
-    for x, y in certificate["failures"][:MAX_FAILURES_SHOWN]:
+    for x, y in certificate.failures[:MAX_FAILURES_SHOWN]:
         print(f"  wrong: {x}+{y}")
     say(f"wrote {path}")
     if arguments.json:
-        print(json.dumps(certificate))
-    if certificate["wrong"]:
-        raise GateError(f"{certificate['wrong']:,} of {certificate['expected']:,} pairs are wrong")
+        print(json.dumps(certificate.as_dict()))
+    if certificate.wrong:
+        raise GateError(f"{certificate.wrong:,} of {certificate.expected:,} pairs are wrong")
 
 
 def said_when() -> dict[str, str]:
@@ -249,7 +246,7 @@ def said_when() -> dict[str, str]:
 
 def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Decode random pairs of a certificate's range and compare what is wrong with what it says is wrong."""
-    certificate = read_certificate(folder, loaded.sha256)
+    certificate = read_certificate_of_pairs(folder, loaded.sha256)
     minimum, maximum, num_wrong = certificate.minimum, certificate.maximum, certificate.wrong
     if not certificate.checked == certificate.expected == (maximum - minimum + 1) ** 2:
         raise GateError(f"{folder / CERTIFICATE} has not checked every pair of {minimum} to {maximum}")
@@ -300,25 +297,24 @@ def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_lin
         counted = prove_all_lengths(Engine(loaded.model, torch.float32), vocabulary, on_contexts)
     if counted["checked"] != counted["expected"]:
         raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
-    certificate, moved = make_length_certificate(loaded, counted)
-    certificate |= said_when()
-    if not counted["wrong"]:
-        refuse_large_rounding(moved, counted["min_logit_margin"], bfloat16_decided=False)
-    path = record(folder, CERTIFICATE, certificate)
-    right, every = counted["checked"] - counted["wrong"], "" if counted["wrong"] else ", which is every sum"
-    print(f"{right:,} of {counted['expected']:,} contexts right{every}")
-    least = counted["min_logit_margin_at"]
+    certificate, moved = make_length_certificate(loaded, counted, **said_when())
+    if not certificate.wrong:
+        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=False)
+    path = record(folder, CERTIFICATE, certificate.as_dict())
+    every = "" if certificate.wrong else ", which is every sum"
+    print(f"{certificate.right:,} of {certificate.expected:,} contexts right{every}")
+    least = certificate.min_logit_margin_at
     print(
-        f"smallest margin {counted['min_logit_margin']:.3f} logits, at digit {least['digit']} of "
+        f"smallest margin {certificate.min_logit_margin:.3f} logits, at digit {least['digit']} of "
         f"{least['x']}+{least['y']}; bfloat16 moves a logit by up to {moved:.2g}"
     )
-    for failure in counted["failures"][:MAX_FAILURES_SHOWN]:
+    for failure in certificate.failures[:MAX_FAILURES_SHOWN]:
         print("  wrong: digit {digit} of {x}+{y} is {right}, said {said}".format(**failure))
     say(f"wrote {path}; its argument says why these contexts are enough")
     if arguments.json:
-        print(json.dumps(certificate))
-    if counted["wrong"]:
-        raise GateError(f"{counted['wrong']:,} of {counted['expected']:,} contexts are wrong")
+        print(json.dumps(certificate.as_dict()))
+    if certificate.wrong:
+        raise GateError(f"{certificate.wrong:,} of {certificate.expected:,} contexts are wrong")
 
 
 def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ from simple_llm.data.problems import concatenate, from_integers, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import problems_on_sides, split_sides, TRAIN
 from simple_llm.errors import ArtefactError
+from simple_llm.evaluation.reports import read_certificate_of_pairs
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import WEIGHTS
 from simple_llm.files.writing import exclusive, write_file
@@ -38,7 +39,6 @@ from simple_llm.model.folder import load_model, LoadedModel, save_model
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import make_examples
 from simple_llm.proof.all_pairs import one_worker_a_core, Prover
-from simple_llm.proof.certificates import read_certificate
 from simple_llm.sharing.model_card import CardFacts, model_card
 from simple_llm.training.learner import make_learner
 
@@ -119,7 +119,7 @@ def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
     Raises:
         ArtefactError: there is no certificate of this model, or it has nothing to repair.
     """
-    failures = read_certificate(folder, loaded.sha256).failures
+    failures = read_certificate_of_pairs(folder, loaded.sha256).failures
     if not failures:
         raise ArtefactError(f"{folder} has nothing to repair: no pair is wrong")
     return from_integers(failures, loaded.data.numbers.base, loaded.data.operand_digits)

@@ -36,6 +36,7 @@ ALL_PAIRS = {
     "expected": 10**8,
     "checked": 10**8,
     "wrong": 0,
+    "failures": [],
     "min_logit_margin": 2.25,
     "dtype": "bfloat16, float32",
     "base": 16,

@@ -21,6 +21,7 @@ from web.serving import address, make_server
 
 SHA = "a" * 64
 CERTIFICATE = {"kind": "all pairs", "expected": 9, "checked": 9, "wrong": 0, "range": [0, 2], "base": 10} | {
+    "failures": [],
     "min_logit_margin": 1.0,
     "dtype": "float32",
 }

@@ -7,12 +7,10 @@ import torch
 
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.margins import row_margins
-from simple_llm.files.manifest import sha256_of
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.engine import Engine
 from simple_llm.model.tokens import answer_tokens, prompt_tokens
 from simple_llm.proof.all_pairs import Prover
-from simple_llm.proof.certificates import Certificate, read_certificate
 from simple_llm.proof.pair_tree import PairTree
 from simple_llm.proof.rounding import rounding
 from simple_llm.proof.shards import read_shard, Shard, shard_bounds, shard_path, total, write_shard
@@ -216,38 +214,6 @@ def test_shards_of_other_ranges_and_of_the_table_lie_side_by_side(tmp_path, shar
         write_shard(tmp_path, shards[0], subject)
     assert len(list(tmp_path.iterdir())) == len(subjects)
     assert all(read_shard(shard_path(tmp_path, 0, 12, subject), subject) for subject in subjects)
-
-
-# ---- A stranger's certificate ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"expected": math.inf}, {"expected": math.nan}, {"expected": 4.0}, {"checked": "4"}, {"checked": True}),
-        *({"range": [1, 0]}, {"range": [-1, 1]}, {"range": [0, math.inf]}, {"range": [0]}, {"range": None}),
-        *({"wrong": 5}, {"wrong": -1}, {"wrong": None}, {"failures": [3]}, {"failures": [[[0], 1]]}),
-        *({"failures": [[0, None]]}, {"failures": None}, {"failures": [[0, 1, 2]]}),
-    ],
-)
-def test_a_certificate_that_counts_nonsense_is_damaged(tmp_path, change):
-    whole = {"range": [0, 1], "expected": 4, "checked": 4, "wrong": 1, "failures": [[0, 1]], "model_sha256": "abc"}
-    (tmp_path / "certificate.json").write_text(json.dumps(whole))
-    assert read_certificate(tmp_path, "abc") == Certificate(0, 1, 4, 4, 1, [(0, 1)])
-    (tmp_path / "certificate.json").write_text(json.dumps({**whole, **change}))
-    with pytest.raises(ArtefactError, match=r"certificate\.json is damaged"):
-        read_certificate(tmp_path, "abc")
-
-
-def test_a_certificate_of_the_same_weights_under_another_config_is_of_another_model(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    whole = {"range": [0, 1], "expected": 4, "checked": 4, "wrong": 0, "failures": [], "model_sha256": "abc"}
-    for claimed in (None, sha256_of(tmp_path / "config.json")):
-        (tmp_path / "certificate.json").write_text(json.dumps({**whole, "config_sha256": claimed}))
-        assert read_certificate(tmp_path, "abc").wrong == 0
-    (tmp_path / "config.json").write_text('{"n_head": 2}')
-    with pytest.raises(ArtefactError, match="of another model"):
-        read_certificate(tmp_path, "abc")
 
 
 # ---- Rounding -------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What the page is told about its model: model.json."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from simple_llm.evaluation.certificates import AllPairs, read_as_certificate
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.files.names import CERTIFICATE, EVALUATION
 from simple_llm.model.folder import LoadedModel
@@ -50,22 +52,18 @@ def evidence(folder: Path, model_sha256: str) -> dict[str, object] | None:
     """
     reports = read_reports(folder, model_sha256)
     for name, read in ((CERTIFICATE, _of_certificate), (EVALUATION, _of_evaluation)):
-        try:
-            found = read(reports[name])
-        except (KeyError, TypeError):
-            continue
-        if found is not None:
+        if name in reports and (found := read(reports[name])):
             return found
     return None
 
 
 def _of_certificate(report: dict) -> dict[str, object] | None:
     """What a certificate counted; nothing if it is not whole."""
-    checked, expected, kind = report["checked"], report["expected"], report.get("kind", "all pairs")
-    if checked != expected:
+    certificate = read_as_certificate(report)
+    if not certificate.is_whole:
         return None
-    bounds = _bounds(report["range"]) if kind == "all pairs" else None
-    return {"kind": kind, "correct": checked - report["wrong"], "total": expected, "range": bounds}
+    bounds = _bounds(certificate.range) if isinstance(certificate, AllPairs) else None
+    return {"kind": certificate.kind, "correct": certificate.right, "total": certificate.expected, "range": bounds}
 
 
 def _of_evaluation(report: dict) -> dict[str, object]:
@@ -73,6 +71,6 @@ def _of_evaluation(report: dict) -> dict[str, object]:
     return {"kind": "sample", **counts, "range": _bounds(report["range"])}
 
 
-def _bounds(numbers: list[int]) -> list[str]:
+def _bounds(numbers: Iterable[int]) -> list[str]:
     """As text: a browser would round large ones."""
     return [str(number) for number in numbers]

@@ -7,20 +7,19 @@ They are not in the manifest. Each names the weights it is about by `model_sha25
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simple_llm.errors import ArtefactError
+from simple_llm.evaluation.certificates import AllPairs, Count, CountOfSome, read_as_certificate
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import ACCURACY, ATTENTION, ATTENTION_PICTURES, CERTIFICATE, CONFIG, EVALUATION, LENGTHS
 from simple_llm.files.reading import read_json
 
 MOST_BYTES = 2**28  # of a report, which may list a million mistakes
 
-_Count = Annotated[int, Field(ge=0, le=2**128)]
-_CountOfSome = Annotated[int, Field(gt=0, le=2**128)]  # that a share is taken of
-_Bounds = Annotated[list[_Count], Field(min_length=2, max_length=2)]
+_Bounds = Annotated[list[Count], Field(min_length=2, max_length=2)]
 _log = logging.getLogger(__name__)
 
 
@@ -31,17 +30,17 @@ class _Shown(BaseModel):
 
 
 class _Commutes(_Shown):
-    agree: _Count
-    total: _Count
+    agree: Count
+    total: Count
 
 
 class _Run(_Shown):
-    total: _Count
+    total: Count
 
 
 class _Evaluation(_Shown):
-    correct: _Count
-    total: _CountOfSome
+    correct: Count
+    total: CountOfSome
     error_rate_upper_95: float
     min_logit_margin: float
     range: _Bounds
@@ -50,38 +49,26 @@ class _Evaluation(_Shown):
     runs: Annotated[list[_Run], Field(min_length=1)]
 
 
-class _Certificate(_Shown):
-    kind: Literal["all pairs", "all lengths"]
-    checked: _CountOfSome
-    expected: _Count
-    wrong: _Count
-    base: int
-    min_logit_margin: float
-    dtype: str
-    range: _Bounds | None = None
-
-    @model_validator(mode="after")
-    def _pairs_are_of_a_range(self) -> "_Certificate":
-        if self.kind == "all pairs" and self.range is None:
-            raise ValueError("no range")
-        return self
-
-
 class _LengthRow(_Shown):
-    num_digits: _Count
+    num_digits: Count
     kind: str
-    correct: _Count
-    total: _Count
+    correct: Count
+    total: Count
     error_rate_upper_95: float
 
 
 class _Lengths(_Shown):
-    trained_digits: _Count
+    trained_digits: Count
     base: int
     lengths: list[_LengthRow]
 
 
-_SHAPES = {EVALUATION: _Evaluation, CERTIFICATE: _Certificate, LENGTHS: _Lengths, ATTENTION: _Shown}
+_READERS = {
+    EVALUATION: _Evaluation.model_validate,
+    CERTIFICATE: read_as_certificate,
+    LENGTHS: _Lengths.model_validate,
+    ATTENTION: _Shown.model_validate,
+}
 
 
 def is_of_config(folder: Path, report: dict) -> bool:
@@ -96,19 +83,46 @@ def read_reports(folder: Path, model_sha256: str) -> dict[str, dict]:
     What is damaged, or cannot be shown, is left out with a warning.
     """
     found = {}
-    for name, shape in _SHAPES.items():
+    for name, read in _READERS.items():
         try:
             report = read_json(folder, name, MOST_BYTES) if os.path.lexists(folder / name) else {}
             if report.get("model_sha256") == model_sha256 and is_of_config(folder, report):
-                shape.model_validate(report)
+                read(report)
                 found[name] = report
         except ArtefactError as error:
             _log.warning("%s; it is left out", error)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            _log.warning("%s is left out: %s", folder / name, f"{place}: {first['msg']}".removeprefix(": "))
+            _log.warning("%s is left out: %s", folder / name, _first_of(error))
     return found
+
+
+def read_certificate_of_pairs(folder: Path, model_sha256: str) -> AllPairs:
+    """Read the certificate of a model that is to be of all pairs.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged, or of another model, or of all lengths.
+    """
+    if not (folder / CERTIFICATE).exists():
+        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first")
+    document = read_json(folder, CERTIFICATE, MOST_BYTES)
+    try:
+        certificate = read_as_certificate(document)
+    except ValidationError as error:
+        raise ArtefactError(
+            f"{folder / CERTIFICATE} is damaged ({_first_of(error)}); run `python3 evaluate.py --exhaustive`"
+        ) from error
+    if not isinstance(certificate, AllPairs):
+        raise ArtefactError(f"{folder / CERTIFICATE} is of {certificate.kind}, not of pairs")
+    if certificate.model_sha256 != model_sha256 or not is_of_config(folder, document):
+        raise ArtefactError(f"{folder / CERTIFICATE} is of another model; run `python3 evaluate.py --exhaustive`")
+    return certificate
+
+
+def _first_of(error: ValidationError) -> str:
+    """The first of what is wrong, in one line."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}".removeprefix(": ")
 
 
 def report_files(folder: Path, model_sha256: str) -> list[str]:

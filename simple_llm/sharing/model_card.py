@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
+from simple_llm.evaluation.certificates import AllLengths, Certificate, read_as_certificate
 from simple_llm.evaluation.reports import read_reports, report_files
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import sha256_of
@@ -79,8 +80,7 @@ def headline(facts: CardFacts) -> str:
     """Say in one line how far a model was trained and how it does: the message of a commit."""
     step = f"step {facts.training['step']:,}"
     if certificate := _certificate(facts):
-        right, what = certificate["checked"] - certificate["wrong"], _what_is_checked(certificate)
-        return f"{step}: {right:,} of {certificate['checked']:,} {what} right"
+        return f"{step}: {certificate.right:,} of {certificate.checked:,} {_what_is_checked(certificate)} right"
     if report := facts.reports.get(EVALUATION):
         return f"{step}: {report['correct']:,} of {report['total']:,} held-out problems exact"
     if repairs := facts.training.get("repairs"):
@@ -131,10 +131,9 @@ def _eval_results(facts: CardFacts) -> list[EvalResult]:
         results.append(_result(name, "test", "exact_match", report["correct"] / report["total"], args))
         results.append(_result(name, "test", "error_rate_upper_95", report["error_rate_upper_95"], args))
     if certificate := _certificate(facts):
-        right = certificate["checked"] - certificate["wrong"]
-        args = {key: certificate[key] for key in ("kind", "checked", "wrong", "base", "model_sha256")}
+        args = {key: getattr(certificate, key) for key in ("kind", "checked", "wrong", "base", "model_sha256")}
         name = f"every one of the {_what_is_checked(certificate)}"
-        results.append(_result(name, "all", "exact_match", right / certificate["checked"], args))
+        results.append(_result(name, "all", "exact_match", certificate.right / certificate.checked, args))
     score = _validation_score(facts)
     if not results and score.num_total and "repairs" not in facts.training:
         name, args = "validation sums", {"correct": score.num_correct, "total": score.num_total}
@@ -238,13 +237,13 @@ def _lengths_table(report: dict) -> str:
     return "\n".join(lines)
 
 
-def _certificate_text(certificate: dict) -> str:
-    right, checked = certificate["checked"] - certificate["wrong"], certificate["checked"]
+def _certificate_text(certificate: Certificate) -> str:
+    right, checked = certificate.right, certificate.checked
     follows = "no sample, all of them"
-    if certificate["kind"] == "all lengths":
+    if isinstance(certificate, AllLengths):
         follows = "so every sum of two numbers, however long, is" if right == checked else "so some sums are not"
     return f"""**{right:,} of {checked:,} {_what_is_checked(certificate)} right**: {follows}. Smallest margin
-        {certificate["min_logit_margin"]:.2f} logits in {certificate["dtype"]}; `{CERTIFICATE}` has the whole record."""
+        {certificate.min_logit_margin:.2f} logits in {certificate.dtype}; `{CERTIFICATE}` has the whole record."""
 
 
 def _training(facts: CardFacts) -> str:
@@ -295,16 +294,18 @@ def _filled(paragraph: str) -> str:
     return textwrap.fill(" ".join(paragraph.split()), 110, break_long_words=False, break_on_hyphens=False)
 
 
-def _certificate(facts: CardFacts) -> dict | None:
+def _certificate(facts: CardFacts) -> Certificate | None:
     """The certificate, if it is a complete one."""
-    certificate = facts.reports.get(CERTIFICATE)
-    return certificate if certificate and certificate["checked"] == certificate["expected"] else None
+    if not (report := facts.reports.get(CERTIFICATE)):
+        return None
+    certificate = read_as_certificate(report)
+    return certificate if certificate.is_whole else None
 
 
-def _what_is_checked(certificate: dict) -> str:
-    if certificate["kind"] == "all lengths":
-        return f"contexts that a digit of a sum of any length can depend on (base {certificate['base']})"
-    return f"ordered pairs of {_span(*certificate['range'])}"
+def _what_is_checked(certificate: Certificate) -> str:
+    if isinstance(certificate, AllLengths):
+        return f"contexts that a digit of a sum of any length can depend on (base {certificate.base})"
+    return f"ordered pairs of {_span(*certificate.range)}"
 
 
 def _validation_score(facts: CardFacts) -> Score:

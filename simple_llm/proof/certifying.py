@@ -1,24 +1,17 @@
-"""What certificate.json holds: of all pairs, or of all lengths and then why the contexts that were run are enough."""
-
-import itertools
-from dataclasses import dataclass
-from pathlib import Path
+"""Makes certificates: of all pairs, or of all lengths and then why the contexts that were run are enough."""
 
 import torch
 
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import ArtefactError
-from simple_llm.evaluation.reports import is_of_config, MOST_BYTES
+from simple_llm.evaluation.certificates import AllLengths, AllPairs
 from simple_llm.files.manifest import versions
-from simple_llm.files.names import CERTIFICATE
-from simple_llm.files.reading import read_json
 from simple_llm.model.decoding import SURE
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.proof.rounding import Rounding, rounding, rounding_at_lengths
-from simple_llm.proof.shards import Pair, PROOF_FORMAT, Shard, total
+from simple_llm.proof.shards import PROOF_FORMAT, Shard, total
 
 ARGUMENT = """\
 1. What is said at a token depends on the tokens it attends to, on their rows of the position table, and on nothing
@@ -61,9 +54,12 @@ def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: b
 
 
 def make_certificate(
-    loaded: LoadedModel, sampler: Sampler, shards: list[Shard], subject: dict[str, object]
-) -> dict[str, object]:
-    """What certificate.json holds of all shards of a subject, and how much rounding moves the least sure of them.
+    loaded: LoadedModel, sampler: Sampler, shards: list[Shard], subject: dict[str, object], **facts: object
+) -> AllPairs:
+    """Certify all shards of a subject, and say how much rounding moves the least sure of them.
+
+    Args:
+        facts: of its making.
 
     Raises:
         ArtefactError: the shards are not exactly the range.
@@ -71,93 +67,53 @@ def make_certificate(
     counted = total(shards, sampler.minimum, sampler.maximum)
     pairs = [(x, y) for _, x, y in counted["least_sure"]]
     least_sure = from_integers(pairs, sampler.base, sampler.width)
-    return {
-        "kind": "all pairs",
+    return AllPairs(
+        kind="all pairs",
         **counted,
         **subject,
-        "base": sampler.base,
-        "tokens_per_step": loaded.model.config.tokens_per_step,
-        "rounding": rounding(loaded.model, least_sure, vocabulary_of(loaded.tokenizer)),
-        "threads": torch.get_num_threads(),
-    }
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What a certificate counts.
-
-    Attributes:
-        minimum, maximum: of both operands.
-        failures: the first MAX_FAILURES wrong pairs.
-    """
-
-    minimum: int
-    maximum: int
-    expected: int
-    checked: int
-    wrong: int
-    failures: list[Pair]
-
-
-def read_certificate(folder: Path, model_sha256: str) -> Certificate:
-    """Read the certificate of a model from its folder.
-
-    Raises:
-        ArtefactError: there is none, or it is damaged, or of another model.
-    """
-    if not (folder / CERTIFICATE).exists():
-        raise ArtefactError(f"{folder} has no certificate; run `python3 evaluate.py --exhaustive` first")
-    document = read_json(folder, CERTIFICATE, MOST_BYTES)
-    try:
-        if document.get("kind", "all pairs") != "all pairs":
-            raise ArtefactError(f"{folder / CERTIFICATE} is of {document['kind']}, not of pairs")
-        (minimum, maximum), failures = document["range"], [(x, y) for x, y in document["failures"]]
-        expected, checked, wrong = (document[key] for key in ("expected", "checked", "wrong"))
-        numbers = (minimum, maximum, expected, checked, wrong, *itertools.chain(*failures))
-        if not all(type(number) is int for number in numbers):
-            raise ValueError("what it counts is not in whole numbers")
-        if not (0 <= minimum <= maximum and 0 <= wrong <= expected):
-            raise ValueError(f"{wrong} wrong of {expected}, of operands from {minimum} to {maximum}")
-        certificate = Certificate(minimum, maximum, expected, checked, wrong, failures)
-        is_this_model = document["model_sha256"] == model_sha256 and is_of_config(folder, document)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(
-            f"{folder / CERTIFICATE} is damaged ({error}); run `python3 evaluate.py --exhaustive`"
-        ) from error
-    if not is_this_model:
-        raise ArtefactError(f"{folder / CERTIFICATE} is of another model; run `python3 evaluate.py --exhaustive`")
-    return certificate
+        base=sampler.base,
+        tokens_per_step=loaded.model.config.tokens_per_step,
+        rounding=rounding(loaded.model, least_sure, vocabulary_of(loaded.tokenizer)),
+        threads=torch.get_num_threads(),
+        **facts,
+    )
 
 
 # ---- All lengths ----------------------------------------------------------------------------------
 
 
-def make_length_certificate(loaded: LoadedModel, counted: dict[str, object]) -> tuple[dict[str, object], float]:
-    """What certificate.json holds of the contexts that `prove_all_lengths` counted.
+def make_length_certificate(
+    loaded: LoadedModel, counted: dict[str, object], **facts: object
+) -> tuple[AllLengths, float]:
+    """Certify the contexts that `prove_all_lengths` counted.
+
+    Args:
+        facts: of its making.
 
     Returns:
         it, and how far bfloat16 moves a logit.
     """
     config = loaded.model.config
     rounding = rounding_at_lengths(loaded.model, vocabulary_of(loaded.tokenizer))
-    certificate = {
-        "kind": "all lengths",
+    certificate = AllLengths(
+        kind="all lengths",
         **counted,
         **loaded.hashes,
-        "base": loaded.data.numbers.base,
-        "attention_window": config.attention_window,
-        "position_period": config.position_period,
-        "rounding": {
+        base=loaded.data.numbers.base,
+        attention_window=config.attention_window,
+        position_period=config.position_period,
+        rounding={
             f"{dtype}, {num_digits} digits": value
             for dtype, differences in rounding.items()
             for num_digits, value in differences.items()
         },
-        "argument": argument(config, counted, rounding).splitlines(),
-        "dtype": "float32",
-        "device": loaded.model.device.type,
-        "versions": versions(),
-        "threads": torch.get_num_threads(),
-    }
+        argument=argument(config, counted, rounding).splitlines(),
+        dtype="float32",
+        device=loaded.model.device.type,
+        versions=versions(),
+        threads=torch.get_num_threads(),
+        **facts,
+    )
     return certificate, max(rounding["bfloat16"].values())
 
 

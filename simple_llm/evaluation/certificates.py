@@ -1,0 +1,157 @@
+"""What certificate.json holds, by its kind: of all pairs of a range, or of all lengths.
+
+One shape writes certificates and reads them. A proof makes them, and the card, the page, a repair and a check read
+them; the card may not import the proof, so the shape is here, below both.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=0, le=2**128)]
+CountOfSome = Annotated[int, Field(gt=0, le=2**128)]  # that a share is taken of
+_Pair = Annotated[tuple[Count, Count], Field(strict=False)]  # a list, in JSON
+_Place = dict[str, str | int]  # x, y, digit of their sum, what is right there and what is said
+
+
+class Counted(BaseModel):
+    """How many cases there are, how many were run, how many are wrong."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    expected: Count
+    checked: CountOfSome
+    wrong: Count
+    min_logit_margin: float
+
+
+class _Certificate(BaseModel):
+    """What the two kinds have in common; each lists its fields in the order in which they are written.
+
+    Fields without a default are in every certificate there ever was. Those that are None by default came later, or
+    are there for the record alone; one that was not set is not written.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="after")
+    def _counts_no_more_than_there_is(self) -> "_Certificate":
+        if self.wrong > self.expected:
+            raise ValueError(f"{self.wrong} wrong of {self.expected}")
+        return self
+
+    @property
+    def right(self) -> int:
+        return self.checked - self.wrong
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out."""
+        return self.checked == self.expected
+
+    def as_dict(self) -> dict[str, object]:
+        """What is written, in the order in which it is."""
+        return self.model_dump(exclude_unset=True)
+
+
+class AllPairs(_Certificate):
+    """Every ordered pair of a range of operands.
+
+    Attributes:
+        failures: the first wrong pairs; all, where they are as many as `wrong`.
+        least_sure: margin, x and y of the prompts with the smallest margins.
+        shards: which operands each counted, and the digest of which prompts were right.
+        rounding: by dtype, how far it moves a logit from float64.
+        method: "table", where of pairs that look alike one was read.
+    """
+
+    kind: Literal["all pairs"] = "all pairs"
+    expected: Count
+    checked: CountOfSome
+    prompts: Count | None = None
+    wrong: Count
+    failures: list[_Pair]
+    min_logit_margin: float
+    min_logit_margin_at: _Pair | None = None
+    least_sure: list[Annotated[tuple[float, Count, Count], Field(strict=False)]] | None = None
+    decided_again: Count | None = None
+    seconds: float | None = None
+    shards: list[dict[str, int | str]] | None = None
+    format: int | None = None
+    versions: dict[str, str] | None = None
+    model_sha256: str
+    config_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    range: _Pair
+    dtype: str
+    device: str | None = None
+    method: Literal["table"] | None = None
+    base: int
+    tokens_per_step: int | Literal["all"] | None = None
+    rounding: dict[str, float] | None = None
+    threads: int | None = None
+    rows_in_table: Count | None = None
+    command: str | None = None
+    date: str | None = None
+
+    @model_validator(mode="after")
+    def _range_has_a_pair(self) -> "AllPairs":
+        if self.minimum > self.maximum:
+            raise ValueError(f"operands from {self.minimum} to {self.maximum}")
+        return self
+
+    @property
+    def minimum(self) -> int:
+        return self.range[0]
+
+    @property
+    def maximum(self) -> int:
+        return self.range[1]
+
+
+class AllLengths(_Certificate):
+    """Every context that a token of an answer can depend on, so numbers of every length.
+
+    Attributes:
+        failures: the first wrong contexts, each as a problem and a digit of its result.
+        operations: of a model of several, what was counted of each.
+        rounding: by dtype and digits, how far it moves a logit from float64.
+        argument: lines that say why these contexts are enough.
+    """
+
+    kind: Literal["all lengths"]
+    expected: Count
+    checked: CountOfSome
+    wrong: Count
+    failures: list[_Place]
+    min_logit_margin: float
+    min_logit_margin_at: _Place | None = None
+    operations: dict[str, Counted] | None = None
+    seconds: float | None = None
+    model_sha256: str
+    config_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    base: int
+    attention_window: dict[str, int] | None = None
+    position_period: int | None = None
+    rounding: dict[str, float] | None = None
+    argument: list[str] | None = None
+    dtype: str
+    device: str | None = None
+    versions: dict[str, str] | None = None
+    threads: int | None = None
+    command: str | None = None
+    date: str | None = None
+
+
+Certificate = AllPairs | AllLengths
+
+
+def read_as_certificate(document: dict) -> Certificate:
+    """Take a JSON document for a certificate; the first ones were of all pairs and did not say so.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    kind = AllLengths if document.get("kind") == "all lengths" else AllPairs
+    return kind.model_validate(document)
