@@ -79,9 +79,10 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
 from simple_llm.evaluation.held_out import (
     decoded_right,
+    evaluate_sample,
     Evaluation,
+    held_out,
     make_report,
-    run_evaluation,
     STRATA,
 )
 from simple_llm.evaluation.lengths import evaluate_length
@@ -95,13 +96,13 @@ from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.processes import joined, processes_of_torchrun
 from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
-from simple_llm.proof.all_pairs import count_shards, Prover, refuse_hours, refuse_what_cannot_be_counted
+from simple_llm.proof.all_pairs import prove_all_pairs, Prover, refuse_hours, refuse_what_cannot_be_counted
 from simple_llm.proof.certifying import make_certificate, make_length_certificate, proof_subject
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.rounding import refuse_large_rounding, trusted_readers
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import record
-from simple_llm.stopping import advancing, stop_on_signals
+from simple_llm.stopping import advancing, proving, stop_on_signals
 
 MAX_FAILURES_SHOWN = 20
 CHECKED_AT_A_TIME = 2**16
@@ -142,7 +143,7 @@ def measure(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comm
     seeds = range(arguments.seed, arguments.seed + arguments.runs)
     with joined(loaded.model.device) as processes:
         decoder = Decoder.of(loaded.model, processes)
-        evaluations = [run_evaluation(loaded, decoder, sampler, arguments.samples or 10_000, seed) for seed in seeds]
+        evaluations = [measure_sample(loaded, decoder, sampler, arguments.samples or 10_000, seed) for seed in seeds]
     if not processes.is_first:
         return
     report = make_report(loaded, sampler, evaluations)
@@ -155,6 +156,20 @@ def measure(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comm
     lowest = min(one.score.num_correct / one.score.num_total for one in evaluations)
     if arguments.min_accuracy is not None and lowest < arguments.min_accuracy:
         raise GateError(f"accuracy {lowest:.6f} is below --min-accuracy {arguments.min_accuracy:g}")
+
+
+def measure_sample(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
+    """Draw, decode and score one sample, with a progress bar over this process's share."""
+    problems, processes = held_out(sampler, loaded.data.split, num_samples, seed), decoder.processes
+    bar = tqdm(
+        total=problems.num_decoded // processes.count,
+        unit="problem",
+        unit_scale=True,
+        desc=f"seed {seed}",
+        disable=not processes.is_first,
+    )
+    with advancing(bar) as on_batch:
+        return evaluate_sample(loaded, decoder, problems, on_batch)
 
 
 def chosen_sampler(loaded: LoadedModel, chosen: tuple[int, int] | None) -> Sampler:
@@ -212,11 +227,11 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
     readers = decoder.readers[-1:] if by_table else trusted_readers(loaded, decoder, sampler)
     prover = Prover(readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
     subject = proof_subject(loaded, Decoder(*readers).dtype_names, sampler, by_table)
-    shards = count_shards(prover, folder / "proof", subject)
-    if shards is None:
+    counted = prove_all_pairs(prover, folder / "proof", subject, proving)
+    if counted is None:
         return  # the first process writes the certificate
     rows = {"rows_in_table": prover.pairs.num_rows} if by_table else {}
-    certificate = make_certificate(loaded, sampler, shards, subject, **rows, **said_when())
+    certificate = make_certificate(loaded, sampler, counted, subject, **rows, **said_when())
     if not certificate.wrong:
         moved = certificate.rounding["bfloat16"]
         refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=len(readers) > 1)

@@ -38,8 +38,9 @@ from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel, save_model
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import make_examples
-from simple_llm.proof.all_pairs import one_worker_a_core, Prover
+from simple_llm.proof.all_pairs import count_blocks, Prover
 from simple_llm.sharing.model_card import CardFacts, model_card
+from simple_llm.stopping import leaving_at_once
 from simple_llm.training.learner import make_learner
 
 REPAIRS = "repairs.jsonl"
@@ -107,8 +108,8 @@ def find_failures(loaded: LoadedModel, num_first: int, seed: int) -> tuple[Probl
     numbers = loaded.data.numbers
     drawn = Sampler.of(numbers).lengths(np.random.default_rng(seed), num_first).x
     prover = Prover(Decoder.of(loaded.model).readers, vocabulary_of(loaded.tokenizer), numbers.min, numbers.max)
-    with one_worker_a_core(loaded.model.device) as pool:
-        shards = list(pool.map(lambda x: prover.count(x, x), sorted(set(to_integers(drawn, numbers.base)))))
+    with leaving_at_once():
+        shards = count_blocks(prover, [(x, x) for x in sorted(set(to_integers(drawn, numbers.base)))])
     pairs = [pair for shard in shards for pair in shard.failures]
     return from_integers(pairs, numbers.base, loaded.data.operand_digits), sum(shard.checked for shard in shards)
 

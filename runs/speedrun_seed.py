@@ -40,9 +40,10 @@ from simple_llm.model.folder import LoadedModel
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
-from simple_llm.proof.all_pairs import count_shards, Prover
+from simple_llm.proof.all_pairs import prove_all_pairs, Prover
 from simple_llm.proof.pair_table import can_be_tabled
-from simple_llm.proof.shards import PROOF_FORMAT, total
+from simple_llm.proof.shards import PROOF_FORMAT
+from simple_llm.stopping import proving
 from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
 from tokenizer import train_tokenizer
@@ -164,7 +165,7 @@ def prove(loaded: LoadedModel, folder: Path) -> dict[str, object]:
     numbers, vocabulary = loaded.data.numbers, vocabulary_of(loaded.tokenizer)
     by_table = can_be_tabled(loaded.model.config)
     prover = Prover(Decoder.of(loaded.model).readers, vocabulary, numbers.min, numbers.max, by_table=by_table)
-    counted = total(count_shards(prover, folder / "proof", {"format": PROOF_FORMAT}), numbers.min, numbers.max)
+    counted = prove_all_pairs(prover, folder / "proof", {"format": PROOF_FORMAT}, proving)
     counted["failures"] = counted["failures"][:MAX_FAILURES_SHOWN]
     told = {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}
     return told | ({"rows_in_table": prover.pairs.num_rows} if by_table else {})

@@ -11,7 +11,6 @@ from operator import attrgetter
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import Split
@@ -25,7 +24,6 @@ from simple_llm.model.decoding import Answers, Decoder
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
-from simple_llm.stopping import advancing
 
 # A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.
 STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
@@ -99,12 +97,22 @@ class HeldOut:
     sample: Problems
     added: Problems
 
+    @property
+    def num_decoded(self) -> int:
+        """Prompts to decode: the sample is asked in both orders."""
+        return 2 * len(self.sample) + len(self.added)
+
 
 def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> HeldOut:
-    """Draw what one seed is to be measured on."""
+    """Draw what one seed is to be measured on.
+
+    Raises:
+        UsageError: all of the range was learned from.
+    """
     sample = held_out_sample(sampler, split, num_samples, seed)
-    added = held_out_strata(sampler, split, sample, seed) if len(sample) else sample
-    return HeldOut(seed, num_samples, sample, added)
+    if not len(sample):
+        raise UsageError("there is no held-out problem in this range; choose a wider one")
+    return HeldOut(seed, num_samples, sample, held_out_strata(sampler, split, sample, seed))
 
 
 def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int, side: int = TEST) -> Problems:
@@ -177,23 +185,6 @@ def evaluate_sample(
         dtype=decoder.dtype_names,
         seconds=time.monotonic() - started,
     )
-
-
-def run_evaluation(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
-    """Draw, decode and score one sample, with a progress bar over this process's share."""
-    problems = held_out(sampler, loaded.data.split, num_samples, seed)
-    if not len(problems.sample):
-        raise UsageError("there is no held-out problem in this range; choose a wider one")
-    num_decoded, processes = 2 * len(problems.sample) + len(problems.added), decoder.processes
-    bar = tqdm(
-        total=num_decoded // processes.count,
-        unit="problem",
-        unit_scale=True,
-        desc=f"seed {seed}",
-        disable=not processes.is_first,
-    )
-    with advancing(bar) as on_batch:
-        return evaluate_sample(loaded, decoder, problems, on_batch)
 
 
 def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluation]) -> dict[str, object]:

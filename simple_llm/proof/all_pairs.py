@@ -9,22 +9,19 @@ where an earlier start was stopped.
 import contextlib
 import hashlib
 import math
-import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import Interrupted, UsageError
+from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.files.reading import refuse_link
 from simple_llm.model.decoding import Decoder, Reader, SURE
@@ -39,13 +36,15 @@ from simple_llm.proof.shards import (
     Shard,
     shard_bounds,
     shard_path,
+    total,
     write_shard,
 )
-from simple_llm.stopping import stop_on_signals
 
 MEMORY_BUDGET = 64 * 2**20  # bytes of the tokens read together: about what stays near the processor
 PAIRS_WITHOUT_ASKING = 10**6
 HOURS_WITHOUT_ASKING = 1.0
+
+Watch = Callable[[int, int], contextlib.AbstractContextManager[Callable[[int], object]]]
 
 
 class Prover:
@@ -115,6 +114,10 @@ class Prover:
             seconds=round(time.monotonic() - started, 3),
         )
 
+    def num_pairs(self, first: int, last: int) -> int:
+        """Ordered pairs whose first operand is in a block."""
+        return (last - first + 1) * (self.maximum - self.minimum + 1)
+
     def _decide_again(self, margins: Tensor, first: int) -> int:
         """Replace the margins that are small by those of the second reader, row by row; return how many."""
         unsure = (~(margins >= SURE)).nonzero()
@@ -125,7 +128,34 @@ class Prover:
         return len(pairs)
 
 
-def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> list[Shard] | None:
+@contextlib.contextmanager
+def unwatched(num_pairs: int, num_done: int) -> Iterator[Callable[[int], object]]:
+    """Look on at a proof, and do nothing; see `prove_all_pairs`."""
+    yield lambda num_counted: None
+
+
+def prove_all_pairs(
+    prover: Prover, folder: Path, subject: dict[str, object], watch: Watch = unwatched
+) -> dict[str, object] | None:
+    """Count every pair of a range, but for the shards that are there already.
+
+    Args:
+        folder: of the shards.
+        subject: what is proved, by which arithmetic: shards of another subject do not count.
+        watch: is told how many pairs this process has to count and how many of them were counted before, and gives
+            what is called with the number just counted, which is 0 while other processes are at theirs. What that
+            raises ends the proof, with the shards that were begun.
+
+    Returns:
+        what the certificate counts, see `shards.total`; None in all processes but the first.
+    """
+    shards = count_shards(prover, folder, subject, watch)
+    return None if shards is None else total(shards, prover.minimum, prover.maximum)
+
+
+def count_shards(
+    prover: Prover, folder: Path, subject: dict[str, object], watch: Watch = unwatched
+) -> list[Shard] | None:
     """Count the shards that are not there yet, one on each core; under torchrun each process its share.
 
     Returns:
@@ -138,40 +168,44 @@ def count_shards(prover: Prover, folder: Path, subject: dict[str, object]) -> li
     def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [one for one in bounds if read_shard(shard_path(folder, *one, subject), subject) is None]
 
-    def count(first: int, last: int) -> int:
-        write_shard(folder, prover.count(first, last), subject)
-        return num_pairs([(first, last)])
-
-    def num_pairs(bounds: list[tuple[int, int]]) -> int:
-        return sum(last - first + 1 for first, last in bounds) * (prover.maximum - prover.minimum + 1)
-
     mine = bounds[processes.share]
     to_count = missing(mine)
-    done = num_pairs(mine) - num_pairs(to_count)
-    with (
-        stop_on_signals() as stop,
-        one_worker_a_core(prover.readers[0].device) as pool,
-        tqdm(
-            total=num_pairs(mine),
-            initial=done,
-            unit="pair",
-            unit_scale=True,
-            desc="proving",
-            disable=not processes.is_first,
-        ) as bar,
-    ):
-        for counted in as_completed([pool.submit(count, *one) for one in to_count]):
-            bar.update(counted.result())
-            if stop:
-                raise Interrupted("stopped; started again, it goes on with the next shard", stop.signal_number)
+    num_pairs, num_missing = (sum(prover.num_pairs(*one) for one in some) for some in (mine, to_count))
+    with watch(num_pairs, num_pairs - num_missing) as on_pairs:
+        count_blocks(prover, to_count, lambda shard: write_shard(folder, shard, subject), on_pairs)
         if not processes.is_first:
             return None
         while processes.count > 1 and missing(bounds):  # the other processes are at them
-            if stop:
-                raise Interrupted("stopped; started again, it goes on", stop.signal_number)
+            on_pairs(0)
             time.sleep(0.5)
     shards = [read_shard(shard_path(folder, *one, subject), subject) for one in bounds]
     return [shard for shard in shards if shard is not None]
+
+
+def count_blocks(
+    prover: Prover,
+    blocks: list[tuple[int, int]],
+    keep: Callable[[Shard], object] = lambda shard: None,
+    on_pairs: Callable[[int], object] = lambda num_pairs: None,
+) -> list[Shard]:
+    """Count blocks of first operands, one on each core.
+
+    Args:
+        blocks: first and last of each.
+        keep: called with each shard where it was counted.
+        on_pairs: called here with the number of pairs of each; where it raises, what was begun is ended and kept.
+    """
+
+    def count(first: int, last: int) -> Shard:
+        shard = prover.count(first, last)
+        keep(shard)
+        return shard
+
+    with one_worker_a_core(prover.readers[0].device) as pool:
+        counted = [pool.submit(count, *one) for one in blocks]
+        for done in as_completed(counted):
+            on_pairs(prover.num_pairs(done.result().first, done.result().last))
+    return [one.result() for one in counted]
 
 
 @contextlib.contextmanager
@@ -180,13 +214,14 @@ def one_worker_a_core(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     num_threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 1)
     torch.set_num_threads(1)
+    is_patient = True
     try:
         yield pool
-    except KeyboardInterrupt:  # a second Ctrl-C does not wait for the shards begun: each is written whole or not at all
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
+    except KeyboardInterrupt:  # does not wait for the shards begun: each is written whole or not at all
+        is_patient = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=is_patient, cancel_futures=True)
         torch.set_num_threads(num_threads)
 
 

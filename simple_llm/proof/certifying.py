@@ -11,7 +11,7 @@ from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.proof.rounding import Rounding, rounding, rounding_at_lengths
-from simple_llm.proof.shards import PROOF_FORMAT, Shard, total
+from simple_llm.proof.shards import PROOF_FORMAT
 
 ARGUMENT = """\
 1. What is said at a token depends on the tokens it attends to, on their rows of the position table, and on nothing
@@ -54,17 +54,13 @@ def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: b
 
 
 def make_certificate(
-    loaded: LoadedModel, sampler: Sampler, shards: list[Shard], subject: dict[str, object], **facts: object
+    loaded: LoadedModel, sampler: Sampler, counted: dict[str, object], subject: dict[str, object], **facts: object
 ) -> AllPairs:
-    """Certify all shards of a subject, and say how much rounding moves the least sure of them.
+    """Certify what `prove_all_pairs` counted of a subject, and say how much rounding moves the least sure pairs.
 
     Args:
         facts: of its making.
-
-    Raises:
-        ArtefactError: the shards are not exactly the range.
     """
-    counted = total(shards, sampler.minimum, sampler.maximum)
     pairs = [(x, y) for _, x, y in counted["least_sure"]]
     least_sure = from_integers(pairs, sampler.base, sampler.width)
     return AllPairs(
