@@ -70,49 +70,34 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-from simple_llm.arithmetic.digits import to_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import ArtefactError, GateError, Interrupted, UsageError
-from simple_llm.evaluation.held_out import (
-    decoded_right,
-    evaluate_sample,
-    Evaluation,
-    held_out,
-    make_report,
-    STRATA,
-)
-from simple_llm.evaluation.lengths import evaluate_length
+from simple_llm.errors import GateError, UsageError
+from simple_llm.evaluation.certificates import Certificate
+from simple_llm.evaluation.held_out import chosen_sampler, evaluate_sample, Evaluation, held_out, make_report, STRATA
+from simple_llm.evaluation.lengths import evaluate_length, KINDS, make_length_report, refuse_long_lengths
 from simple_llm.evaluation.pictures import draw_accuracy
-from simple_llm.evaluation.reports import read_certificate_of_pairs
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.engine import Engine
 from simple_llm.model.folder import load_model, LoadedModel
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.processes import joined, processes_of_torchrun
-from simple_llm.proof.all_lengths import num_contexts, prove_all_lengths
-from simple_llm.proof.all_pairs import prove_all_pairs, Prover, refuse_hours, refuse_what_cannot_be_counted
-from simple_llm.proof.certifying import make_certificate, make_length_certificate, proof_subject
-from simple_llm.proof.pair_table import can_be_tabled
-from simple_llm.proof.rounding import refuse_large_rounding, trusted_readers
+from simple_llm.proof.all_lengths import num_contexts
+from simple_llm.proof.certifying import certify_lengths, certify_pairs
+from simple_llm.proof.checking import check_pairs, read_certificate_to_check, refuse_contradictions
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import record
-from simple_llm.stopping import advancing, proving, stop_on_signals
+from simple_llm.stopping import advancing, proving
 
 MAX_FAILURES_SHOWN = 20
-CHECKED_AT_A_TIME = 2**16
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
     loaded = load_model(folder)
     loaded.model.to(resolve_device("auto"))
-    sampler = chosen_sampler(loaded, arguments.range)
+    sampler = chosen_sampler(loaded.data.numbers, arguments.range)
     other_work = {
         "--exhaustive": (arguments.exhaustive, lambda: prove(loaded, folder, sampler, arguments)),
         "--check-certificate": (arguments.check_certificate, lambda: check_certificate(loaded, folder, arguments)),
@@ -153,9 +138,7 @@ def measure(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comm
     say(f"\nwrote {path} and {ACCURACY}")
     if arguments.json:
         print(json.dumps(report))
-    lowest = min(one.score.num_correct / one.score.num_total for one in evaluations)
-    if arguments.min_accuracy is not None and lowest < arguments.min_accuracy:
-        raise GateError(f"accuracy {lowest:.6f} is below --min-accuracy {arguments.min_accuracy:g}")
+    refuse_low_accuracy([one.score.num_correct / one.score.num_total for one in evaluations], arguments)
 
 
 def measure_sample(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
@@ -170,19 +153,6 @@ def measure_sample(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_
     )
     with advancing(bar) as on_batch:
         return evaluate_sample(loaded, decoder, problems, on_batch)
-
-
-def chosen_sampler(loaded: LoadedModel, chosen: tuple[int, int] | None) -> Sampler:
-    """The model's range of operands, or the part of it that was asked for."""
-    numbers = loaded.data.numbers
-    if chosen is None:
-        return Sampler.of(numbers)
-    minimum, maximum = chosen
-    if not numbers.min <= minimum <= maximum <= numbers.max:
-        raise UsageError(
-            f"--range {minimum}:{maximum}: this model knows {numbers.min}:{numbers.max}, smaller number first"
-        )
-    return Sampler(minimum, maximum, numbers.base)
 
 
 def print_report(report: dict, evaluations: list[Evaluation]) -> None:
@@ -217,26 +187,13 @@ def print_report(report: dict, evaluations: list[Evaluation]) -> None:
 
 def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: command_line.argparse.Namespace) -> None:
     """Count every ordered pair of the range, a shard at a time, and write the certificate."""
-    decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
-    refuse_what_cannot_be_counted(vocabulary, sampler)
-    by_table = arguments.table
-    if by_table and not can_be_tabled(loaded.model.config):
-        raise UsageError("--table needs model.n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1")
-    if not arguments.yes and not by_table:
-        refuse_hours(decoder, vocabulary, sampler)
-    readers = decoder.readers[-1:] if by_table else trusted_readers(loaded, decoder, sampler)
-    prover = Prover(readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
-    subject = proof_subject(loaded, Decoder(*readers).dtype_names, sampler, by_table)
-    counted = prove_all_pairs(prover, folder / "proof", subject, proving)
-    if counted is None:
+    certificate = certify_pairs(
+        loaded, sampler, folder / "proof", proving, arguments.table, may_take_hours=arguments.yes, **said_when()
+    )
+    if certificate is None:
         return  # the first process writes the certificate
-    rows = {"rows_in_table": prover.pairs.num_rows} if by_table else {}
-    certificate = make_certificate(loaded, sampler, counted, subject, **rows, **said_when())
-    if not certificate.wrong:
-        moved = certificate.rounding["bfloat16"]
-        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=len(readers) > 1)
     path = record(folder, CERTIFICATE, certificate.as_dict())
-    rows = f"{prover.pairs.num_rows:,} rows of a table" if by_table else f"{certificate.prompts:,} prompts"
+    rows = f"{certificate.rows_in_table:,} rows of a table" if arguments.table else f"{certificate.prompts:,} prompts"
     print(f"{certificate.right:,} of {certificate.expected:,} ordered pairs right, {rows} run")
     x, y = certificate.min_logit_margin_at
     print(f"smallest margin {certificate.min_logit_margin:.3f} logits, at {x}+{y}")
@@ -245,60 +202,38 @@ def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: comman
     for x, y in certificate.failures[:MAX_FAILURES_SHOWN]:
         print(f"  wrong: {x}+{y}")
     say(f"wrote {path}")
+    end(certificate, "pairs", arguments)
+
+
+def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
+    """Decode random pairs of a certificate's range and compare what is wrong with what it says is wrong."""
+    certificate, num_pairs = read_certificate_to_check(folder, loaded), arguments.check_certificate
+    bar = tqdm(total=num_pairs, unit="pair", unit_scale=True, desc="decoding")
+    with advancing(bar, "interrupted") as on_batch:
+        check = check_pairs(loaded, certificate, num_pairs, arguments.seed, on_batch)
+    print(f"{num_pairs - check.num_wrong:,} of {num_pairs:,} random pairs decoded right, {check.num_wrong:,} wrong")
+    print(f"the certificate has {certificate.wrong:,} wrong of {certificate.expected:,}")
     if arguments.json:
-        print(json.dumps(certificate.as_dict()))
-    if certificate.wrong:
-        raise GateError(f"{certificate.wrong:,} of {certificate.expected:,} pairs are wrong")
+        shown = check.contradictions[:MAX_FAILURES_SHOWN]
+        told = {"checked": num_pairs, "wrong": check.num_wrong, "contradictions": shown}
+        print(json.dumps({**told, "model_sha256": loaded.sha256}))
+    refuse_contradictions(check, certificate)
 
 
 def said_when() -> dict[str, str]:
-    """What a report holds of its making."""
+    """What a certificate holds of its making."""
     return {
         "command": shlex.join(["python3", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
-    """Decode random pairs of a certificate's range and compare what is wrong with what it says is wrong."""
-    certificate = read_certificate_of_pairs(folder, loaded.sha256)
-    minimum, maximum, num_wrong = certificate.minimum, certificate.maximum, certificate.wrong
-    if not certificate.checked == certificate.expected == (maximum - minimum + 1) ** 2:
-        raise GateError(f"{folder / CERTIFICATE} has not checked every pair of {minimum} to {maximum}")
-    numbers = loaded.data.numbers
-    if minimum < numbers.min or maximum > numbers.max:
-        raise ArtefactError(f"{folder / CERTIFICATE} is of other operands than {numbers.min} to {numbers.max}")
-    known, sampler = set(certificate.failures), Sampler(minimum, maximum, numbers.base)
-    rng, decoder = np.random.default_rng(arguments.seed), Decoder.of(loaded.model)
-    num_pairs, num_wrong_here, contradictions = arguments.check_certificate, 0, []
-    with (
-        stop_on_signals() as stop,
-        tqdm(total=num_pairs, unit="pair", unit_scale=True, desc="decoding") as bar,
-    ):
-        for first in range(0, num_pairs, CHECKED_AT_A_TIME):
-            problems = sampler.uniform(rng, min(CHECKED_AT_A_TIME, num_pairs - first))
-            is_right = decoded_right(decoder, problems, loaded)
-            num_wrong_here += int((~is_right).sum())
-            if num_wrong <= len(known):  # all are written down
-                pairs = zip(*(to_integers(digits, sampler.base) for digits in (problems.x, problems.y)), strict=True)
-                contradictions += [
-                    pair for pair, right in zip(pairs, is_right, strict=True) if right == (pair in known)
-                ]
-            bar.update(len(problems))
-            if stop:
-                raise Interrupted("interrupted", stop.signal_number)
-    share, expected_share = num_wrong_here / num_pairs, num_wrong / certificate.expected
-    print(f"{num_pairs - num_wrong_here:,} of {num_pairs:,} random pairs decoded right, {num_wrong_here:,} wrong")
-    print(f"the certificate has {num_wrong:,} wrong of {certificate.expected:,}")
+def end(certificate: Certificate, what: str, arguments: command_line.argparse.Namespace) -> None:
+    """Print a certificate for a program, and fail where something is wrong."""
     if arguments.json:
-        told = {"checked": num_pairs, "wrong": num_wrong_here, "contradictions": contradictions[:MAX_FAILURES_SHOWN]}
-        print(json.dumps({**told, "model_sha256": loaded.sha256}))
-    if contradictions:
-        x, y = contradictions[0]
-        raise GateError(f"the certificate says otherwise of {len(contradictions):,} pairs, first of {x}+{y}")
-    spread = (expected_share * (1 - expected_share) / num_pairs) ** 0.5
-    if abs(share - expected_share) > 6 * spread:
-        raise GateError(f"{share:.2e} of the pairs are wrong here, {expected_share:.2e} in the certificate")
+        print(json.dumps(certificate.as_dict()))
+    if certificate.wrong:
+        raise GateError(f"{certificate.wrong:,} of {certificate.expected:,} {what} are wrong")
 
 
 # ---- Every length ---------------------------------------------------------------------------------
@@ -306,15 +241,9 @@ def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line
 
 def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Run every context that a token of an answer can depend on, and write the certificate."""
-    vocabulary, config = vocabulary_of(loaded.tokenizer), loaded.model.config
-    bar = tqdm(total=num_contexts(config), unit="context", unit_scale=True, desc="proving")
+    bar = tqdm(total=num_contexts(loaded.model.config), unit="context", unit_scale=True, desc="proving")
     with advancing(bar) as on_contexts:
-        counted = prove_all_lengths(Engine(loaded.model, torch.float32), vocabulary, on_contexts)
-    if counted["checked"] != counted["expected"]:
-        raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
-    certificate, moved = make_length_certificate(loaded, counted, **said_when())
-    if not certificate.wrong:
-        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=False)
+        certificate, moved = certify_lengths(loaded, on_contexts, **said_when())
     path = record(folder, CERTIFICATE, certificate.as_dict())
     every = "" if certificate.wrong else ", which is every sum"
     print(f"{certificate.right:,} of {certificate.expected:,} contexts right{every}")
@@ -326,24 +255,17 @@ def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_lin
     for failure in certificate.failures[:MAX_FAILURES_SHOWN]:
         print("  wrong: digit {digit} of {x}+{y} is {right}, said {said}".format(**failure))
     say(f"wrote {path}; its argument says why these contexts are enough")
-    if arguments.json:
-        print(json.dumps(certificate.as_dict()))
-    if certificate.wrong:
-        raise GateError(f"{certificate.wrong:,} of {certificate.expected:,} contexts are wrong")
+    end(certificate, "contexts", arguments)
 
 
 def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Decode problems of each length asked for, with uniform digits and with long carries, and print a table."""
-    longest = loaded.train.model.most_digits
-    too_long = [num_digits for num_digits in arguments.lengths if longest is not None and num_digits > longest]
-    if too_long:
-        raise UsageError(f"--lengths: this model has positions for {longest:,} digits, not for {too_long[0]:,}")
+    refuse_long_lengths(loaded, arguments.lengths)
     decoder, scores, num_problems = Decoder.of(loaded.model), [], arguments.samples or 100
-    kinds = ("uniform", "carries")
     print(f"{'digits':>9}  {'drawn':>8}  {'exact':>17}  {'error rate at most':>18}  {'seconds':>8}")
-    bar = tqdm(total=len(arguments.lengths) * len(kinds) * num_problems, unit="problem", desc="decoding")
+    bar = tqdm(total=len(arguments.lengths) * len(KINDS) * num_problems, unit="problem", desc="decoding")
     with advancing(bar) as on_batch:
-        for num_digits, kind in itertools.product(arguments.lengths, kinds):
+        for num_digits, kind in itertools.product(arguments.lengths, KINDS):
             score = evaluate_length(loaded, decoder, num_digits, kind, num_problems, arguments.seed, on_batch)
             scores.append(score)
             bar.clear()
@@ -351,19 +273,16 @@ def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.
                 f"{num_digits:>9,}  {kind:>8}  {score.correct:>7,} / {score.total:>7,}  "
                 f"{score.error_rate_upper_95:>18.2e}  {score.seconds:>8.1f}"
             )
-    report = {
-        "lengths": [score.as_dict() for score in scores],
-        "model_sha256": loaded.sha256,
-        "base": loaded.data.numbers.base,
-        "trained_digits": loaded.data.operand_digits,
-        "seed": arguments.seed,
-        "dtype": decoder.dtype_names,
-        "device": loaded.model.device.type,
-    }
+    report = make_length_report(loaded, decoder, scores, arguments.seed)
     say(f"wrote {record(folder, LENGTHS, report)}")
     if arguments.json:
         print(json.dumps(report))
     shares = [score.correct / score.total for score in scores if score.total]  # short sums may all be in training
+    refuse_low_accuracy(shares, arguments)
+
+
+def refuse_low_accuracy(shares: list[float], arguments: command_line.argparse.Namespace) -> None:
+    """Fail below the gate, if one was given; nothing measured is a share of 0."""
     lowest = min(shares, default=0.0)
     if arguments.min_accuracy is not None and lowest < arguments.min_accuracy:
         raise GateError(f"accuracy {lowest:.6f} is below --min-accuracy {arguments.min_accuracy:g}")

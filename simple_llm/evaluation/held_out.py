@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from simple_llm.arithmetic.digits import to_integers
-from simple_llm.config.settings import Split
+from simple_llm.config.settings import Numbers, Split
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
@@ -101,6 +101,22 @@ class HeldOut:
     def num_decoded(self) -> int:
         """Prompts to decode: the sample is asked in both orders."""
         return 2 * len(self.sample) + len(self.added)
+
+
+def chosen_sampler(numbers: Numbers, chosen: tuple[int, int] | None) -> Sampler:
+    """A model's range of operands, or the part of it that was asked for.
+
+    Raises:
+        UsageError: it is no part of it.
+    """
+    if chosen is None:
+        return Sampler.of(numbers)
+    minimum, maximum = chosen
+    if not numbers.min <= minimum <= maximum <= numbers.max:
+        raise UsageError(
+            f"--range {minimum}:{maximum}: this model knows {numbers.min}:{numbers.max}, smaller number first"
+        )
+    return Sampler(minimum, maximum, numbers.base)
 
 
 def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> HeldOut:

@@ -4,7 +4,7 @@ Shape letters in this file: W digits of both operands, N problems.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from simple_llm.data.problems import Problems
 from simple_llm.data.split import problems_on_sides, TEST
+from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.evaluation.scoring import clopper_pearson_upper
 from simple_llm.model.decoding import Decoder, Reader
@@ -22,6 +23,7 @@ from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 CHAIN_SHARE = 0.9  # of the places of a problem of the second kind add up to base - 1, where a carry runs on
 _SEEN_AT_A_TIME = 2**24  # pairs of tokens
 _CANDIDATES = 30  # drawn for each problem of the test side
+KINDS = ("uniform", "carries")
 CHAINS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # the lower ends of the bins of a table
 
 
@@ -62,6 +64,18 @@ def problems_of_length(rng: np.random.Generator, base: int, num_digits: int, num
     return Problems(x, y, base)
 
 
+def refuse_long_lengths(loaded: LoadedModel, lengths: Iterable[int]) -> None:
+    """Refuse numbers past the position table.
+
+    Raises:
+        UsageError: naming the first that is too long.
+    """
+    longest = loaded.train.model.most_digits
+    too_long = [num_digits for num_digits in lengths if longest is not None and num_digits > longest]
+    if too_long:
+        raise UsageError(f"--lengths: this model has positions for {longest:,} digits, not for {too_long[0]:,}")
+
+
 def evaluate_length(
     loaded: LoadedModel,
     decoder: Decoder,
@@ -95,6 +109,21 @@ def evaluate_length(
     bins = np.searchsorted(CHAINS, problems.longest_chain, side="right") - 1
     by_chain = [(CHAINS[one], int(is_right[bins == one].sum()), int((bins == one).sum())) for one in np.unique(bins)]
     return LengthScore(num_digits, kind, int(is_right.sum()), len(problems), by_chain, round(seconds, 3))
+
+
+def make_length_report(
+    loaded: LoadedModel, decoder: Decoder, scores: list[LengthScore], seed: int
+) -> dict[str, object]:
+    """What lengths.json holds."""
+    return {
+        "lengths": [score.as_dict() for score in scores],
+        "model_sha256": loaded.sha256,
+        "base": loaded.data.numbers.base,
+        "trained_digits": loaded.data.operand_digits,
+        "seed": seed,
+        "dtype": decoder.dtype_names,
+        "device": loaded.model.device.type,
+    }
 
 
 def _margins(

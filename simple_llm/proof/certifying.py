@@ -1,16 +1,30 @@
 """Makes certificates: of all pairs, or of all lengths and then why the contexts that were run are enough."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
+from simple_llm.errors import GateError, UsageError
 from simple_llm.evaluation.certificates import AllLengths, AllPairs
 from simple_llm.files.manifest import versions
-from simple_llm.model.decoding import SURE
+from simple_llm.model.decoding import Decoder, SURE
+from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
 from simple_llm.model.tokenizer_files import vocabulary_of
-from simple_llm.proof.rounding import Rounding, rounding, rounding_at_lengths
+from simple_llm.proof.all_lengths import prove_all_lengths
+from simple_llm.proof.all_pairs import prove_all_pairs, Prover, refuse_hours, refuse_what_cannot_be_counted, Watch
+from simple_llm.proof.pair_table import can_be_tabled
+from simple_llm.proof.rounding import (
+    refuse_large_rounding,
+    Rounding,
+    rounding,
+    rounding_at_lengths,
+    trusted_readers,
+)
 from simple_llm.proof.shards import PROOF_FORMAT
 
 ARGUMENT = """\
@@ -38,6 +52,49 @@ ARGUMENT = """\
 
 
 # ---- All pairs ------------------------------------------------------------------------------------
+
+
+def certify_pairs(
+    loaded: LoadedModel,
+    sampler: Sampler,
+    folder: Path,
+    watch: Watch,
+    by_table: bool = False,
+    may_take_hours: bool = False,
+    **facts: object,
+) -> AllPairs | None:
+    """Prove every ordered pair of a range, by the arithmetic that may decide it.
+
+    Args:
+        folder: of the shards.
+        watch: see `prove_all_pairs`.
+        facts: of its making, for the certificate.
+
+    Returns:
+        the certificate; None in all processes but the first.
+
+    Raises:
+        UsageError: this cannot be done, or takes hours.
+        GateError: all is right as counted, and rounding could upset it.
+    """
+    decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
+    refuse_what_cannot_be_counted(vocabulary, sampler)
+    if by_table and not can_be_tabled(loaded.model.config):
+        raise UsageError("--table needs model.n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1")
+    if not may_take_hours and not by_table:
+        refuse_hours(decoder, vocabulary, sampler)
+    readers = decoder.readers[-1:] if by_table else trusted_readers(loaded, decoder, sampler)
+    prover = Prover(readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
+    subject = proof_subject(loaded, Decoder(*readers).dtype_names, sampler, by_table)
+    counted = prove_all_pairs(prover, folder, subject, watch)
+    if counted is None:
+        return None
+    rows = {"rows_in_table": prover.pairs.num_rows} if by_table else {}
+    certificate = make_certificate(loaded, sampler, counted, subject, **rows, **facts)
+    if not certificate.wrong:
+        moved = certificate.rounding["bfloat16"]
+        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=len(readers) > 1)
+    return certificate
 
 
 def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: bool = False) -> dict[str, object]:
@@ -76,6 +133,32 @@ def make_certificate(
 
 
 # ---- All lengths ----------------------------------------------------------------------------------
+
+
+def certify_lengths(
+    loaded: LoadedModel, on_contexts: Callable[[int], object], **facts: object
+) -> tuple[AllLengths, float]:
+    """Prove every length, in float32.
+
+    Args:
+        on_contexts: called with the number of contexts just run.
+        facts: of its making, for the certificate.
+
+    Returns:
+        the certificate, and how far bfloat16 moves a logit.
+
+    Raises:
+        UsageError: the contexts of this model cannot be listed.
+        GateError: they were not listed once each, or all is right as counted, and rounding could upset it.
+    """
+    reader, vocabulary = Engine(loaded.model, torch.float32), vocabulary_of(loaded.tokenizer)
+    counted = prove_all_lengths(reader, vocabulary, on_contexts)
+    if counted["checked"] != counted["expected"]:
+        raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
+    certificate, moved = make_length_certificate(loaded, counted, **facts)
+    if not certificate.wrong:
+        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=False)
+    return certificate, moved
 
 
 def make_length_certificate(
