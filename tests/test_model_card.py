@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from simple_llm import __version__
-from simple_llm.config.settings import DataConfig, Numbers, TrainConfig
+from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, TrainConfig
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.model.folder import save_model, write_report
 from simple_llm.model.tokenizer_files import save_tokenizer
@@ -194,6 +194,32 @@ def test_a_report_that_cannot_be_shown_is_left_out_with_a_warning_and_the_others
     [message] = caplog.messages
     assert message.startswith(f"{tmp_path / name} is ") and len(message.splitlines()) == 1
     model_card(CardFacts(DataConfig(), TrainConfig(), TRAINING, read_reports(tmp_path, "abc")))
+
+
+# ---- The template ---------------------------------------------------------------------------------
+
+
+def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others():
+    template = (REPOSITORY / "simple_llm" / "sharing" / "model_card.md").read_text()
+    parts = re.findall(r"^\[([^]]+)\] (.*)", template, re.MULTILINE)
+    pictures = ("evaluation.png", "training_curve.png", "attention_by_place.png", "attention_overview.png")
+    every_length = Model(tokens_per_step=1, attention_window=AttentionWindow(), position_period=2)
+    cards = [
+        model_card(CardFacts(DataConfig(), TrainConfig(), TRAINING)),
+        model_card(CardFacts(DataConfig(numbers=Numbers(reversed=False)), TrainConfig(model=every_length), TRAINING)),
+        card_of(training={**TRAINING, "repairs": [{"steps": 1}]}, branch="step-7").content,
+        card_of(evaluation=EVALUATION, certificate=ALL_PAIRS, lengths=LENGTHS, pictures=pictures).content,
+        card_of(certificate=ALL_LENGTHS).content,
+        card_of(certificate={**ALL_LENGTHS, "wrong": 8}).content,
+        model_card(CardFacts(DataConfig(), TrainConfig(model=Model(tokens_per_step="all")), TRAINING)),
+    ]
+    words = [" ".join(card.split()) for card in cards]
+    assert len(parts) > 20
+    for condition, line in parts:
+        text = max(re.split(r"{.*?}", line), key=len).strip()
+        shown = [text in card for card in words]
+        assert any(shown) and not all(shown), (condition, text)
+    assert not [card for card in words if re.search(r"[{}]|(?<!!)\[[a-z ,_.]+\] ", card)]
 
 
 # ---- Three lines ----------------------------------------------------------------------------------

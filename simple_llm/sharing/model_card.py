@@ -1,6 +1,10 @@
-"""The model card, README.md of a model folder: written from what was configured and measured, and from nothing else."""
+"""The model card, README.md of a model folder: written from what was configured and measured, and from nothing else.
+
+What it says stands in model_card.md; here is what is put into that, and what is left out.
+"""
 
 import json
+import re
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +33,9 @@ from simple_llm.files.names import (
 from simple_llm.model.folder import write_report
 
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
-_PICTURES = {
-    ACCURACY: "Exact match on held-out problems, by the lengths of both operands and by length and carry chain",
-    CURVE: "Loss, and exact match by longest carry chain, over the steps of training",
-    ATTENTION_BY_PLACE: "How much each head looks at the place being said, at the place below and elsewhere",
-    ATTENTION_OVERVIEW: "What each head of each layer looks at in one problem",
-}
+_PICTURES = (ACCURACY, CURVE, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW)
+_TEMPLATE = Path(__file__).with_suffix(".md").read_text(encoding="utf-8").rstrip("\n")
+_CONDITION = re.compile(r"(?:\[([a-z_., ]+)\] )?(.*)")  # before a line of the template, and the line
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,28 @@ def model_card(facts: CardFacts, repo_id: str | None = None, branch: str = "main
         repo_id: of the repository it is shown in; without one its example runs in the model's own folder.
         branch: of that repository; another than main holds a checkpoint of a training that goes on.
     """
-    sections = [
-        _metadata(facts, repo_id),
-        _introduction(facts, branch),
-        _usage(facts.data, repo_id, branch),
-        _measurements(facts),
-        _training(facts),
-        _limits(facts),
-    ]
-    return "\n\n".join(sections) + "\n"
+    values = _values(facts, repo_id, branch)
+    true = _conditions(facts, is_at_home=not repo_id, is_checkpoint=branch != "main")
+    shown = (_shown(paragraph, true, values) for paragraph in _TEMPLATE.split("\n\n"))
+    return "\n\n".join(paragraph for paragraph in shown if paragraph) + "\n"
+
+
+def _shown(paragraph: str, true: set[str], values: dict[str, object]) -> str:
+    """Write a paragraph of the template; "" if it has a condition that is none of the true ones.
+
+        [repaired] Then ...    at the beginning of a paragraph: all of it is shown only where a model was repaired
+                               at the beginning of another line: that line
+
+    Prose is broken into lines anew; what begins like a heading, a list, a table, a picture or code stays as it is.
+    """
+    lines = [_CONDITION.fullmatch(line).groups() for line in paragraph.splitlines()]
+    if lines[0][0] and lines[0][0] not in true:
+        return ""
+    kept = "\n".join(text for condition, text in lines if condition is None or condition in true)
+    text = kept.format(**values)
+    if text.startswith(("#", "-", "|", "!", "`")):
+        return text
+    return textwrap.fill(" ".join(text.split()), 110, break_long_words=False, break_on_hyphens=False)
 
 
 # ---- Metadata -------------------------------------------------------------------------------------
@@ -119,7 +133,7 @@ def _metadata(facts: CardFacts, repo_id: str | None) -> str:
         model_name=(repo_id or facts.train.paths.model.name).split("/")[-1],
         eval_results=_eval_results(facts) or None,
     )
-    return f"---\n{card_data.to_yaml()}\n---"
+    return card_data.to_yaml()
 
 
 def _eval_results(facts: CardFacts) -> list[EvalResult]:
@@ -159,139 +173,69 @@ def _result(dataset: str, split: str, metric: str, value: float, args: dict) -> 
 # ---- Text -----------------------------------------------------------------------------------------
 
 
-def _introduction(facts: CardFacts, branch: str) -> str:
-    data, model, training = facts.data, facts.train.model, facts.training
-    order = "least significant digit first" if data.numbers.reversed else "most significant digit first"
-    steps = {1: "one token a step", 2: "two tokens a step", "all": "the whole answer in one pass"}
-    x, y = _example(data)
-    paragraphs = [
-        f"""Given `{x}+{y}=`, it goes on with the sum. It was trained from scratch on sums of whole numbers from
-        {_span(data.numbers.min, data.numbers.max)}, and has {training["num_parameters"]:,} parameters: {model.n_layer}
-        layers, {model.n_head} heads, width {model.n_embd}. It writes numbers in base {data.numbers.base}, {order}, has
-        `{model.position_embedding}` positions and says {steps[model.tokens_per_step]}; its tokenizer reads and writes
-        decimal."""
-    ]
-    if branch != "main":
-        paragraphs.append(
-            f"""**This is a checkpoint**, uploaded while training went on: step {training["step"]:,} of at most
-            {facts.train.training.max_steps:,}. The finished model goes to the branch `main`."""
-        )
-    return "\n\n".join(["# A GPT-2 that adds", *map(_filled, paragraphs)])
-
-
-def _usage(data: DataConfig, repo_id: str | None, branch: str) -> str:
-    source = f'model="{repo_id or "."}"' + (f', revision="{branch}"' if branch != "main" else "")
-    here = "" if repo_id else ", in this folder"
-    x, y = _example(data)
-    return f"""## Use
-
-```console
-pip install {" ".join(f'"{one}"' for one in NEEDS)}
-```
-
-And then{here}:
-
-```python
-from transformers import pipeline
-add = pipeline("text-generation", {source}, trust_remote_code=True)
-print(add("{x}+{y}=")[0]["generated_text"])  # the sum is {x + y}
-```
-
-A list of problems gets a list of answers. The code that comes with the model is `modeling_simple_llm.py` and
-`tokenization_simple_llm.py`: short, and worth a look before `trust_remote_code=True`."""
-
-
-def _measurements(facts: CardFacts) -> str:
-    paragraphs = ["## What was measured"]
-    if report := facts.reports.get(EVALUATION):
-        agree = Score(report["commutes"]["agree"], report["commutes"]["total"])
-        paragraphs.append(
-            f"""**{Score(report["correct"], report["total"])} held-out problems exact**, operands from
-            {_span(*report["range"])}, drawn uniformly from the side of the split that was never trained on. Error rate
-            at most {report["error_rate_upper_95"]:.2e} (95%, one-sided, exact binomial,
-            n = {min(run["total"] for run in report["runs"]):,}); smallest margin {report["min_logit_margin"]:.2f}
-            logits; a+b and b+a agree on {agree}."""
-        )
-    if certificate := _certificate(facts):
-        paragraphs.append(_certificate_text(certificate))
-    if not paragraphs[1:] and LENGTHS not in facts.reports:
-        paragraphs.append("Nothing yet on problems that were never trained on: `python3 evaluate.py` counts them.")
-    paragraphs = [*map(_filled, paragraphs), *_shown(facts, ACCURACY)]
-    if report := facts.reports.get(LENGTHS):
-        paragraphs.append(_lengths_table(report))
-    return "\n\n".join([*paragraphs, *_shown(facts, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW)])
-
-
-def _lengths_table(report: dict) -> str:
-    lines = [
-        f"Digits of the longest operands in training: {report['trained_digits']:,}, in base {report['base']}.",
-        "",
-        "| digits of both operands | drawn | exact | error rate at most (95%) |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['num_digits']:,} | {row['kind']} | {Score(row['correct'], row['total'])} "
-        f"| {row['error_rate_upper_95']:.2e} |"
-        for row in report["lengths"]
-    ]
-    return "\n".join(lines)
-
-
-def _certificate_text(certificate: Certificate) -> str:
-    right, checked = certificate.right, certificate.checked
-    follows = "no sample, all of them"
+def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[str]:
+    """Names that stand in brackets in the template, of what is so; a file's stands for what it shows."""
+    model, certificate = facts.train.model, _certificate(facts)
+    reports = {name for name in facts.reports if name != CERTIFICATE or certificate}
+    true = {
+        "reversed" if facts.data.numbers.reversed else "not reversed",
+        {1: "one token", 2: "two tokens", "all": "all tokens"}[model.tokens_per_step],
+        "in its folder" if is_at_home else "in a repository",
+        "repaired" if facts.training.get("repairs") else "not repaired",
+        "every length" if model.knows_every_length else "some lengths",
+        *reports,
+        *facts.pictures,
+    }
+    if is_checkpoint:
+        true.add("checkpoint")
+    if not reports & {EVALUATION, CERTIFICATE, LENGTHS}:
+        true.add("nothing")
     if isinstance(certificate, AllLengths):
-        follows = "so every sum of two numbers, however long, is" if right == checked else "so some sums are not"
-    return f"""**{right:,} of {checked:,} {_what_is_checked(certificate)} right**: {follows}. Smallest margin
-        {certificate.min_logit_margin:.2f} logits in {certificate.dtype}; `{CERTIFICATE}` has the whole record."""
+        true.add("all lengths, some wrong" if certificate.wrong else "all lengths, all right")
+    elif certificate:
+        true.add("all pairs")
+    return true
 
 
-def _training(facts: CardFacts) -> str:
-    data, train = facts.data, facts.train.training
-    shares = ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share)
-    test = 1 - data.split.train - data.split.validation
-    paragraphs = (
-        f"""{data.storage.num_sequences:,} problems were drawn: {shares}. *Uniform* is over values, *lengths* over
-        numbers of digits first, *carries* has carries that travel over several places. A hash of the unordered pair
-        puts {data.split.train:.0%} of all pairs on the training side, {data.split.validation:.0%} on the validation
-        side and {test:.0%} on the test side, which is never written.""",
-        f"""{facts.training["step"]:,} steps of {train.batch_size:,} problems; Muon (learning rate
-        {train.muon_learning_rate:g}) for the matrices inside the blocks, AdamW ({train.learning_rate:g}) for the rest;
-        seed {train.seed}. {_outcome(facts)}""",
-        "All settings are in `data_config.yaml` and `train_config.yaml`, all hashes in `manifest.json`.",
-    )
-    return "\n\n".join(["## How it was trained", *map(_filled, paragraphs), *_shown(facts, CURVE)])
+def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, object]:
+    """What the template names: the facts, and what is computed from them."""
+    data, reports, certificate = facts.data, facts.reports, _certificate(facts)
+    x, y = _example(data)
+    values = {
+        "data": data,
+        "model": facts.train.model,
+        "train": facts.train.training,
+        "training": facts.training,
+        "metadata": _metadata(facts, repo_id),
+        "operands": _span(data.numbers.min, data.numbers.max),
+        "x": x,
+        "y": y,
+        "sum": x + y,
+        "needs": " ".join(f'"{one}"' for one in NEEDS),
+        "source": f'model="{repo_id or "."}"' + (f', revision="{branch}"' if branch != "main" else ""),
+        "shares": ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share),
+        "test_share": 1 - data.split.train - data.split.validation,
+        "repair_steps": " and ".join(str(one["steps"]) for one in facts.training.get("repairs") or ()),
+        "validation": _validation_score(facts),
+    }
+    if report := reports.get(EVALUATION):
+        values |= {
+            "evaluation": report,
+            "exact": Score(report["correct"], report["total"]),
+            "sampled": _span(*report["range"]),
+            "num_drawn": min(run["total"] for run in report["runs"]),
+            "agree": Score(report["commutes"]["agree"], report["commutes"]["total"]),
+        }
+    if certificate:
+        values |= {"certificate": certificate, "what_is_checked": _what_is_checked(certificate)}
+    if report := reports.get(LENGTHS):
+        values |= {"lengths": report, "rows": "\n".join(map(_length_row, report["lengths"]))}
+    return values
 
 
-def _outcome(facts: CardFacts) -> str:
-    if repairs := facts.training.get("repairs"):
-        steps = " and ".join(str(one["steps"]) for one in repairs)
-        return f"Then {steps} steps more, half of whose problems were like those it got wrong."
-    return f"After the last step {_validation_score(facts)} validation problems were exact."
-
-
-def _limits(facts: CardFacts) -> str:
-    longer = "are not what it was trained for"
-    if facts.train.model.knows_every_length:
-        longer = "are longer than in training. It has positions for them; how well it does is said above, or not known"
-    return f"""## Limits
-
-- It adds two whole numbers. Other operations, signs, fractions and a third operand are nothing to it.
-- Operands outside {_span(facts.data.numbers.min, facts.data.numbers.max)} {longer}.
-- It is a network: a sample bounds how often it is wrong, and cannot rule it out. Only a certificate counts every case,
-  for these weights and that arithmetic.
-- The figures are of greedy decoding, the default. Sampling, or arithmetic of fewer bits, may say something else where
-  a margin is small."""
-
-
-def _shown(facts: CardFacts, *names: str) -> list[str]:
-    """Pictures that there are, a paragraph each."""
-    return [f"![{_PICTURES[name]}]({name})" for name in names if name in facts.pictures]
-
-
-def _filled(paragraph: str) -> str:
-    """Break a paragraph into lines anew."""
-    return textwrap.fill(" ".join(paragraph.split()), 110, break_long_words=False, break_on_hyphens=False)
+def _length_row(row: dict) -> str:
+    score = Score(row["correct"], row["total"])
+    return f"| {row['num_digits']:,} | {row['kind']} | {score} | {row['error_rate_upper_95']:.2e} |"
 
 
 def _certificate(facts: CardFacts) -> Certificate | None:
