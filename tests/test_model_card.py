@@ -5,6 +5,8 @@ import shlex
 
 import huggingface_hub
 import pytest
+import torch
+import transformers
 import yaml
 
 from simple_llm import __version__
@@ -12,7 +14,7 @@ from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbe
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.model.folder import save_model, write_report
 from simple_llm.model.tokenizer_files import save_tokenizer
-from simple_llm.sharing.model_card import CardFacts, headline, model_card, read_card_facts, write_card
+from simple_llm.sharing.model_card import CardFacts, headline, model_card, NEEDS, read_card_facts, write_card
 from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
@@ -253,6 +255,21 @@ def test_the_packages_that_a_card_names_are_those_of_the_requirements():
     named = shlex.split(line)
     assert [one for one in (REPOSITORY / "requirements.txt").read_text().splitlines() if one in named] == named
     assert [re.match("[a-z]+", one)[0] for one in named] == ["torch", "transformers"]
+
+
+def test_the_card_of_a_folder_from_before_names_what_its_code_was_made_with(tmp_path, trained):
+    """What is evaluated or uploaded today may have been saved long ago, with code that knows fewer releases."""
+    data = make_data_config(99, 10)
+    save_tokenizer(make_tokenizer(data), tmp_path)
+    save_model(tmp_path, trained.model, data, make_train_config(), "", TRAINING)
+    for changed in (False, True):
+        if changed:
+            code = tmp_path / "modeling_simple_llm.py"
+            code.write_text(code.read_text() + "# as it was\n")
+        write_card(tmp_path)
+        [line] = re.findall(r"^pip install (.*)$", (tmp_path / "README.md").read_text(), re.MULTILINE)
+        made_with = [f"torch=={torch.__version__.partition('+')[0]}", f"transformers=={transformers.__version__}"]
+        assert shlex.split(line) == (made_with if changed else [*NEEDS])
 
 
 # ---- Citation -------------------------------------------------------------------------------------

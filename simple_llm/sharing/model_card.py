@@ -30,6 +30,7 @@ from simple_llm.files.names import (
     MANIFEST,
     WEIGHTS,
 )
+from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.model.folder import write_report
 
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
@@ -46,6 +47,7 @@ class CardFacts:
         training: of the manifest: step, num_correct and num_total of the last validation, num_parameters, repairs.
         reports: about these weights, {"evaluation.json": {...}}.
         pictures: names of those in the folder.
+        needs: what its code was tested with, as pip takes it.
     """
 
     data: DataConfig
@@ -53,6 +55,7 @@ class CardFacts:
     training: dict
     reports: dict[str, dict] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
+    needs: tuple[str, ...] = NEEDS
 
 
 def read_card_facts(folder: Path) -> CardFacts:
@@ -62,7 +65,17 @@ def read_card_facts(folder: Path) -> CardFacts:
     present = [name for name in (CURVE,) if (folder / name).exists()] + report_files(folder, sha256)
     pictures = tuple(name for name in _PICTURES if name in present)
     training = json.loads((folder / MANIFEST).read_bytes())
-    return CardFacts(data, train, training, read_reports(folder, sha256), pictures)
+    return CardFacts(
+        data, train, training, read_reports(folder, sha256), pictures, _needs(folder, training["versions"])
+    )
+
+
+def _needs(folder: Path, versions: dict[str, str]) -> tuple[str, ...]:
+    """What the code in a folder was tested with; of other code than the package's, what it was made with is known."""
+    code = (Path(module.__file__) for module in (modeling_simple_llm, tokenization_simple_llm))
+    if all((folder / path.name).read_bytes() == path.read_bytes() for path in code):
+        return NEEDS
+    return tuple(f"{name}=={versions[name].partition('+')[0]}" for name in ("torch", "transformers"))
 
 
 def write_card(folder: Path, repo_id: str | None = None, branch: str = "main") -> None:
@@ -211,7 +224,7 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
         "x": x,
         "y": y,
         "sum": x + y,
-        "needs": " ".join(f'"{one}"' for one in NEEDS),
+        "needs": " ".join(f'"{one}"' for one in facts.needs),
         "source": f'model="{repo_id or "."}"' + (f', revision="{branch}"' if branch != "main" else ""),
         "shares": ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share),
         "test_share": 1 - data.split.train - data.split.validation,
