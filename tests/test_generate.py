@@ -61,7 +61,7 @@ def test_one_token_a_step_says_what_the_library_says(seed, settings):
 
 
 @pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"), itertools.product([None, 0.3, 2.0], [None, 1, 4, 50], [None, 0.1, 0.7, 1.0])
+    ("temperature", "top_k", "top_p"), [*itertools.product([None, 0.3, 2.0], [None, 1, 4, 50], [None, 0.1, 0.7, 1.0])]
 )
 def test_logits_to_sample_from_are_those_of_the_library(temperature, top_k, top_p):
     logits = torch.randn(7, 13, generator=torch.Generator().manual_seed(0)) * 3
