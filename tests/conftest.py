@@ -62,6 +62,22 @@ def after_options():
 
 
 @pytest.fixture
+def tested_libraries(monkeypatch):
+    """Let the libraries that are here be those that were tested, whatever they are."""
+    import torch
+    import transformers
+
+    from simple_llm.model import modeling_simple_llm
+
+    here = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
+    tested = {
+        name: tuple(dict.fromkeys((*versions, here[name])))
+        for name, versions in modeling_simple_llm.TESTED_WITH.items()
+    }
+    monkeypatch.setattr(modeling_simple_llm, "TESTED_WITH", tested)
+
+
+@pytest.fixture
 def vocabulary():
     from tests.tiny_models import make_vocabulary
 

@@ -179,6 +179,7 @@ def test_a_folder_carries_questions_and_what_the_model_says_to_them(tmp_path):
         assert adder.transcript(adder.parse(text)).said == [*map(int, answer.split())]
 
 
+@pytest.mark.usefixtures("tested_libraries")
 @pytest.mark.parametrize("k", [1, 2, "all"])
 def test_fault_33_under_another_library_scripts_stop_where_a_model_says_something_else(k, tmp_path, call_script):
     write_model(tmp_path / "model", make_data_config(), make_train_config(k))
