@@ -37,6 +37,7 @@ from simple_llm.model.modeling_simple_llm import (
     untested_message,
     untested_versions,
     up_to_the_end,
+    write_self_test,
 )
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_sha256, vocabulary_of
@@ -151,7 +152,7 @@ def make_self_test(
 
     Long sums with carries and short ones, so that a batch of them is padded; longer ones than in training where the
     model knows every length. They are answered by this package's own pass over the weights, which shares no more with
-    the library's than their names.
+    the library's than their names; under a release that was tested, save_pretrained then asks the library's.
 
     Returns:
         what SimpleLLMConfig.self_test says.
@@ -170,11 +171,7 @@ def make_self_test(
     end, pad = vocabulary.delimiter_id, vocabulary.pad_id
     rows = [[token for token in prompt if token != pad] for prompt in prompts.tolist()]
     said = [up_to_the_end(answer, end, pad) for answer in answers.tokens.tolist()]
-    return {
-        "prompts": [" ".join(map(str, row)) for row in rows],
-        "answers": [" ".join(map(str, row)) for row in said],
-        "logits": [" ".join(f"{logit:.3f}" for logit in row) for row in answers.logits[:, 0].tolist()],
-    }
+    return write_self_test(rows, said, answers.logits[:, 0])
 
 
 def refuse_other_library(loaded: LoadedModel) -> None:

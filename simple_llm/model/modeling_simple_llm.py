@@ -259,8 +259,11 @@ def _numbers(text: str) -> list[float]:
     return [float(word) if "." in word else int(word) for word in text.split()]
 
 
-def _text(token_ids: list[int]) -> str:
-    return " ".join(map(str, token_ids))
+def write_self_test(prompts: list[list[int]], answers: list[list[int]], logits: Tensor) -> dict[str, list[str]]:
+    """Write questions, answers, and the logits (B, V) of their first tokens as SimpleLLMConfig.self_test has them."""
+    tokens = ([" ".join(map(str, row)) for row in rows] for rows in (prompts, answers))
+    numbers = [" ".join(f"{logit:.3f}" for logit in row) for row in logits.tolist()]
+    return dict(zip(_QUESTION, (*tokens, numbers), strict=True))
 
 
 def _asked(config, arguments: dict) -> list[str]:
@@ -733,9 +736,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
 
     def self_test_of(self, prompts: list[list[int]], most: int) -> dict[str, list[str]]:
         """Ask questions, and write them and what is said as `config.self_test` has it; `most` tokens an answer."""
-        said, logits = self._answer(prompts, Way(True, False), most)
-        texts = [" ".join(f"{logit:.3f}" for logit in row) for row in logits.tolist()]
-        return dict(zip(_QUESTION, ([*map(_text, prompts)], [*map(_text, said)], texts), strict=True))
+        return write_self_test(prompts, *self._answer(prompts, Way(True, False), most))
 
     def save_pretrained(self, *arguments, **settings):
         """Write the model, see PreTrainedModel.save_pretrained; its questions get the present weights' answers."""
