@@ -1,4 +1,4 @@
-"""Write the addition problems the model learns from.
+"""Write the problems the model learns from.
 
     python3 data_generator.py [--force] [section.key=value ...]
 
@@ -27,9 +27,10 @@ if __name__ == "__main__":
 import numpy as np
 from tqdm import tqdm
 
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import DataConfig, Sampling
 from simple_llm.data.dataset import DatasetManifest, read_manifest, write_dataset
-from simple_llm.data.sampling import Draw, draw_unique, OutOfProblemsError, Sampler
+from simple_llm.data.sampling import Draw, draw_unique, mixed, OutOfProblemsError, Sampler
 from simple_llm.data.split import TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
 from simple_llm.files.reading import require_replaceable
@@ -63,15 +64,27 @@ def valid_manifest(config: DataConfig) -> DatasetManifest | None:
 
 def draw_problems(config: DataConfig) -> Draw:
     """Draw the rows of a config, in random order."""
-    asked = rows_by_stratum(config.sampling, config.storage.num_sequences)
-    rng = np.random.default_rng(config.seed)
-    try:
-        return draw_unique(Sampler.of(config.numbers), config.split, (TRAIN, VALIDATION), asked, rng)
-    except OutOfProblemsError as error:
-        raise UsageError(
-            f"storage.num_sequences: {config.storage.num_sequences:,} rows asked for, but numbers from "
-            f"{config.numbers.min} to {config.numbers.max} make only {error.available:,} training and validation pairs"
-        ) from error
+    rng, draws = np.random.default_rng(config.seed), {}
+    for operation, num_rows in rows_by_operation(config).items():
+        asked = rows_by_stratum(config.sampling, num_rows)
+        try:
+            draw = draw_unique(Sampler.of(config.numbers, operation), config.split, (TRAIN, VALIDATION), asked, rng)
+        except OutOfProblemsError as error:
+            of_them = "" if len(config.operations.known) == 1 else f" {num_rows:,} of them {operation.noun}s,"
+            raise UsageError(
+                f"storage.num_sequences: {config.storage.num_sequences:,} rows asked for,{of_them} but numbers from "
+                f"{config.numbers.min} to {config.numbers.max} make only {error.available:,} training and validation "
+                "pairs"
+            ) from error
+        draws[operation.name] = draw
+    return mixed(draws, rng)
+
+
+def rows_by_operation(config: DataConfig) -> dict[Operation, int]:
+    """Turn shares into whole numbers of rows that add up; what rounding leaves goes to the first operation."""
+    first, *others = config.operations.known
+    num_rows = {one: round(getattr(config.operations, one.name) * config.storage.num_sequences) for one in others}
+    return {first: config.storage.num_sequences - sum(num_rows.values()), **num_rows}
 
 
 def rows_by_stratum(sampling: Sampling, num_rows: int) -> dict[str, int]:

@@ -72,10 +72,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError, UsageError
 from simple_llm.evaluation.certificates import Certificate
-from simple_llm.evaluation.held_out import chosen_sampler, evaluate_sample, Evaluation, held_out, make_report, STRATA
+from simple_llm.evaluation.held_out import (
+    chosen_operands,
+    evaluate_sample,
+    Evaluation,
+    held_out,
+    make_report,
+    strata_of,
+    written_failure,
+)
 from simple_llm.evaluation.lengths import evaluate_length, KINDS, make_length_report, refuse_long_lengths
 from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
@@ -97,9 +108,9 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
     loaded = load_model(folder)
     loaded.model.to(resolve_device("auto"))
-    sampler = chosen_sampler(loaded.data.numbers, arguments.range)
+    operands = chosen_operands(loaded.data.numbers, arguments.range)
     other_work = {
-        "--exhaustive": (arguments.exhaustive, lambda: prove(loaded, folder, sampler, arguments)),
+        "--exhaustive": (arguments.exhaustive, lambda: prove(loaded, folder, operands, arguments)),
         "--check-certificate": (arguments.check_certificate, lambda: check_certificate(loaded, folder, arguments)),
         "--all-lengths": (arguments.all_lengths, lambda: prove_every_length(loaded, folder, arguments)),
         "--lengths": (arguments.lengths, lambda: evaluate_lengths(loaded, folder, arguments)),
@@ -120,18 +131,22 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if asked and (arguments.exhaustive or processes_of_torchrun().is_first):
         other_work[asked[0]][1]()
     elif not asked:
-        measure(loaded, folder, sampler, arguments)
+        measure(loaded, folder, operands, arguments)
 
 
-def measure(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: command_line.argparse.Namespace) -> None:
+def measure(loaded: LoadedModel, folder: Path, operands: Operands, arguments: command_line.argparse.Namespace) -> None:
     """Decode samples of held-out problems, shared by the processes, and report on them."""
     seeds = range(arguments.seed, arguments.seed + arguments.runs)
     with joined(loaded.model.device) as processes:
         decoder = Decoder.of(loaded.model, processes)
-        evaluations = [measure_sample(loaded, decoder, sampler, arguments.samples or 10_000, seed) for seed in seeds]
+        evaluations = [
+            measure_sample(loaded, decoder, Sampler(operands, operation), arguments.samples or 10_000, seed)
+            for operation in loaded.operations
+            for seed in seeds
+        ]
     if not processes.is_first:
         return
-    report = make_report(loaded, sampler, evaluations)
+    report = make_report(loaded, operands, evaluations)
     draw_accuracy(report["grids"], folder / ACCURACY)
     path = record(folder, EVALUATION, report)
     print_report(report, evaluations)
@@ -148,7 +163,7 @@ def measure_sample(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_
         total=problems.num_decoded // processes.count,
         unit="problem",
         unit_scale=True,
-        desc=f"seed {seed}",
+        desc=f"{sampler.operation.noun}s, seed {seed}",
         disable=not processes.is_first,
     )
     with advancing(bar) as on_batch:
@@ -159,19 +174,13 @@ def print_report(report: dict, evaluations: list[Evaluation]) -> None:
     """Print the report for a person."""
     for one in evaluations:
         print(
-            f"seed {one.seed}: {one.score} held-out problems exact; error rate at most "
+            f"seed {one.seed}: {one.score} held-out {one.operation.noun}s exact; error rate at most "
             f"{one.score.error_rate_upper_95:.2e} (95%), smallest margin {one.min_logit_margin:.2f} logits"
         )
         if one.score.num_total < one.num_asked:
             print(f"  all there are in this range; {one.num_asked:,} were asked for")
-    if len(evaluations) > 1:
-        counts = [one.score.num_correct for one in evaluations]
-        print(f"{len(counts)} runs: {min(counts):,} to {max(counts):,}, median {statistics.median(counts):,.0f}")
-    print(f"a+b and b+a agree on {report['commutes']['agree']:,} / {report['commutes']['total']:,}")
-    for key in STRATA:
-        print(f"\n{key.replace('_', ' '):>24}  {'exact':>17}  of these in the sample")
-        for row in report[key]:
-            print(f"{row['stratum']:>24}  {row['correct']:>7,} / {row['total']:>7,}  {row['sampled']:>7,}")
+    for operation in dict.fromkeys(one.operation for one in evaluations):
+        print_operation(report, [one for one in evaluations if one.operation is operation], operation)
     failures = report["failures"]
     if failures:
         print(
@@ -179,30 +188,55 @@ def print_report(report: dict, evaluations: list[Evaluation]) -> None:
             + (f", the first {MAX_FAILURES_SHOWN}" if len(failures) > MAX_FAILURES_SHOWN else "")
         )
         for failure in failures[:MAX_FAILURES_SHOWN]:
-            print(f"  {failure['x']}+{failure['y']}={failure['sum']}, said {failure['said']}")
+            print(f"  {written_failure(failure)}")
+
+
+def print_operation(report: dict, evaluations: list[Evaluation], operation: Operation) -> None:
+    """Print what is known of one operation over all seeds."""
+    if len(evaluations) > 1:
+        counts = [one.score.num_correct for one in evaluations]
+        median = statistics.median(counts)
+        print(f"{len(counts)} runs of {operation.noun}s: {min(counts):,} to {max(counts):,}, median {median:,.0f}")
+    if operation.commutes:
+        agree = sum(one.num_commuting for one in evaluations)
+        total = sum(one.score.num_total for one in evaluations)
+        print(f"{operation.write('a', 'b')} and {operation.write('b', 'a')} agree on {agree:,} / {total:,}")
+    tables = report.get("operations", {}).get(operation.name, report)
+    for key in strata_of(operation):
+        name = f"{operation.noun}s " * ("operations" in report) + key.replace("_", " ")
+        print(f"\n{name:>36}  {'exact':>17}  of these in the sample")
+        for row in tables[key]:
+            print(f"{row['stratum']:>36}  {row['correct']:>7,} / {row['total']:>7,}  {row['sampled']:>7,}")
 
 
 # ---- Every pair -----------------------------------------------------------------------------------
 
 
-def prove(loaded: LoadedModel, folder: Path, sampler: Sampler, arguments: command_line.argparse.Namespace) -> None:
+def prove(loaded: LoadedModel, folder: Path, operands: Operands, arguments: command_line.argparse.Namespace) -> None:
     """Count every ordered pair of the range, a shard at a time, and write the certificate."""
     certificate = certify_pairs(
-        loaded, sampler, folder / "proof", proving, arguments.table, may_take_hours=arguments.yes, **said_when()
+        loaded, operands, folder / "proof", proving, arguments.table, may_take_hours=arguments.yes, **said_when()
     )
     if certificate is None:
         return  # the first process writes the certificate
     path = record(folder, CERTIFICATE, certificate.as_dict())
     rows = f"{certificate.rows_in_table:,} rows of a table" if arguments.table else f"{certificate.prompts:,} prompts"
     print(f"{certificate.right:,} of {certificate.expected:,} ordered pairs right, {rows} run")
-    x, y = certificate.min_logit_margin_at
-    print(f"smallest margin {certificate.min_logit_margin:.3f} logits, at {x}+{y}")
+    print(f"smallest margin {certificate.min_logit_margin:.3f} logits, at {written(certificate.min_logit_margin_at)}")
+    for name, counted in (certificate.operations or {}).items():
+        right = counted.checked - counted.wrong
+        print(f"  {name:9} {right:,} of {counted.expected:,} right, smallest margin {counted.min_logit_margin:.3f}")
     differences = ", ".join(f"{name} {value:.2g}" for name, value in certificate.rounding.items())
     print(f"rounding, largest difference from float64: {differences} logits")
-    for x, y in certificate.failures[:MAX_FAILURES_SHOWN]:
-        print(f"  wrong: {x}+{y}")
+    for problem in certificate.failures[:MAX_FAILURES_SHOWN]:
+        print(f"  wrong: {written(problem)}")
     say(f"wrote {path}")
     end(certificate, "pairs", arguments)
+
+
+def written(problem: str | tuple[int, int]) -> str:
+    """A problem of a certificate; a pair is a sum."""
+    return problem if isinstance(problem, str) else ADDITION.write(*problem)
 
 
 def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:

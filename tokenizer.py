@@ -1,4 +1,4 @@
-"""Train the tokenizer: one token for each digit of the base, `+`, padding and unknown.
+"""Train the tokenizer: one token for each digit of the base, `+` and other operators, padding and unknown.
 
     python3 tokenizer.py [--fresh] [section.key=value ...]
 
@@ -9,8 +9,8 @@ Reads   data_config.yaml, train_config.yaml, and the sequences file that data_ge
 Writes  tokenizer.json, tokenizer_config.json, tokenization_simple_llm.py    into the model folder
 
 The folder loads with `AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` and speaks decimal:
-"1342+879=" becomes the tokens of +E35+F63+ in base 16. Token IDs depend on the base alone, so a valid tokenizer
-is used again.
+"1342+879=" becomes the tokens of +E35+F63+ in base 16. Token IDs depend on the base and the operations alone, so a
+valid tokenizer is used again.
 """
 
 import json
@@ -63,7 +63,7 @@ def main(options: command_line.PipelineOptions) -> None:
 
 def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
     """Go through the sequences file, each row as the model will see it: +E35+F63+DA8+."""
-    storage = config.storage
+    storage, symbols = config.storage, [one.symbol for one in config.operations.known]
     with (
         storage.path.open(encoding="ascii", newline="") as file,
         tqdm(total=num_rows, unit="row", unit_scale=True, desc="reading") as bar,
@@ -73,11 +73,13 @@ def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
             *whole, rest = (rest + block).split(storage.row_delimiter)
             bar.update(len(whole))
             for row in whole:
+                for symbol in symbols:  # an operator takes the place of the delimiter
+                    row = row.replace(storage.column_delimiter + symbol, symbol)
                 yield DELIMITER + row.replace(storage.column_delimiter, DELIMITER) + DELIMITER
 
 
 def train_tokenizer(rows: Iterator[str], config: DataConfig, train: TrainConfig) -> SimpleLLMTokenizer:
-    """Train a character tokenizer whose IDs depend on the base alone.
+    """Train a character tokenizer whose IDs depend on the base and the operations alone.
 
     Every digit of the base has an ID whether the rows show it or not; BPE sorts its alphabet, and with no room
     for merges that alphabet is all it learns.
@@ -86,7 +88,8 @@ def train_tokenizer(rows: Iterator[str], config: DataConfig, train: TrainConfig)
         ArtefactError: the rows hold a character that is no digit of the base.
     """
     special = train.tokenizer
-    alphabet = DELIMITER + DIGIT_ALPHABET[: config.numbers.base]
+    operators = [one.symbol for one in config.operations.known]
+    alphabet = "".join(sorted({DELIMITER, *operators})) + DIGIT_ALPHABET[: config.numbers.base]
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=special.unk_token))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), behavior="isolated")
     backend.decoder = tokenizers.decoders.Fuse()

@@ -138,7 +138,7 @@ def train_if_needed(
     problems, tokenizer = read_problems(data), load_tokenizer(folder)
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer).to(device)
-    prepared = prepare_data(problems, data, train, vocabulary_of(tokenizer))
+    prepared = prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
     on_step = uploader(model, tokenizer, data, train, run)
     result = train_model(model, prepared, train.training, run, on_step, processes)
     if processes.is_first:
@@ -183,8 +183,8 @@ def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocab
             )
     validation = problems[side == VALIDATION][: train.training.eval_problems]
     return TrainingData(
-        make_examples(problems[side == TRAIN], vocabulary, train.model.tokens_per_step),
-        make_examples(validation, vocabulary, train.model.tokens_per_step),
+        make_examples(problems[side == TRAIN], vocabulary),
+        make_examples(validation, vocabulary),
         validation.longest_chain,
     )
 

@@ -92,7 +92,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
 
 def average(adder: Adder, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
     """Average over held-out problems; return that and how many there were."""
-    sampler = Sampler.of(adder.loaded.data.numbers)
+    sampler = Sampler.of(adder.loaded.data.numbers, adder.loaded.operations[0])
     problems = held_out_sample(sampler, adder.loaded.data.split, num_samples, seed)
     with tqdm(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
         return attention_by_place(adder.model, problems, adder.vocabulary, bar.update), len(problems)

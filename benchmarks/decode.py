@@ -24,6 +24,7 @@ from matplotlib import pyplot
 from torch import Tensor
 
 from benchmarks.report import in_turn, print_rates
+from simple_llm.arithmetic import OPERATIONS
 from simple_llm.config.settings import DataConfig, Model, TrainConfig
 from simple_llm.data.sampling import Sampler
 from simple_llm.machine import resolve_device, resolve_precision
@@ -77,7 +78,8 @@ def prompts_for(model: SimpleLLMForCausalLM, num_prompts: int, seed: int = 0) ->
         tuple(config.digit_token_ids),
         config.eos_token_id,
         config.pad_token_id,
-        says_all=config.tokens_per_step == "all",
+        operator_ids=(config.eos_token_id, *(None for _ in OPERATIONS[1:])),
+        tokens_per_step=config.tokens_per_step,
     )
     return prompt_tokens(problems, vocabulary)
 

@@ -15,9 +15,12 @@ import torch
 
 from benchmarks.decode import make_model
 from benchmarks.report import in_turn, print_rates
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.command_line import integer_range
 from simple_llm.config.settings import DataConfig, Model
 from simple_llm.data.problems import from_integers
+from simple_llm.data.sampling import Sampler
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.decoding import MEMORY_BUDGET
@@ -46,9 +49,16 @@ def compare(size: Model, bounds: tuple[int, int], rounds: int, device: torch.dev
     """Time both ways with one model; print the rates and return them."""
     model, numbers = make_model(size, device), DataConfig().numbers
     config, says_all = model.config, size.tokens_per_step == "all"
-    vocabulary = Vocabulary(tuple(config.digit_token_ids), config.eos_token_id, config.pad_token_id, says_all=says_all)
+    vocabulary = Vocabulary(
+        tuple(config.digit_token_ids),
+        config.eos_token_id,
+        config.pad_token_id,
+        operator_ids=(config.eos_token_id, *(None for _ in OPERATIONS[1:])),
+        tokens_per_step=size.tokens_per_step,
+    )
     reader = Engine(model, resolve_precision("auto", device))
-    tree = PairTree(reader, vocabulary, numbers.min, numbers.max, MEMORY_BUDGET // reader.bytes_per_token())
+    operands = Sampler.of(numbers).operands
+    tree = PairTree(reader, vocabulary, operands, ADDITION, MEMORY_BUDGET // reader.bytes_per_token())
     first, last = bounds
     pairs = itertools.product(range(first, last + 1), range(numbers.min, numbers.max + 1))
     problems = from_integers(pairs, numbers.base, DataConfig().operand_digits)

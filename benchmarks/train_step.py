@@ -86,7 +86,7 @@ def our_steps(data: DataConfig, train: TrainConfig, problems, tokenizer):
     """Take trainer.py's steps; yield the problems of each."""
     torch.manual_seed(0)
     learner = make_learner(build_model(data, train, tokenizer), train.training)
-    rows = prepare_data(problems, data, train, vocabulary_of(tokenizer))
+    rows = prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
     for step in itertools.count():
         learner.step(rows.training, step)
         yield train.training.batch_size

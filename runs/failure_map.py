@@ -20,12 +20,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simple_llm import command_line
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.problems import from_integers
 from simple_llm.evaluation.pictures import save_figure
 from simple_llm.evaluation.scoring import by_stratum
 from simple_llm.model.decoding import Decoder, MEMORY_BUDGET
 from simple_llm.model.folder import load_model
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.proof.pair_tree import PairTree
 
 _MAP_COLORS = ("#7f0000", "#d7301f", "#fdbb84", "#f0f0f0", "#9ecae1", "#2171b5")
@@ -35,19 +36,17 @@ _MAP_MARGINS = (-4.0, -1.0, 0.0, 1.0, 4.0)  # logits, where the colours change
 def main(arguments: argparse.Namespace) -> None:
     loaded = load_model(arguments.model)
     minimum, maximum = arguments.range
-    base = loaded.data.numbers.base
+    operands = Operands(minimum, maximum, loaded.data.numbers.base)
     reader = Decoder.of(loaded.model).readers[-1]  # float32: the picture shows margins
-    tree = PairTree(
-        reader, vocabulary_of(loaded.tokenizer), minimum, maximum, MEMORY_BUDGET // reader.bytes_per_token()
-    )
+    tree = PairTree(reader, loaded.vocabulary, operands, ADDITION, MEMORY_BUDGET // reader.bytes_per_token())
     margins = tree.margins(minimum, maximum).numpy()
     is_asked = np.isfinite(margins)
     num_wrong, num_asked = int((is_asked & ~(margins > 0)).sum()), int(is_asked.sum())
     output = arguments.output or arguments.model / "failure_map.png"
     title = f"{num_wrong:,} of {num_asked:,} prompts wrong after {loaded.manifest['step']:,} steps"
-    draw_margins(margins, minimum, base, title, output)
+    draw_margins(margins, minimum, operands.base, title, output)
     pairs = itertools.product(range(minimum, maximum + 1), repeat=2)
-    chains = from_integers(pairs, base, loaded.data.operand_digits).longest_chain.reshape(margins.shape)
+    chains = from_integers(pairs, operands.base, loaded.data.operand_digits).longest_chain.reshape(margins.shape)
     print(title)
     for chain, score in by_stratum((margins > 0)[is_asked], chains[is_asked]).items():
         print(f"  longest carry chain {chain}: {score} right")

@@ -67,7 +67,7 @@ def train_for(
     data, train = data.model_copy(update={"numbers": numbers, "sampling": uniform}), TrainConfig(model=MODEL)
     rows = without(draw_problems(data).problems, track.edge_cases)
     tokenizer = made_tokenizer(rows, data, train)
-    examples = make_examples(rows[split_sides(rows, data.split) == TRAIN], vocabulary_of(tokenizer), 1)
+    examples = make_examples(rows[split_sides(rows, data.split) == TRAIN], vocabulary_of(tokenizer, 1))
     torch.manual_seed(data.seed)
     model = build_model(data, train, tokenizer).to(device)
     if device.type == "cpu":

@@ -36,7 +36,6 @@ from simple_llm.files.writing import exclusive, write_file
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel, save_model
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import make_examples
 from simple_llm.proof.all_pairs import count_blocks, Prover
 from simple_llm.sharing.model_card import CardFacts, model_card
@@ -107,7 +106,7 @@ def find_failures(loaded: LoadedModel, num_first: int, seed: int) -> tuple[Probl
     """Check all second operands under some first ones of evenly drawn lengths; the wrong pairs, and of how many."""
     numbers = loaded.data.numbers
     drawn = Sampler.of(numbers).lengths(np.random.default_rng(seed), num_first).x
-    prover = Prover(Decoder.of(loaded.model).readers, vocabulary_of(loaded.tokenizer), numbers.min, numbers.max)
+    prover = Prover(Decoder.of(loaded.model).readers, loaded.vocabulary, Sampler.of(numbers).operands)
     with leaving_at_once():
         shards = count_blocks(prover, [(x, x) for x in sorted(set(to_integers(drawn, numbers.base)))])
     pairs = [pair for shard in shards for pair in shard.failures]
@@ -165,7 +164,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
             "muon_learning_rate": GENTLER * before.muon_learning_rate,
         }
     )
-    examples = make_examples(problems, vocabulary_of(loaded.tokenizer), loaded.train.model.tokens_per_step)
+    examples = make_examples(problems, loaded.vocabulary)
     learner = make_learner(loaded.model, config)
     with tqdm(range(num_steps), unit="step", desc="repairing") as steps:
         for step in steps:

@@ -100,7 +100,7 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
     """Train from nothing and verify; return what was counted, and the seconds up to where the clock stops."""
     rows = draw_rows(track, data, train.training.eval_problems)
     tokenizer = made_tokenizer(rows, data, train)
-    prepared = trainer.prepare_data(rows, data, train, vocabulary_of(tokenizer))
+    prepared = trainer.prepare_data(rows, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
     clock.end("data")
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer).to(resolve_device(train.training.device))
@@ -162,9 +162,9 @@ def stopped(clock: Clock) -> dict[str, object]:
 
 def prove(loaded: LoadedModel, folder: Path) -> dict[str, object]:
     """Check every ordered pair as `evaluate.py --exhaustive` does, with `--table` where the model allows that."""
-    numbers, vocabulary = loaded.data.numbers, vocabulary_of(loaded.tokenizer)
+    operands = Sampler.of(loaded.data.numbers).operands
     by_table = can_be_tabled(loaded.model.config)
-    prover = Prover(Decoder.of(loaded.model).readers, vocabulary, numbers.min, numbers.max, by_table=by_table)
+    prover = Prover(Decoder.of(loaded.model).readers, loaded.vocabulary, operands, by_table=by_table)
     counted = prove_all_pairs(prover, folder / "proof", {"format": PROOF_FORMAT}, proving)
     counted["failures"] = counted["failures"][:MAX_FAILURES_SHOWN]
     told = {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}
@@ -206,12 +206,12 @@ def test_sample(data: DataConfig) -> Problems:
 
 def count(loaded: LoadedModel, problems: Problems) -> dict[str, list]:
     """Decode problems: how many are right, of how many; the first wrong ones, with what was said (None: no number)."""
-    decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
+    decoder, vocabulary = Decoder.of(loaded.model), loaded.vocabulary
     is_right = decoded_right(decoder, problems, loaded)
     wrong = problems[~is_right][:MAX_FAILURES_SHOWN]
     failures = []
     if len(wrong):
-        answers = decoder.decode(prompt_tokens(wrong, vocabulary), loaded.data.answer_digits + 1)
+        answers = decoder.decode(prompt_tokens(wrong, vocabulary), loaded.data.answer_tokens)
         columns = (to_integers(digits, wrong.base) for digits in (wrong.x, wrong.y, wrong.z))
         said = read_answers(answers.tokens, vocabulary)
         failures = [dict(zip(("x", "y", "sum", "said"), row, strict=True)) for row in zip(*columns, said, strict=True)]

@@ -59,6 +59,7 @@ class PerfectAdder:
             pad_token_id=vocabulary.pad_id,
             eos_token_id=vocabulary.delimiter_id,
             vocab_size=max(vocabulary.digit_ids) + 1,
+            digit_token_ids=list(vocabulary.digit_ids),
             tokens_per_step=tokens_per_step,
             position_embedding="block",
             attention_window=None,

@@ -120,7 +120,7 @@ def test_shares_by_place_are_those_of_the_definition(k, settings):
     model = tiny_model(k, **settings)
     problems = all_pairs(99)[::37]
     pairs = [divmod(number, 100) for number in range(0, 10_000, 37)]
-    measured = attention_by_place(model, problems, make_vocabulary(says_all=k == "all"))
+    measured = attention_by_place(model, problems, make_vocabulary(tokens_per_step=k))
     shares, counts, pairing = counted_one_by_one(model, pairs, k)
     assert np.array_equal(measured.counts, counts)
     np.testing.assert_allclose(measured.shares, shares, atol=1e-6)

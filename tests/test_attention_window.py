@@ -4,6 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.problems import from_integers
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.model.decoding import Decoder
@@ -125,6 +127,10 @@ def test_places_beyond_a_chunk_are_answered_as_the_whole_row_is(left, right, num
 def test_the_walk_over_all_pairs_sees_through_the_same_window(num_layers):
     model, vocabulary = windowed_model(0, 1, period=2, num_layers=num_layers), make_vocabulary()
     reader = Engine(model, torch.float32)
-    walked = PairTree(reader, vocabulary, 0, 129, max_tokens=700).margins(0, 129).flatten()
+    walked = (
+        PairTree(reader, vocabulary, Operands(0, 129, vocabulary.base), ADDITION, max_tokens=700)
+        .margins(0, 129)
+        .flatten()
+    )
     rows = row_margins(reader, all_pairs(129), vocabulary)
     assert torch.allclose(walked, rows, atol=1e-4)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import ArtefactError
@@ -67,9 +68,9 @@ def text_of(certificate: AllPairs | AllLengths) -> str:
 
 @pytest.mark.parametrize(("name", "facts"), [("all_pairs", {}), ("all_pairs_by_table", {"rows_in_table": 7})])
 def test_a_certificate_of_all_pairs_has_the_bytes_it_always_had(loaded, name, facts):
-    sampler = Sampler(0, 3, 10)
+    sampler = Sampler(Operands(0, 3, 10))
     subject = certifying.proof_subject(loaded, "float32", sampler, by_table=bool(facts))
-    made = certifying.make_certificate(loaded, sampler, total(SHARDS, 0, 3), subject, **facts, **MADE)
+    made = certifying.make_certificate(loaded, sampler, total(SHARDS, Operands(0, 3, 10)), subject, **facts, **MADE)
     assert text_of(made) == example(name)
 
 

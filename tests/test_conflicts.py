@@ -106,6 +106,7 @@ def test_fault_10_the_real_script_ends_with_2_at_its_start(tmp_path):
     assert done.stderr.splitlines() == [
         "command line: 2 bad settings",
         "  model.n_embd: 250 is not a multiple of model.n_head = 4",
-        "  model.n_positions: 8 is too short a position table for sums up to 2 * 99999999 in base 10; set at least 10",
+        "  model.n_positions: 8 is too short a position table for answers to numbers up to 99999999 in base 10; set at "
+        "least 10",
     ]
     assert not (tmp_path / "model").exists()

@@ -16,7 +16,7 @@ KINDS = [1, 2, "all"]
 
 
 def vocabulary_for(k: int | str) -> Vocabulary:
-    return make_vocabulary(says_all=k == "all")
+    return make_vocabulary(tokens_per_step=k)
 
 
 def oracle(k: int | str, **settings) -> PerfectAdder:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simple_llm.arithmetic.digits import to_integers
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.config.settings import DataConfig, Numbers, Split
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
@@ -38,7 +39,7 @@ def pairs_of(problems: Problems) -> list[tuple[int, int]]:
 def load_oracle(data: DataConfig = DATA, tokens_per_step: int = 1, **planted) -> LoadedModel:
     """A perfect model of a config, as if it had been read from a folder."""
     tokenizer = make_tokenizer(data)
-    oracle = PerfectAdder(vocabulary_of(tokenizer), data.numbers.base, tokens_per_step, **planted)
+    oracle = PerfectAdder(vocabulary_of(tokenizer, tokens_per_step), data.numbers.base, tokens_per_step, **planted)
     return LoadedModel(oracle, tokenizer, data, make_train_config(tokens_per_step), sha256="0" * 64, manifest={})
 
 
@@ -75,7 +76,7 @@ def test_a_sample_is_a_function_of_its_seed(sample, added):
 
 
 def test_a_sample_larger_than_the_test_side_is_all_of_it():
-    sampler = Sampler(0, 30, 10)
+    sampler = Sampler(Operands(0, 30, 10))
     side = split_sides(all_pairs(30), DATA.split)
     held_out = {pair for pair, at in zip(itertools.product(range(31), repeat=2), side, strict=True) if at == TEST}
     drawn = pairs_of(held_out_sample(sampler, DATA.split, 10_000, seed=0))
@@ -200,7 +201,14 @@ def test_another_base_and_another_order_of_digits_are_scored_alike():
 
 def test_a_trained_model_is_found_as_good_as_its_answers_are(trained):
     sampler = Sampler.of(trained.data.numbers)
-    loaded = LoadedModel(trained.model, trained.tokenizer, trained.data, make_train_config(), "0" * 64, {})
+    loaded = LoadedModel(
+        trained.model,
+        trained.tokenizer,
+        trained.data,
+        make_train_config(trained.model.config.tokens_per_step),
+        "0" * 64,
+        {},
+    )
     drawn = held_out_sample(sampler, trained.data.split, 10_000, seed=0)
     evaluation = evaluate(loaded, drawn, held_out_strata(sampler, trained.data.split, drawn, seed=0), 10_000)
     assert evaluation.score == Score(len(drawn), len(drawn))

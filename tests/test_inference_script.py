@@ -48,8 +48,8 @@ def infer(call_script, monkeypatch, tmp_path):
 
     def run(*arguments, stdin=b"", tokens_per_step=2, **settings):
         tokenizer = make_tokenizer(DATA, says_all=tokens_per_step == "all")
-        model = Model(vocabulary_of(tokenizer), 16, tokens_per_step, **settings)
-        loaded = LoadedModel(model, tokenizer, DATA, make_train_config(), "f" * 64, {})
+        model = Model(vocabulary_of(tokenizer, tokens_per_step), 16, tokens_per_step, **settings)
+        loaded = LoadedModel(model, tokenizer, DATA, make_train_config(tokens_per_step), "f" * 64, {})
         monkeypatch.setattr("simple_llm.model.folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin)))
         return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)
@@ -331,7 +331,9 @@ def talk(call_script, monkeypatch, tmp_path):
 
     def run(*lines, options=(), has_terminal=False):
         tokenizer = make_tokenizer(DATA)
-        loaded = LoadedModel(Model(vocabulary_of(tokenizer), 16), tokenizer, DATA, make_train_config(), "f" * 64, {})
+        loaded = LoadedModel(
+            Model(vocabulary_of(tokenizer, 2), 16), tokenizer, DATA, make_train_config(2), "f" * 64, {}
+        )
         monkeypatch.setattr("simple_llm.model.folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
         monkeypatch.setattr(sys.stdout, "isatty", lambda: has_terminal)

@@ -24,7 +24,7 @@ from tests.pipeline import REPOSITORY
 pytestmark = pytest.mark.library
 
 
-class Operations(settings.Section):
+class Proportions(settings.Section):
     add: bool = True
 
 
@@ -34,7 +34,7 @@ class Numbers(settings.Numbers):
 
 class DataConfig(settings.DataConfig):
     numbers: Numbers = Numbers()
-    operations: Operations = Operations()
+    proportions: Proportions = Proportions()
 
 
 class AttentionWindow(settings.AttentionWindow):
@@ -55,10 +55,10 @@ class TrainConfig(settings.TrainConfig):
 
 
 # Of the classes above: a key in a section of each file, and a section.
-ANOTHER_VALUE = {"numbers.signed": True, "operations.add": False, "training.flavour": 3}
+ANOTHER_VALUE = {"numbers.signed": True, "proportions.add": False, "training.flavour": 3}
 RETIRED_SINCE = {
     "numbers.signed": Retired((False,), "no number has a sign; delete it"),
-    "operations.add": Retired((True,), "every row is a sum; delete it"),
+    "proportions.add": Retired((True,), "every row is a sum; delete it"),
     "training.flavour": Retired((None, 0), "training has no flavour; delete it"),
 }
 
@@ -170,9 +170,9 @@ def test_an_unfinished_run_goes_on_and_is_the_same_by_its_hash(before, call_scri
 def test_another_value_of_a_new_key_makes_another_dataset(old, monkeypatch):
     have_new_keys(monkeypatch)
     with pytest.raises(ArtefactError) as caught:
-        read_manifest(configs_in(old, "numbers.signed=true", "operations.add=false")[0])
+        read_manifest(configs_in(old, "numbers.signed=true", "proportions.add=false")[0])
     _, *lines = str(caught.value).splitlines()
-    assert lines == ["  numbers.signed: False there, True here", "  operations.add: True there, False here"]
+    assert lines == ["  numbers.signed: False there, True here", "  proportions.add: True there, False here"]
 
 
 @pytest.mark.parametrize("is_finished", [True, False])
@@ -193,7 +193,7 @@ def test_what_a_retired_key_did_is_no_longer_done_so_it_is_refused_where_it_did_
         read_manifest(configs_in(old)[0])
     assert str(caught.value).splitlines()[1:] == [
         "  numbers.signed: True there, no longer a setting: no number has a sign; delete it",
-        "  operations.add: False there, no longer a setting: every row is a sum; delete it",
+        "  proportions.add: False there, no longer a setting: every row is a sum; delete it",
     ]
     assert call_script("data_generator.py", cwd=old).exit_code == 0
     called = call_script("trainer.py", cwd=old)
@@ -215,7 +215,7 @@ def test_a_key_that_went_without_a_word_makes_old_folders_unreadable(with_keys, 
     [
         ("data", "numbers: {signed: false}", "numbers.signed: no longer a setting: no number has a sign; delete it"),
         ("data", "numbers: {signed: true}", "numbers.signed: no longer a setting: no number has a sign; delete it"),
-        ("data", "operations: {add: true}", "operations: no longer a setting: every row is a sum; delete it"),
+        ("data", "proportions: {add: true}", "proportions: no longer a setting: every row is a sum; delete it"),
         (
             "train",
             "training: {flavour: 3}",
@@ -266,7 +266,7 @@ def test_the_list_names_no_key_there_is_and_says_each_in_a_line():
             ["model.attention_window.above: 7 there, 8 here", "model.attention_window.right: 2 there, 1 here"],
         ),
         ({"training.restarts": {"every": 2}}, {"training.restarts": {"first": 1, "every": 2}}, ["first: None there"]),
-        ({}, {"model": {"n_layer": 8}, "operations": {"add": False}}, ["operations.add: True there, False here"]),
+        ({}, {"model": {"n_layer": 8}, "proportions": {"add": False}}, ["proportions.add: True there, False here"]),
         ({}, {"storage": {"path": "../simple-llm-data/sequences.txt"}}, []),
         ({"a.later.key": 1}, {}, ["a.later.key: 1 there, None here"]),
         ({"a": {"later": {"key": 1}}}, {}, ["a.later.key: 1 there, None here"]),

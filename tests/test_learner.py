@@ -79,7 +79,7 @@ def test_a_step_in_bfloat16_keeps_the_weights_in_float32():
 
 def test_what_is_trained_on_and_what_is_evaluated_are_the_two_sides_of_the_split_and_never_the_third():
     data, train = make_data_config(), make_train_config(1, eval_problems=30)
-    vocabulary, problems = vocabulary_of(make_tokenizer(data)), all_pairs(19)
+    vocabulary, problems = vocabulary_of(make_tokenizer(data), 1), all_pairs(19)
     rows = trainer.prepare_data(problems, data, train, vocabulary)
     oracle = PerfectAdder(vocabulary)
 
@@ -96,7 +96,7 @@ def test_rows_that_leave_a_side_empty_are_refused_with_the_settings_to_mend(miss
     data, problems = make_data_config(), all_pairs(19)
     rest = problems[split_sides(problems, data.split) != missing]
     with pytest.raises(UsageError, match=rf"storage\.num_sequences: of {len(rest)} rows none .* split\.{name} = "):
-        trainer.prepare_data(rest, data, make_train_config(1), vocabulary_of(make_tokenizer(data)))
+        trainer.prepare_data(rest, data, make_train_config(1), vocabulary_of(make_tokenizer(data), 1))
 
 
 # ---- Early stopping -------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted
 ):
     data, train = make_data_config(), make_train_config(1, max_steps=20, **settings)
     tokenizer = make_tokenizer(data)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer))
+    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
     monkeypatch.setattr(trainer, "evaluate", lambda learner, validation: {0: Score(3, 3), 1: Score(2, 2)})
 
     def start(run: Run) -> dict:

@@ -36,7 +36,7 @@ def random_model(position_embedding: str, n_positions: int, k: int | str, base: 
 
 def fits(loaded: LoadedModel, num_digits: int) -> bool:
     """Whether the model itself, which looks at its positions, takes a whole row of operands of so many digits."""
-    digit, delimiter = [vocabulary_of(loaded.tokenizer).digit_ids[1]], [loaded.model.config.eos_token_id]
+    digit, delimiter = [loaded.vocabulary.digit_ids[1]], [loaded.model.config.eos_token_id]
     operand = delimiter + num_digits * digit
     try:
         loaded.model(input_ids=torch.tensor([operand + operand + delimiter + (num_digits + 1) * digit + delimiter]))
@@ -149,7 +149,7 @@ def test_long_answers_are_read_as_short_ones_are():
 def infer(call_script, monkeypatch, tmp_path, oracle_engine):
     """Run inference.py on a model that adds numbers of up to 38 digits, and was trained for four."""
     data = make_data_config(9999)
-    train = make_train_config()
+    train = make_train_config(2)
     train = train.model_copy(update={"model": train.model.model_copy(update={"n_positions": 40})})
     tokenizer = make_tokenizer(data)
 
@@ -158,7 +158,7 @@ def infer(call_script, monkeypatch, tmp_path, oracle_engine):
             return self
 
     def run(*arguments, stdin=b"", **settings):
-        loaded = LoadedModel(Model(vocabulary_of(tokenizer), **settings), tokenizer, data, train, "f" * 64, {})
+        loaded = LoadedModel(Model(vocabulary_of(tokenizer, 2), **settings), tokenizer, data, train, "f" * 64, {})
         monkeypatch.setattr("simple_llm.model.folder.load_model", lambda folder: loaded)
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         return call_script("inference.py", "--model", "somewhere", *arguments, cwd=tmp_path)

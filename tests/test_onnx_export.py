@@ -3,6 +3,7 @@ import onnxruntime
 import pytest
 import torch
 
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.sampling import Sampler
 from tests.tiny_models import make_vocabulary, tiny_model
 from web.onnx_export import compare, export_model, mixed_problems
@@ -31,12 +32,12 @@ def model(request):
 
 
 def vocabulary_for(model):
-    return make_vocabulary(len(model.config.digit_token_ids), says_all=model.config.tokens_per_step == "all")
+    return make_vocabulary(len(model.config.digit_token_ids), tokens_per_step=model.config.tokens_per_step)
 
 
 def test_the_file_says_what_torch_says_to_problems_of_every_stratum(model, tmp_path):
     export_model(model, tmp_path / "model.onnx")
-    problems = mixed_problems(Sampler(0, 99_999, len(model.config.digit_token_ids)), 300)
+    problems = mixed_problems(Sampler(Operands(0, 99_999, len(model.config.digit_token_ids))), 300)
     seen = []
     compared = compare(model, tmp_path / "model.onnx", problems, vocabulary_for(model), seen.append)
     assert (compared.num_same, compared.num_problems, sum(seen)) == (300, 300, 300)
@@ -62,7 +63,7 @@ def test_the_file_tells_where_each_token_looks(model, tmp_path):
 def test_answers_that_differ_are_counted(tmp_path):
     model, other = tiny_model(seed=2), tiny_model(seed=3)
     export_model(other, tmp_path / "model.onnx")
-    problems = mixed_problems(Sampler(0, 999, 10), 100)
+    problems = mixed_problems(Sampler(Operands(0, 999, 10)), 100)
     assert compare(model, tmp_path / "model.onnx", problems, make_vocabulary()).num_same < 50
 
 
@@ -75,4 +76,4 @@ def test_what_the_graph_cannot_say_is_refused():
 
 def test_as_many_problems_are_drawn_as_were_asked_for():
     for maximum in (0, 1, 9, 99_999):
-        assert len(mixed_problems(Sampler(0, maximum, 10), 100)) == 100
+        assert len(mixed_problems(Sampler(Operands(0, maximum, 10)), 100)) == 100

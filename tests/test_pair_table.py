@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.problems import from_integers
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.model.engine import Engine
@@ -17,7 +18,7 @@ def test_the_table_says_of_every_pair_what_its_own_row_says(left, right, period,
     values = range(minimum, maximum + 1)
     pairs = [(x, y) for x in values for y in values]
     rows = row_margins(reader, from_integers(pairs, 10, 5), vocabulary)
-    table = PairTable(reader, vocabulary, minimum, maximum)
+    table = PairTable(reader, vocabulary, Operands(minimum, maximum, vocabulary.base))
     looked_up = torch.cat([table.margins(x, min(x + 6, maximum)) for x in values[::7]]).flatten()
     assert torch.allclose(looked_up, rows, atol=1e-4)
     assert table.num_rows < 6 * len(pairs)
@@ -28,4 +29,4 @@ def test_no_table_where_a_token_knows_of_more_than_it_sees_or_does_not_see_what_
     model = windowed_model(left, right, num_layers=num_layers)
     assert not can_be_tabled(model.config)
     with pytest.raises(AssertionError, match="has no table"):
-        PairTable(Engine(model, torch.float32), make_vocabulary(), 0, 9)
+        PairTable(Engine(model, torch.float32), make_vocabulary(), Operands(0, 9, 10))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET, to_integers
 from simple_llm.config.settings import Split
-from simple_llm.data.problems import concatenate, from_digits, from_integers
+from simple_llm.data.problems import concatenate, from_integers, from_written
 from simple_llm.data.rows import RowFormat
 from simple_llm.data.split import ordered_keys, split_sides
 
@@ -182,7 +183,7 @@ def test_the_sides_have_the_shares_that_were_asked_for(num_digits, split):
     rng = np.random.default_rng(0)
     digits = rng.integers(0, 10, (2, num_digits, 200_000), np.uint8)
     problems = from_integers([], 10, num_digits)
-    problems = type(problems)(digits[0], digits[1], 10)
+    problems = type(problems).of(ADDITION, digits[0], digits[1], 10)
     counts = np.bincount(split_sides(problems, split), minlength=3)
     # Five standard deviations of 100,000 independent draws: with 3 digits most pairs are there once, some twice.
     for count, share in zip(counts, (split.train, split.validation, 1 - split.train - split.validation), strict=True):
@@ -371,7 +372,7 @@ def test_the_alphabet_is_that_of_python():
 def test_digits_are_read_from_text_of_any_length(base):
     pairs = [(0, 0), (1342, 879), (base**70 + 5, 3), (7, base**70 - 1)]
     written = [[to_text(value, base) for value in pair] for pair in pairs]
-    problems = from_digits(written, base)
+    problems = from_written(written, base, np.zeros(len(written), np.uint8))
     assert list(zip(to_integers(problems.x, base), to_integers(problems.y, base), strict=True)) == pairs
 
 

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.model.decoding import Decoder
@@ -21,7 +23,7 @@ KINDS = [1, 2, "all"]
 
 
 def oracle(k: int | str, base: int = 10, **settings) -> PerfectAdder:
-    return PerfectAdder(make_vocabulary(base, says_all=k == "all"), base, k, **settings)
+    return PerfectAdder(make_vocabulary(base, tokens_per_step=k), base, k, **settings)
 
 
 def in_models_order(x: int, y: int, base: int) -> bool:
@@ -41,7 +43,9 @@ def check_walk(model, vocabulary, minimum: int, maximum: int, max_tokens: int) -
     """Compare the walk with a check row by row and with greedy decoding, on every pair; return the margins."""
     k, base = model.config.tokens_per_step, len(vocabulary.digit_ids)
     reader = Engine(model, torch.float32)
-    margins = PairTree(reader, vocabulary, minimum, maximum, max_tokens).margins(minimum, maximum)
+    margins = PairTree(reader, vocabulary, Operands(minimum, maximum, vocabulary.base), ADDITION, max_tokens).margins(
+        minimum, maximum
+    )
     values = range(minimum, maximum + 1)
     pairs = list(itertools.product(values, repeat=2))
     problems = problems_of(pairs, base, len(digits(maximum, base)))
@@ -70,22 +74,22 @@ def test_walk_and_greedy_decoding_agree_on_all_pairs_of_a_trained_and_of_a_half_
 @pytest.mark.parametrize(("position_embedding", "base"), [("block", 10), ("block", 16), ("learned", 10), ("none", 16)])
 def test_walk_and_greedy_decoding_agree_on_random_models(position_embedding, base, k):
     model = tiny_model(k, position_embedding, base)
-    check_walk(model, make_vocabulary(base, says_all=k == "all"), 0, 99, max_tokens=64)
+    check_walk(model, make_vocabulary(base, tokens_per_step=k), 0, 99, max_tokens=64)
 
 
 @pytest.mark.parametrize("k", KINDS)
 @pytest.mark.parametrize(("minimum", "maximum"), [(0, 0), (95, 112), (0, 9), (12_340, 12_350)])
 def test_any_range_is_walked(minimum, maximum, k):
-    check_walk(tiny_model(k), make_vocabulary(says_all=k == "all"), minimum, maximum, max_tokens=10)
+    check_walk(tiny_model(k), make_vocabulary(tokens_per_step=k), minimum, maximum, max_tokens=10)
 
 
 @pytest.mark.parametrize("k", KINDS)
 def test_blocks_of_first_operands_and_of_rows_give_the_same_margins(k):
-    reader, vocabulary = oracle(k), make_vocabulary(says_all=k == "all")
-    whole = PairTree(reader, vocabulary, 3, 57, 10_000).margins(3, 57)
+    reader, vocabulary = oracle(k), make_vocabulary(tokens_per_step=k)
+    whole = PairTree(reader, vocabulary, Operands(3, 57, vocabulary.base), ADDITION, 10_000).margins(3, 57)
     assert whole.isfinite().any()
     for max_tokens, size in ((10, 7), (100, 1), (33, 55)):
-        tree = PairTree(reader, vocabulary, 3, 57, max_tokens)
+        tree = PairTree(reader, vocabulary, Operands(3, 57, vocabulary.base), ADDITION, max_tokens)
         parts = [tree.margins(first, min(first + size - 1, 57)) for first in range(3, 58, size)]
         assert torch.equal(torch.cat(parts), whole)
 
@@ -94,10 +98,10 @@ def test_blocks_of_first_operands_and_of_rows_give_the_same_margins(k):
 
 
 def prove(readers, k: int | str, minimum: int, maximum: int, base: int = 10) -> tuple[dict, list[Shard]]:
-    prover = Prover(readers, make_vocabulary(base, says_all=k == "all"), minimum, maximum)
+    prover = Prover(readers, make_vocabulary(base, tokens_per_step=k), Operands(minimum, maximum, base))
     bounds = [(first, min(first + 12, maximum)) for first in range(minimum, maximum + 1, 13)]
     shards = [prover.count(first, last) for first, last in bounds]
-    return total(shards, minimum, maximum), shards
+    return total(shards, Operands(minimum, maximum, base)), shards
 
 
 @pytest.mark.parametrize("base", [10, 16])
@@ -131,14 +135,14 @@ def test_a_perfect_model_is_proved(k):
 @pytest.mark.parametrize("logit", [0.0, math.nan])
 @pytest.mark.parametrize("k", KINDS)
 def test_a_tie_and_what_is_not_a_number_are_wrong(k, logit):
-    shard = Prover((oracle(k, logit=logit),), make_vocabulary(says_all=k == "all"), 0, 9).count(0, 9)
+    shard = Prover((oracle(k, logit=logit),), make_vocabulary(tokens_per_step=k), Operands(0, 9, 10)).count(0, 9)
     assert (shard.checked, shard.wrong) == (100, 100)
 
 
 @pytest.mark.parametrize("logit", [0.5, math.nan])
 def test_what_is_no_sure_number_in_the_first_reader_goes_to_the_second(logit):
     readers = oracle(1, logit=logit), oracle(1)
-    shard = Prover(readers, make_vocabulary(), 0, 9).count(0, 9)
+    shard = Prover(readers, make_vocabulary(), Operands(0, 9, 10)).count(0, 9)
     assert (shard.wrong, shard.decided_again) == (0, 100)
 
 
@@ -153,7 +157,7 @@ def test_what_the_first_reader_is_not_sure_of_the_second_decides():
 
 def test_shards_cover_a_range_once():
     for minimum, maximum in ((0, 0), (0, 99), (0, 9999), (17, 1234), (0, 3 * 10**6)):
-        bounds = shard_bounds(minimum, maximum)
+        bounds = shard_bounds(Operands(minimum, maximum, 10))
         assert bounds[0][0] == minimum
         assert bounds[-1][1] == maximum
         assert all(last + 1 == first for (_, last), (first, _) in itertools.pairwise(bounds))
@@ -168,15 +172,15 @@ def shards() -> list[Shard]:
 
 
 def test_shards_missing_or_doubled_are_refused(shards):
-    assert total(reversed(shards), 0, 60)["checked"] == 61**2
+    assert total(reversed(shards), Operands(0, 60, 10))["checked"] == 61**2
     for index in range(len(shards)):
         with pytest.raises(ArtefactError, match="missing"):
-            total(shards[:index] + shards[index + 1 :], 0, 60)
+            total(shards[:index] + shards[index + 1 :], Operands(0, 60, 10))
         with pytest.raises(ArtefactError, match="counted twice"):
-            total([*shards, shards[index]], 0, 60)
+            total([*shards, shards[index]], Operands(0, 60, 10))
     with pytest.raises(ArtefactError, match="pairs were checked"):
         short = Shard(**{**shards[0].__dict__, "checked": shards[0].checked - 1})
-        total([short, *shards[1:]], 0, 60)
+        total([short, *shards[1:]], Operands(0, 60, 10))
 
 
 def test_a_shard_is_read_back_for_the_same_subject_only(tmp_path, shards):
@@ -184,7 +188,7 @@ def test_a_shard_is_read_back_for_the_same_subject_only(tmp_path, shards):
     write_shard(tmp_path, shards[1], subject)
     [path] = tmp_path.iterdir()
     again = read_shard(path, subject)
-    assert total([shards[0], again, *shards[2:]], 0, 60) == total(shards, 0, 60)
+    assert total([shards[0], again, *shards[2:]], Operands(0, 60, 10)) == total(shards, Operands(0, 60, 10))
     assert read_shard(path, {**subject, "range": [0, 61]}) is None
     assert read_shard(tmp_path / "shard-0-1.json", subject) is None
     content = path.read_bytes()
@@ -221,6 +225,6 @@ def test_shards_of_other_ranges_and_of_the_table_lie_side_by_side(tmp_path, shar
 
 @pytest.mark.parametrize("k", KINDS)
 def test_rounding_is_the_largest_difference_from_float64(k):
-    model, vocabulary = tiny_model(k), make_vocabulary(says_all=k == "all")
+    model, vocabulary = tiny_model(k), make_vocabulary(tokens_per_step=k)
     largest = rounding(model, all_pairs(20), vocabulary)
     assert 0 < largest["float32"] < 1e-4 < largest["bfloat16"] < 1.0

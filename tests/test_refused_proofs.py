@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.config.settings import TrainConfig
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError, UsageError
@@ -35,7 +36,7 @@ def test_bfloat16_decides_nothing_where_it_moves_logits_as_far_as_it_has_to_be_s
     data = make_data_config()
     loaded = LoadedModel(None, make_tokenizer(data), data, TrainConfig(), "", {})
     decoder = Decoder(PerfectAdder(make_vocabulary()), PerfectAdder(make_vocabulary()))
-    assert rounding.trusted_readers(loaded, decoder, Sampler(0, 9, 10)) == decoder.readers[-num_readers:]
+    assert rounding.trusted_readers(loaded, decoder, Sampler(Operands(0, 9, 10))) == decoder.readers[-num_readers:]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_bfloat16_decides_nothing_where_it_moves_logits_as_far_as_it_has_to_be_s
 def test_what_cannot_be_counted_is_refused(reversed_, base, maximum, message):
     vocabulary = dataclasses.replace(make_vocabulary(base), reversed=reversed_)
     with pytest.raises(UsageError, match=message):
-        all_pairs.refuse_what_cannot_be_counted(vocabulary, Sampler(maximum - 3, maximum, base))
+        all_pairs.refuse_what_cannot_be_counted(vocabulary, Sampler(Operands(maximum - 3, maximum, base)))
 
 
 def test_what_takes_hours_is_refused_with_the_estimate(monkeypatch):
@@ -53,6 +54,6 @@ def test_what_takes_hours_is_refused_with_the_estimate(monkeypatch):
     monkeypatch.setattr(all_pairs, "row_margins", lambda *arguments: None)
     clock = itertools.count()
     monkeypatch.setattr(all_pairs.time, "monotonic", lambda: next(clock) * 1.0)  # a second for 4,096 pairs
-    all_pairs.refuse_hours(decoder, vocabulary, Sampler(0, 999, 10))
+    all_pairs.refuse_hours(decoder, vocabulary, [Sampler(Operands(0, 999, 10))])
     with pytest.raises(UsageError, match=r"100,000,000 pairs take up to about 7 hours .* or give --yes"):
-        all_pairs.refuse_hours(decoder, vocabulary, Sampler(0, 9999, 10))
+        all_pairs.refuse_hours(decoder, vocabulary, [Sampler(Operands(0, 9999, 10))])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from simple_llm.arithmetic.digits import to_integers
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.config.settings import Split
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
@@ -42,7 +43,7 @@ def within(count, num_draws, share):
 @pytest.mark.parametrize("stratum", ["uniform", "lengths", "carries"])
 @pytest.mark.parametrize(("minimum", "maximum", "base"), RANGES, ids=short)
 def test_every_operand_is_in_the_range(stratum, minimum, maximum, base):
-    sampler = Sampler(minimum, maximum, base)
+    sampler = Sampler(Operands(minimum, maximum, base))
     problems = sampler.strata[stratum](np.random.default_rng(0), 2000)
     assert problems.base == base
     assert problems.x.shape == problems.y.shape == (num_digits(maximum, base), len(problems))
@@ -58,7 +59,7 @@ def test_uniform_operands_fill_every_tenth_of_the_range_alike_and_do_not_depend_
     num_parts = min(10, num_values)
     bounds = [-(-part * num_values // num_parts) for part in range(num_parts + 1)]  # first of each part, rounded up
     share = [(last - first) / num_values for first, last in itertools.pairwise(bounds)]
-    pairs = pairs_of(Sampler(minimum, maximum, base).uniform(np.random.default_rng(1), num_draws))
+    pairs = pairs_of(Sampler(Operands(minimum, maximum, base)).uniform(np.random.default_rng(1), num_draws))
     parts = [tuple((value - minimum) * num_parts // num_values for value in pair) for pair in pairs]
     for one, other in itertools.product(range(num_parts), repeat=2):
         assert within(parts.count((one, other)), num_draws, share[one] * share[other])
@@ -66,7 +67,7 @@ def test_uniform_operands_fill_every_tenth_of_the_range_alike_and_do_not_depend_
 
 @pytest.mark.parametrize(("minimum", "maximum", "base"), [(0, 9999, 10), (0, 9999, 16), (0, 99, 2), (7, 1234, 10)])
 def test_the_lengths_stratum_has_as_many_operands_of_every_length_and_uniform_ones_within_it(minimum, maximum, base):
-    pairs = pairs_of(Sampler(minimum, maximum, base).lengths(np.random.default_rng(2), 20_000))
+    pairs = pairs_of(Sampler(Operands(minimum, maximum, base)).lengths(np.random.default_rng(2), 20_000))
     possible = sorted({num_digits(value, base) for value in range(minimum, maximum + 1)})
     lengths = [(num_digits(x, base), num_digits(y, base)) for x, y in pairs]
     for pair in itertools.product(possible, repeat=2):
@@ -81,7 +82,7 @@ def test_the_lengths_stratum_has_as_many_operands_of_every_length_and_uniform_on
 
 
 def test_the_lengths_stratum_reaches_every_length_up_to_a_hundred_digits():
-    problems = Sampler(0, 10**100 - 1, 10).lengths(np.random.default_rng(3), 20_000)
+    problems = Sampler(Operands(0, 10**100 - 1, 10)).lengths(np.random.default_rng(3), 20_000)
     for lengths in (problems.x_length, problems.y_length):
         for length in range(1, 101):
             assert within(int((lengths == length).sum()), 20_000, 0.01)
@@ -89,7 +90,7 @@ def test_the_lengths_stratum_reaches_every_length_up_to_a_hundred_digits():
 
 @pytest.mark.parametrize(("base", "maximum"), [(10, 9999), (16, 9999), (2, 1023), (36, 36**3 - 1)])
 def test_the_carries_stratum_has_every_chain_there_is_and_long_ones_more_often_than_chance(base, maximum):
-    sampler, width = Sampler(0, maximum, base), num_digits(maximum, base)
+    sampler, width = Sampler(Operands(0, maximum, base)), num_digits(maximum, base)
     planted, chance = (
         stratum(np.random.default_rng(4), 50_000).longest_chain for stratum in (sampler.carries, sampler.uniform)
     )
@@ -100,7 +101,7 @@ def test_the_carries_stratum_has_every_chain_there_is_and_long_ones_more_often_t
 
 
 def test_long_carry_chains_are_common_in_the_carries_stratum_of_long_numbers():
-    sampler = Sampler(0, 10**20 - 1, 10)
+    sampler = Sampler(Operands(0, 10**20 - 1, 10))
     planted = sampler.carries(np.random.default_rng(5), 20_000).longest_chain
     chance = sampler.uniform(np.random.default_rng(5), 20_000).longest_chain
     assert (chance >= 10).mean() < 0.02
@@ -111,7 +112,7 @@ def test_long_carry_chains_are_common_in_the_carries_stratum_of_long_numbers():
 @pytest.mark.parametrize("near_miss", [8, 10])
 def test_some_planted_chains_have_a_place_that_only_nearly_passes_the_carry_on(near_miss):
     """Its sum is one off, and at least two places around it on either side pass a carry on or would."""
-    sampler = Sampler(0, 10**20 - 1, 10)
+    sampler = Sampler(Operands(0, 10**20 - 1, 10))
 
     def share(stratum) -> float:
         problems = stratum(np.random.default_rng(6), 20_000)
@@ -125,7 +126,7 @@ def test_some_planted_chains_have_a_place_that_only_nearly_passes_the_carry_on(n
 
 @pytest.mark.parametrize(("minimum", "maximum", "base"), [(0, 40, 10), (5, 5, 2), (9990, 9999, 10), (30, 300, 16)])
 def test_all_pairs_are_all_pairs_in_order(minimum, maximum, base):
-    found = [pair for chunk in Sampler(minimum, maximum, base).all_pairs() for pair in pairs_of(chunk)]
+    found = [pair for chunk in Sampler(Operands(minimum, maximum, base)).all_pairs() for pair in pairs_of(chunk)]
     assert found == list(itertools.product(range(minimum, maximum + 1), repeat=2))
 
 
@@ -152,7 +153,7 @@ def check_draw(draw, minimum, maximum, split, sides, asked):
 @pytest.mark.parametrize("sides", [(0, 1), (2,), (1,)])
 def test_drawn_problems_are_unique_in_range_and_on_their_side(minimum, maximum, base, sides):
     asked = {"uniform": 600, "lengths": 200, "carries": 200}
-    draw = draw_unique(Sampler(minimum, maximum, base), Split(), sides, asked, np.random.default_rng(0))
+    draw = draw_unique(Sampler(Operands(minimum, maximum, base)), Split(), sides, asked, np.random.default_rng(0))
     check_draw(draw, minimum, maximum, Split(), sides, asked)
     # In random order: the first rows are no more often of one half of the range than the last ones.
     x = [x > (minimum + maximum) // 2 for x, _ in pairs_of(draw.problems)]
@@ -166,7 +167,7 @@ def test_drawn_problems_are_unique_in_range_and_on_their_side(minimum, maximum, 
 def test_asking_for_all_problems_gives_all_of_them_and_asking_for_one_more_tells_how_many_there_are(
     minimum, maximum, base
 ):
-    split, sides, sampler = Split(seed=1), (0, 1), Sampler(minimum, maximum, base)
+    split, sides, sampler = Split(seed=1), (0, 1), Sampler(Operands(minimum, maximum, base))
     expected = pairs_on_sides(minimum, maximum, split, sides)
     lengths = len(expected) // 5
     for asked in (
@@ -186,7 +187,7 @@ def test_asking_for_all_problems_gives_all_of_them_and_asking_for_one_more_tells
 def test_none_of_none_is_an_empty_draw():
     expected = pairs_on_sides(5, 5, Split(), (2,))
     assert expected == set()
-    draw = draw_unique(Sampler(5, 5, 10), Split(), (2,), {"uniform": 0}, np.random.default_rng(0))
+    draw = draw_unique(Sampler(Operands(5, 5, 10)), Split(), (2,), {"uniform": 0}, np.random.default_rng(0))
     assert len(draw.problems) == 0
 
 
@@ -204,7 +205,7 @@ class OnesOnly(Sampler):
 
 def test_a_stratum_that_runs_out_is_made_up_by_uniform():
     asked = {"uniform": 10, "lengths": 0, "carries": 60}
-    draw = draw_unique(OnesOnly(0, 9, 10), Split(), (0, 1), asked, np.random.default_rng(0))
+    draw = draw_unique(OnesOnly(Operands(0, 9, 10)), Split(), (0, 1), asked, np.random.default_rng(0))
     check_draw(draw, 0, 9, Split(), (0, 1), asked)
     assert draw.drawn["carries"] == sum(x == 1 for x, _ in pairs_on_sides(0, 9, Split(), (0, 1)))
     assert draw.drawn["uniform"] == 70 - draw.drawn["carries"]
@@ -212,7 +213,7 @@ def test_a_stratum_that_runs_out_is_made_up_by_uniform():
 
 def test_half_of_the_planted_chains_carry_all_the_way_and_a_quarter_not_at_all():
     """Sums of 9 in places 1 to 3 of five: the place below decides whether they carry."""
-    problems = Sampler(0, 99999, 10).carries(np.random.default_rng(7), 50_000)
+    problems = Sampler(Operands(0, 99999, 10)).carries(np.random.default_rng(7), 50_000)
     totals = problems.x + problems.y  # (W, N)
     planted = (totals[1:4] == 9).all(axis=0) & (totals[0] != 9)
     assert planted.sum() > 1000
@@ -231,14 +232,14 @@ def test_half_of_the_planted_chains_carry_all_the_way_and_a_quarter_not_at_all()
 def test_a_side_with_a_small_share_is_found(split, sides, count):
     for seed in range(3):
         asked = {"uniform": count, "lengths": 0}
-        draw = draw_unique(Sampler(0, 9999, 16), split, sides, asked, np.random.default_rng(seed))
+        draw = draw_unique(Sampler(Operands(0, 9999, 16)), split, sides, asked, np.random.default_rng(seed))
         check_draw(draw, 0, 9999, split, sides, asked)
 
 
 def test_a_stratum_of_a_small_side_is_not_given_up_too_early():
     asked = {"uniform": 0, "lengths": 400, "carries": 0}
     split = Split(train=0.001, validation=0.001)
-    draw = draw_unique(Sampler(0, 10**12, 10), split, (0, 1), asked, np.random.default_rng(0))
+    draw = draw_unique(Sampler(Operands(0, 10**12, 10)), split, (0, 1), asked, np.random.default_rng(0))
     assert draw.drawn == {"uniform": 0, "lengths": 400, "carries": 0}
 
 
@@ -249,7 +250,9 @@ def test_few_problems_out_of_a_list_longer_than_expected_are_unique():
     assert len(pairs_on_sides(0, 99, split, (2,))) > 1024
     for count in (1, 2, 3):
         for seed in range(5):
-            draw = draw_unique(Sampler(0, 99, 10), split, (2,), {"uniform": count}, np.random.default_rng(seed))
+            draw = draw_unique(
+                Sampler(Operands(0, 99, 10)), split, (2,), {"uniform": count}, np.random.default_rng(seed)
+            )
             check_draw(draw, 0, 99, split, (2,), {"uniform": count})
 
 
@@ -264,7 +267,7 @@ def test_pairs_of_a_narrow_range_of_wide_numbers_have_keys_of_their_own():
 
 def test_the_same_seed_draws_the_same_problems_and_another_seed_others():
     asked = {"uniform": 300, "lengths": 100, "carries": 100}
-    for sampler in (Sampler(0, 9999, 10), Sampler(0, 29, 10), Sampler(0, 10**50, 10)):
+    for sampler in (Sampler(Operands(0, 9999, 10)), Sampler(Operands(0, 29, 10)), Sampler(Operands(0, 10**50, 10))):
         one, same, other = (
             pairs_of(draw_unique(sampler, Split(), (0, 1), asked, np.random.default_rng(seed)).problems)
             for seed in (7, 7, 8)
@@ -287,7 +290,7 @@ def kind(x, y, base):
 
 @pytest.mark.parametrize("pair", [(0, 0), (5, 5), (7, 95), (999, 1), (120, 8_880), (9_999, 9_999), (40, 3_000)])
 def test_problems_like_another_have_its_lengths_and_carries_and_there_are_many(pair):
-    drawn = Sampler(0, 9999, 10).like(np.random.default_rng(0), from_integers([pair], 10, 4), 2000)
+    drawn = Sampler(Operands(0, 9999, 10)).like(np.random.default_rng(0), from_integers([pair], 10, 4), 2000)
     assert len(drawn) == 2000
     assert all(kind(x, y, 10) == kind(*pair, 10) for x, y in pairs_of(drawn))
     below_100 = sum(kind(x, y, 10) == kind(*pair, 10) for x, y in itertools.product(range(100), repeat=2))
@@ -295,6 +298,6 @@ def test_problems_like_another_have_its_lengths_and_carries_and_there_are_many(p
 
 
 def test_problems_like_another_stay_in_range():
-    drawn = Sampler(300, 700, 16).like(np.random.default_rng(0), from_integers([(0x1FF, 0x201)], 16, 3), 3000)
+    drawn = Sampler(Operands(300, 700, 16)).like(np.random.default_rng(0), from_integers([(0x1FF, 0x201)], 16, 3), 3000)
     assert 0 < len(drawn) < 3000
     assert {300 <= value <= 700 for pair in pairs_of(drawn) for value in pair} == {True}

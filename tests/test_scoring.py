@@ -77,7 +77,7 @@ def count_by_decoding(model, problems, vocabulary=VOCABULARY) -> int:
 
 
 def count_exact(model, problems, vocabulary=VOCABULARY, batch_size: int = 1024) -> int:
-    examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
+    examples = make_examples(problems, vocabulary)
     found = is_exact(model, examples.inputs, examples.targets, batch_size)
     assert len(found) == len(problems)
     return found.sum()

@@ -55,8 +55,8 @@ def test_rows_are_the_numbers_between_delimiters_for_all_pairs_to_30(base, is_re
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
 def test_each_input_is_paired_with_the_answer_token_k_ahead_of_it_for_all_pairs_to_30(base, is_reversed, k):
-    problems, vocabulary = all_pairs(30, base), make_vocabulary(base, is_reversed)
-    examples = make_examples(problems, vocabulary, k)
+    problems, vocabulary = all_pairs(30, base), make_vocabulary(base, is_reversed, k)
+    examples = make_examples(problems, vocabulary)
     inputs, targets = examples.inputs, examples.targets
     width = row_tokens(problems, vocabulary).tokens.size(1)
     assert inputs.shape == targets.shape == (961, width - k)
@@ -77,15 +77,16 @@ def test_rows_and_targets_are_those_drawn_in_the_design(vocabulary):
     [tokens] = row_tokens(problems_of([(1342, 879)], 16), hexadecimal).tokens
     assert show(tokens, hexadecimal) == "+E35+F63+DA8+"
 
-    examples = make_examples(problems_of([(21, 378), (12, 19), (2431, 978)]), vocabulary, 2)
+    two_a_step = make_vocabulary(tokens_per_step=2)
+    examples = make_examples(problems_of([(21, 378), (12, 19), (2431, 978)]), two_a_step)
     assert [show(row, vocabulary) for row in examples.inputs[:2]] == ["+12+873+993+P", "+21+91+13+PPP"]
     assert [show(row, vocabulary) for row in examples.targets[:2]] == ["......993+...", ".....13+....."]
 
 
 @pytest.mark.parametrize("base", [10, 16])
 def test_to_say_all_at_once_the_longer_operand_is_second_and_says_the_answer_for_all_pairs_to_110(base):
-    problems, vocabulary = all_pairs(110, base), make_vocabulary(base, says_all=True)
-    examples = make_examples(problems, vocabulary, "all")
+    problems, vocabulary = all_pairs(110, base), make_vocabulary(base, tokens_per_step="all")
+    examples = make_examples(problems, vocabulary)
     prompts, answers = prompt_tokens(problems, vocabulary), answer_tokens(problems, vocabulary)
     assert torch.equal(examples.inputs, prompts)
     for index, (x, y) in enumerate(itertools.product(range(111), repeat=2)):
@@ -105,7 +106,7 @@ def test_to_say_all_at_once_the_longer_operand_is_second_and_says_the_answer_for
 @pytest.mark.parametrize(("base", "is_reversed"), WRITINGS)
 def test_answers_are_read_back(base, is_reversed, says_all):
     problems = problems_of([(0, 0), (0, 7), (9999, 9999), (15, 1), (123, 4000), (8191, 1)], base, 5)
-    vocabulary = make_vocabulary(base, is_reversed, says_all)
+    vocabulary = make_vocabulary(base, is_reversed, "all" if says_all else 1)
     assert read_answers(answer_tokens(problems, vocabulary), vocabulary) == [0, 7, 19998, 16, 4123, 8192]
 
 
@@ -139,7 +140,7 @@ def test_each_digit_of_the_second_operand_is_given_the_sums_digit_of_its_place_f
 
 
 def test_examples_are_selected_together(vocabulary):
-    examples = make_examples(all_pairs(9), vocabulary, 2)
+    examples = make_examples(all_pairs(9), make_vocabulary(tokens_per_step=2))
     some = examples[np.array([34, 5])]
     assert (len(examples), len(some)) == (100, 2)
     assert [show(row, vocabulary) for row in some.inputs] == ["+3+4+7", "+0+5+5"]

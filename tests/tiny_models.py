@@ -6,6 +6,10 @@ import torch
 
 import tokenizer as tokenizer_script
 import trainer
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.digits import NEGATIVE
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import DataConfig, Model, Numbers, TrainConfig, Training
 from simple_llm.data.problems import from_integers, Problems
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
@@ -16,9 +20,24 @@ from simple_llm.training import learner
 from simple_llm.training.learner import build_model, Learner
 
 
-def make_vocabulary(base: int = 10, is_reversed: bool = True, says_all: bool = False) -> Vocabulary:
-    """The IDs that a tokenizer of this project gives: padding 0, unknown 1, + 2, then the digits."""
-    return Vocabulary(tuple(range(3, 3 + base)), delimiter_id=2, pad_id=0, reversed=is_reversed, says_all=says_all)
+def make_vocabulary(
+    base: int = 10,
+    is_reversed: bool = True,
+    tokens_per_step: int | str = 1,
+    operations: Iterable[Operation] = (ADDITION,),
+) -> Vocabulary:
+    """The IDs that a tokenizer of this project gives: padding 0, unknown 1, + 2, other operators, then the digits."""
+    symbols = sorted({ADDITION.symbol, *(one.symbol for one in operations)})
+    ids = {symbol: 2 + index for index, symbol in enumerate(symbols)}
+    return Vocabulary(
+        tuple(range(2 + len(ids), 2 + len(ids) + base)),
+        delimiter_id=2,
+        pad_id=0,
+        operator_ids=tuple(ids[one.symbol] if one in operations else None for one in OPERATIONS),
+        sign_id=ids.get(NEGATIVE),
+        reversed=is_reversed,
+        tokens_per_step=tokens_per_step,
+    )
 
 
 def make_tokenizer(data: DataConfig, says_all: bool = False) -> SimpleLLMTokenizer:
@@ -46,7 +65,9 @@ def make_learner(train: TrainConfig) -> tuple[Learner, Examples]:
     tokenizer = make_tokenizer(data)
     torch.manual_seed(0)
     model = build_model(data, train, tokenizer)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer)).training
+    rows = trainer.prepare_data(
+        all_pairs(19), data, train, vocabulary_of(tokenizer, train.model.tokens_per_step)
+    ).training
     return learner.make_learner(model, train.training), rows
 
 

@@ -72,7 +72,8 @@ def load_small_model(tokens_per_step: int | str, trained: dict[str, object]) -> 
     half.load_state_dict(trained["half"])
     model.load_state_dict(trained["model"])
     tokenizer = _tokenizer(tokens_per_step)
-    return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary_of(tokenizer), DATA, trained["result"])
+    vocabulary = vocabulary_of(tokenizer, tokens_per_step)
+    return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary, DATA, trained["result"])
 
 
 def _tokenizer(tokens_per_step: int | str) -> SimpleLLMTokenizer:
@@ -88,7 +89,8 @@ def _train(tokens_per_step: int | str, max_steps: int) -> tuple[SimpleLLMForCaus
     train = config_for(tokens_per_step, max_steps)
     torch.manual_seed(train.training.seed)
     model = _build(tokens_per_step)
-    data = trainer.prepare_data(all_pairs(99), DATA, train, vocabulary_of(_tokenizer(tokens_per_step)))
+    vocabulary = vocabulary_of(_tokenizer(tokens_per_step), tokens_per_step)
+    data = trainer.prepare_data(all_pairs(99), DATA, train, vocabulary)
     with tempfile.TemporaryDirectory() as folder:
         result = trainer.train_model(model, data, train.training, Run(Path(folder), {}))
     return model, result
@@ -104,7 +106,7 @@ def train_any_length_model() -> dict[str, object]:
         train = any_length_config(max_steps)
         torch.manual_seed(0)
         model = build_model(data, train, tokenizer)
-        prepared = trainer.prepare_data(problems, data, train, vocabulary_of(tokenizer))
+        prepared = trainer.prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
         with tempfile.TemporaryDirectory() as folder:
             made["result"] = trainer.train_model(model, prepared, train.training, Run(Path(folder), {}))
         made[name] = model.state_dict()
@@ -117,7 +119,7 @@ def load_any_length_model(trained: dict[str, object]) -> TrainedModel:
     model, half = (build_model(ANY_LENGTH_DATA, any_length_config(1), tokenizer) for _ in range(2))
     model.load_state_dict(trained["model"])
     half.load_state_dict(trained["half"])
-    vocabulary = vocabulary_of(tokenizer)
+    vocabulary = vocabulary_of(tokenizer, 1)
     return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary, ANY_LENGTH_DATA, trained["result"])
 
 

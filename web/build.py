@@ -63,7 +63,6 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.files.writing import write_file
 from simple_llm.model.folder import load_model, LoadedModel
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.sharing.hub import fetch_model, push_space, require_upload
 from web.description import describe
 from web.onnx_export import compare, Comparison, export_model, mixed_problems
@@ -151,7 +150,7 @@ def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Compar
     problems = mixed_problems(Sampler.of(loaded.data.numbers), num_problems)
     export_model(loaded.model, path)
     with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
-        comparison = compare(loaded.model, path, problems, vocabulary_of(loaded.tokenizer), bar.update)
+        comparison = compare(loaded.model, path, problems, loaded.vocabulary, bar.update)
     if comparison.num_same != comparison.num_problems:
         raise GateError(f"{MODEL}: {comparison}; the page is not made")
     return comparison

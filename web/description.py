@@ -7,7 +7,6 @@ from simple_llm.evaluation.certificates import AllPairs, read_as_certificate
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.files.names import CERTIFICATE, EVALUATION
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.tokenizer_files import vocabulary_of
 from web.onnx_export import Comparison
 
 
@@ -16,7 +15,7 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
 
     `range` is null where the model knows every length, and `answer_tokens` is then up to the numbers.
     """
-    config, vocabulary = loaded.model.config, vocabulary_of(loaded.tokenizer)
+    config, vocabulary = loaded.model.config, loaded.vocabulary
     numbers, knows_every_length = loaded.data.numbers, loaded.train.model.knows_every_length
     return {
         "base": numbers.base,
@@ -30,7 +29,7 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
         "attention_window": config.attention_window,
         "position_period": config.position_period,
         "range": None if knows_every_length else _bounds([numbers.min, numbers.max]),
-        "answer_tokens": None if knows_every_length else loaded.data.answer_digits + 1,
+        "answer_tokens": None if knows_every_length else loaded.data.answer_tokens,
         "layers": config.n_layer,
         "heads": config.n_head,
         "width": config.n_embd,

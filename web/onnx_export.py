@@ -63,7 +63,7 @@ def compare(
         on_batch: called with the number of problems after each batch.
     """
     session = _open(path)
-    examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
+    examples = make_examples(problems, vocabulary)
     num_same, largest_difference = 0, 0.0
     for first in range(0, len(problems), BATCH_SIZE):
         inputs = examples.inputs[first : first + BATCH_SIZE]  # (B, T), padded on the right, which none looks at

@@ -45,7 +45,9 @@ class RowDataset(Dataset):
 def main() -> None:
     data, train = load_configs(Path("data_config.yaml"), Path("train_config.yaml"), [])
     tokenizer = load_tokenizer(train.paths.model)
-    rows = prepare_data(read_problems(data), data, train, vocabulary_of(tokenizer)).training
+    rows = prepare_data(
+        read_problems(data), data, train, vocabulary_of(tokenizer, train.model.tokens_per_step)
+    ).training
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer)
     trainer = Trainer(model, training_arguments(train.training), train_dataset=RowDataset(rows))

@@ -1,0 +1,6 @@
+"""The operations there are; a model may know some of them. New ones come last: problems hold their index."""
+
+from simple_llm.arithmetic.addition import ADDITION
+
+OPERATIONS = (ADDITION,)
+BY_NAME = {operation.name: operation for operation in OPERATIONS}

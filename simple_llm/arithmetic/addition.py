@@ -1,9 +1,14 @@
 """Addition of two numbers."""
 
-import numpy as np
-from numpy.typing import NDArray
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
 
 from simple_llm.arithmetic.operation import Operation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def step(x: NDArray, y: NDArray, carry: NDArray, base: int) -> tuple[NDArray, NDArray]:
@@ -13,9 +18,9 @@ def step(x: NDArray, y: NDArray, carry: NDArray, base: int) -> tuple[NDArray, ND
         The digit of the sum, and the carry out of the column, 0 or 1; both of the type of x + y, which has to hold
         2 * base - 1.
     """
-    total = np.add(x, y) + carry
-    carry = (total >= base).astype(total.dtype)
-    return total - carry * total.dtype.type(base), carry
+    total = x + y + carry
+    carry = total // base
+    return total - carry * base, carry
 
 
-ADDITION = Operation("add", "+", step)
+ADDITION = Operation("add", "sum", "+", step, operator.add, commutes=True, is_signed=False)

@@ -9,14 +9,34 @@ numbers sweeps contiguous memory, and numbers of any width work without Python i
 """
 
 import string
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 DIGIT_ALPHABET = string.digits + string.ascii_uppercase
+NEGATIVE = "-"  # of a number below zero, behind its highest digit
 DIGIT_CODES = np.frombuffer(DIGIT_ALPHABET.encode(), np.uint8)
 
 Digits = NDArray[np.uint8]  # (W, N), values 0 to base - 1
+
+
+def digits_of(values: Iterable[int], base: int, width: int) -> Digits:
+    """Write Python integers as digit arrays of `width` places: N integers -> (width, N).
+
+    Raises:
+        ValueError: a number has more than `width` digits.
+    """
+    values = list(values)
+    is_small = base**width < 2**63 and all(value < 2**63 for value in values)
+    rest = np.array(values, np.int64 if is_small else object)
+    digits = np.zeros((width, len(values)), np.uint8)
+    for place in range(width):
+        digits[place] = rest % base
+        rest = rest // base
+    if rest.any():
+        raise ValueError(f"{max(values)} has more than {width} digits in base {base}")
+    return digits
 
 
 def num_digits(digits: Digits) -> NDArray[np.int64]:

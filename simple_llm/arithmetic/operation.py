@@ -1,21 +1,19 @@
-"""What an operation on two numbers is: one step in a column. Its answer and its carries follow.
+"""What an operation on two numbers is: one step in a column. What follows from it, columns.py works out.
 
-Shape letters in this file: W places (digits of the widest number), N problems.
-
-    column     0 1 2 3
-    x          2 4 3 1
-    y          9 7 8 .      879
-    carry in   . 1 1 1 .    what a column hands to the next
-    answer     1 2 2 2      1342 + 879 = 2221, least significant digit first
+Without numpy: a step is made of whole numbers and of arrays of them alike, and the config asks for the longest answer
+before anything slow is imported.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from simple_llm.arithmetic.integers import digit_count
 
-from simple_llm.arithmetic.digits import Digits
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Step(Protocol):
@@ -29,39 +27,34 @@ class Operation:
     """An operation, defined by its step.
 
     Attributes:
+        name: its key among the `operations` of data_config.yaml.
+        noun: what its answer is called, "sum".
         symbol: between the operands.
-        step: of digits and a carry of one integer type, arrays that broadcast: (digit, carry), each of that type.
+        step: of digits and a carry of one integer type, numbers or arrays that broadcast: (digit, carry), of that type.
+        of_integers: the same of whole numbers, by their own arithmetic, which a proof compares a model with.
+        commutes: whether x and y may change places.
+        is_signed: what the carry out of the last column is: False for one more digit, True for a debt, with which the
+            answer is below zero.
     """
 
     name: str
+    noun: str
     symbol: str
     step: Step
+    of_integers: Callable[[int, int], int]
+    commutes: bool
+    is_signed: bool
 
-    def answer(self, x: Digits, y: Digits, base: int) -> Digits:
-        """Work column by column: (W, N), (W, N) -> (W + 1, N); the last carry is the highest digit."""
-        z = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
-        carry = np.zeros(x.shape[1], np.uint8)  # (N,)
-        for column in range(x.shape[0]):
-            z[column], carry = self.step(x[column], y[column], carry, base)
-        z[-1] = carry
-        return z
+    def write(self, x: object, y: object) -> str:
+        """A problem as people write it."""
+        return f"{x}{self.symbol}{y}"
 
-    def carries(self, x: Digits, y: Digits, base: int) -> NDArray[np.bool_]:
-        """Whether a carry comes into each column: (W, N), (W, N) -> (W + 1, N); nothing comes into the first."""
-        into = np.zeros((x.shape[0] + 1, x.shape[1]), bool)
-        carry = np.zeros(x.shape[1], np.uint8)  # (N,)
-        for column in range(x.shape[0]):
-            _, carry = self.step(x[column], y[column], carry, base)
-            into[column + 1] = carry
-        return into
+    def longest_answer(self, minimum: int, maximum: int, base: int) -> int:
+        """Count the digits of the longest answer to operands of a range; a sign is none."""
+        ends = (minimum, maximum)
+        return max(digit_count(abs(self.of_integers(x, y)), base) for x in ends for y in ends)
 
-    def longest_chain(self, x: Digits, y: Digits, base: int) -> NDArray[np.int64]:
-        """Count the most columns in a row that pass on a carry: (W, N), (W, N) -> (N,).
-
-        25 + 31 has 0; 5 + 5 has 1; 999 + 1 and 999 + 999 have 3.
-        """
-        chain, longest = (np.zeros(x.shape[1], np.int64) for _ in range(2))
-        for carry in self.carries(x, y, base):
-            chain = (chain + 1) * carry
-            np.maximum(longest, chain, out=longest)
-        return longest
+    def answer_tokens(self, minimum: int, maximum: int, base: int) -> int:
+        """Count the tokens of the longest answer: its digits, its sign, and what ends it."""
+        is_ever_negative = self.is_signed and minimum < maximum
+        return self.longest_answer(minimum, maximum, base) + is_ever_negative + 1

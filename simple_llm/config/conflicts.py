@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.config.settings import DataConfig, Hub, Model, Restarts, TrainConfig, Training
 
 MOST_WEIGHTS = 10**9  # of a model: four gigabytes
@@ -99,6 +100,14 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
             ("sampling.uniform", "sampling.lengths", "sampling.carries"),
             f"the shares uniform, lengths and carries must add up to 1, they make {total:g}",
         )
+    shares = dict(data.operations)
+    if abs(sum(shares.values()) - 1) > 1e-9:
+        keys, names = tuple(f"operations.{name}" for name in shares), " and ".join(shares)
+        yield Conflict(keys, f"the shares {names} must add up to 1, they make {sum(shares.values()):g}")
+    for name in ("column_delimiter", "row_delimiter"):
+        if getattr(storage, name) in {one.symbol for one in data.operations.known if one is not ADDITION}:
+            keys = (f"storage.{name}", "operations")
+            yield Conflict(keys, f"{getattr(storage, name)!r} stands in the rows of an operation; use '|'")
     if split.train + split.validation >= 1:
         yield Conflict(
             ("split.validation", "split.train"),
@@ -142,8 +151,8 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
                 "numbers.max",
                 "numbers.base",
             ),
-            f"{model.n_positions} is too short a position table for sums up to 2 * {_short(data.numbers.max)} "
-            f"in base {data.numbers.base}; set at least {needed}",
+            f"{model.n_positions} is too short a position table for answers to numbers up to "
+            f"{_short(data.numbers.max)} in base {data.numbers.base}; set at least {needed}",
         )
     yield from _size_conflicts(model)
     yield from _window_conflicts(model, data)
@@ -179,6 +188,13 @@ def _window_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
             ("model.attention_window", "model.tokens_per_step"),
             f"with model.tokens_per_step = {model.tokens_per_step} a token says digits whose neighbours it does not "
             "see; set model.tokens_per_step=1",
+        )
+    signed = [one.name for one in data.operations.known if one.is_signed]
+    if window is not None and signed:
+        yield Conflict(
+            ("model.attention_window", *(f"operations.{name}" for name in signed)),
+            "the sign of an answer depends on digits out of view: set model.attention_window=null, or train on "
+            f"operations.{signed[0]}=0",
         )
     if window is not None and not data.numbers.reversed:
         yield Conflict(

@@ -7,9 +7,12 @@ reporting what is wrong with them is loading.py's business, and conflicts.py nam
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, create_model, Field, field_validator
 
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.strict_yaml import format_yaml
 
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
@@ -19,6 +22,22 @@ class Section(BaseModel):
     """A group of settings: no unknown keys, no coercion, no change after it is made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Shares(Section):
+    """Share of the rows of each operation; the shares add up to 1."""
+
+    @property
+    def known(self) -> list[Operation]:
+        """The operations of which there are rows."""
+        return [one for one in OPERATIONS if getattr(self, one.name)]
+
+
+Operations = create_model(
+    "Operations",
+    __base__=_Shares,
+    **{one.name: (float, Field(float(one is ADDITION), ge=0, le=1)) for one in OPERATIONS},
+)
 
 
 class Numbers(Section):
@@ -63,6 +82,7 @@ class DataConfig(Section):
     """data_config.yaml."""
 
     seed: int = Field(0, ge=0, lt=2**63)
+    operations: Operations = Operations()
     numbers: Numbers = Numbers()
     sampling: Sampling = Sampling()
     split: Split = Split()
@@ -75,13 +95,22 @@ class DataConfig(Section):
 
     @property
     def answer_digits(self) -> int:
-        """Digits of the largest sum."""
-        return digit_count(2 * self.numbers.max, self.numbers.base)
+        """Digits of the longest answer."""
+        return max(one.longest_answer(*self._range) for one in self.operations.known or OPERATIONS)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of the longest answer: its digits, its sign, and what ends it."""
+        return max(one.answer_tokens(*self._range) for one in self.operations.known or OPERATIONS)
 
     @property
     def row_tokens(self) -> int:
         """Tokens of the longest row, `+x+y+z+`."""
-        return 2 * self.operand_digits + self.answer_digits + 4
+        return 2 * self.operand_digits + self.answer_tokens + 3
+
+    @property
+    def _range(self) -> tuple[int, int, int]:
+        return self.numbers.min, self.numbers.max, self.numbers.base
 
 
 class Paths(Section):

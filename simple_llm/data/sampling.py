@@ -1,8 +1,6 @@
-"""Draw addition problems: uniform over values, uniform over digit lengths, long carry chains.
+"""Draw problems: uniform over values, uniform over digit lengths, long carry chains.
 
 Shape letters in this file: W places (digits of the widest number), N problems.
-
-Numbers are drawn digit by digit, so operands of a hundred digits cost what their digits cost.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simple_llm.arithmetic import columns
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.arithmetic.digits import Digits
-from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.digits import Digits, digits_of
+from simple_llm.arithmetic.operands import Operands
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import Numbers, Split
-from simple_llm.data.problems import concatenate, from_integers, Problems
+from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.split import ordered_keys, problems_on_sides, side_share
 
 _CHUNK = 2**14  # candidates drawn at a time: small enough to stay in the processor's cache
@@ -35,47 +35,40 @@ class OutOfProblemsError(ValueError):
 
 @dataclass(frozen=True)
 class Sampler:
-    """The strata over one range of operands.
+    """The strata of one operation over one range of operands."""
 
-    Attributes:
-        minimum, maximum: the smallest and the largest operand.
-        base: of the digit arrays.
-    """
-
-    minimum: int
-    maximum: int
-    base: int
+    operands: Operands
+    operation: Operation = ADDITION
 
     @classmethod
-    def of(cls, numbers: Numbers) -> "Sampler":
-        return cls(numbers.min, numbers.max, numbers.base)
-
-    @property
-    def width(self) -> int:
-        """W: digits of the largest operand."""
-        return digit_count(self.maximum, self.base)
+    def of(cls, numbers: Numbers, operation: Operation = ADDITION) -> "Sampler":
+        return cls(Operands(numbers.min, numbers.max, numbers.base), operation)
 
     @property
     def strata(self) -> dict[str, Stratum]:
         return {"uniform": self.uniform, "lengths": self.lengths, "carries": self.carries}
 
+    @property
+    def num_pairs(self) -> int:
+        return self.operands.count**2
+
     def uniform(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw both operands uniformly over values."""
-        return Problems(*(self._numbers(rng, self.minimum, self.maximum, count) for _ in "xy"), self.base)
+        return self._problems(*(self.operands.uniform(rng, count) for _ in "xy"))
 
     def lengths(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw the number of digits of each operand uniformly, then its value uniformly."""
-        return Problems(*(self._numbers_by_length(rng, count) for _ in "xy"), self.base)
+        return self._problems(*(self.operands.by_length(rng, count) for _ in "xy"))
 
     def carries(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw problems with a long carry chain, or with what nearly is one.
 
-        The chain goes from the lower to the higher of two uniform places. At its start x + y is base or more (base - 1
-        where x is 0), in the rest of it x + y is base - 1, so each of those places passes the carry on:
+        The chain goes from the lower to the higher of two uniform places. At its start x and y make a carry (or would
+        pass one on, where nothing beside x makes one), and each of the other places of it passes the carry on:
 
             place      0 1 2 3 4
             x          7 8 2 0 4
-            y          1 6 7 9 2      base 10, chain over places 1 to 3
+            y          1 6 7 9 2      base 10, x + y, chain over places 1 to 3
 
         That is half of the problems. The others are what a model must tell apart from it: in a quarter the start makes
         no carry, in an eighth each one place of the rest has one less and stops it, or one more and makes its own.
@@ -83,105 +76,66 @@ class Sampler:
         Returns:
             At most `count` problems: those whose second operand went out of range are left out.
         """
-        x, y = self._numbers_by_length(rng, count), self._numbers_by_length(rng, count)
+        x, y = (self.operands.by_length(rng, count) for _ in "xy")
+        quiet = columns.num_quiet(self.operation, self.operands.base).astype(np.uint8)  # (base,)
         places = rng.integers(0, self._num_carrying_places, (2, count), np.uint16)
         start, last = places.min(axis=0), places.max(axis=0)
         column, kind = np.arange(count), rng.integers(0, 8, count, np.uint8)
-        x_start = x[start, column]
-        with_carry, without = self.base - 1 - _below(x_start, rng), _below(self.base - x_start, rng)
+        num_quiet, largest = quiet[x[start, column]], self.operands.base - 1
+        with_carry, without = largest - _below(largest + 1 - num_quiet, rng), _below(num_quiet, rng)
         y[start, column] = np.where(kind < _MAKING_NO_CARRY, without, with_carry)
         for place in range(1, self._num_carrying_places):
-            np.copyto(y[place], self.base - 1 - x[place], where=(start < place) & (place <= last))
+            np.copyto(y[place], quiet[x[place]] - 1, where=(start < place) & (place <= last))
         odd = start + _below(last - start, rng) + (start < last)  # a place of the rest, where there is one
         nudge = (start < last) * ((kind == _ONE_MORE).astype(np.int16) - (kind == _ONE_LESS))
-        y[odd, column] = (y[odd, column] + nudge).clip(0, self.base - 1)
-        in_range = self._at_least(y, self.minimum) & self._at_most(y, self.maximum)
-        return Problems(x, y, self.base)[in_range]
+        y[odd, column] = (y[odd, column] + nudge).clip(0, largest)
+        return self._problems(x, y)[self.operands.contain(y)]
 
     def like(self, rng: np.random.Generator, example: Problems, count: int) -> Problems:
         """Draw problems whose operands have the lengths of another's and whose places pass on a carry where its do.
 
-        At about half of the places, drawn for each problem anew, x + y also is what it is there: what makes a problem
-        hard is often a sum of two digits, such as the largest one twice, and carries alone do not tell.
+        At about half of the places, drawn for each problem anew, the digit of the answer is what it is there too: what
+        makes a problem hard is often a pair of digits, such as the largest one twice, and carries alone do not tell.
 
         Args:
-            example: one problem.
+            example: one problem, of this operation.
 
         Returns:
             At most `count` problems: those with an operand out of range are left out.
         """
-        x, y = (np.zeros((self.width, count), np.uint8) for _ in "xy")
-        digits = np.indices((self.base, self.base)).reshape(2, -1)  # every pair of digits: (2, base^2)
+        operands, step = self.operands, self.operation.step
+        x, y = (np.zeros((operands.width, count), np.uint8) for _ in "xy")
+        digits = np.indices((operands.base, operands.base)).reshape(2, -1)  # every pair of digits: (2, base^2)
         carries = example.carries[:, 0].astype(np.int64)
-        for place, (x_digit, y_digit) in enumerate(zip(example.x[:, 0], example.y[:, 0], strict=True)):
-            fits = ADDITION.step(*digits, carries[place], self.base)[1] == carries[place + 1]
+        for place, pair in enumerate(zip(example.x[:, 0], example.y[:, 0], strict=True)):
+            answers, carries_out = step(*digits, carries[place], operands.base)
+            fits = carries_out == carries[place + 1]
             for operand, length in zip(digits, (example.x_length[0], example.y_length[0]), strict=True):
                 is_top = place == length - 1 and place > 0
                 fits &= (operand == 0) if place >= length else (operand >= is_top)
-            is_same = fits & (digits.sum(axis=0) == int(x_digit) + int(y_digit))
+            is_same = fits & (answers == step(*map(np.int64, pair), carries[place], operands.base)[0])
             any_fit, same = (rng.choice(np.flatnonzero(which), count) for which in (fits, is_same))
             x[place], y[place] = digits[:, np.where(rng.random(count) < 0.5, same, any_fit)]
-        in_range = [self._at_least(one, self.minimum) & self._at_most(one, self.maximum) for one in (x, y)]
-        return Problems(x, y, self.base)[in_range[0] & in_range[1]]
-
-    @property
-    def _num_carrying_places(self) -> int:
-        """Places that can pass a carry on: not the highest, if its largest digits add up to too little."""
-        largest_top_digit = self.maximum // self.base ** (self.width - 1)
-        return self.width if 2 * largest_top_digit >= self.base - 1 else max(1, self.width - 1)
+        return self._problems(x, y)[operands.contain(x) & operands.contain(y)]
 
     def all_pairs(self) -> Iterator[Problems]:
         """Go through every ordered pair of the range, in order, a chunk at a time."""
-        num_values = self.maximum - self.minimum + 1
-        values = from_integers(((value, 0) for value in range(self.minimum, self.maximum + 1)), self.base, self.width).x
-        for first in range(0, num_values**2, _CHUNK):
-            index = np.arange(first, min(first + _CHUNK, num_values**2))
-            yield Problems(values[:, index // num_values], values[:, index % num_values], self.base)
+        operands = self.operands
+        values = digits_of(operands.values, operands.base, operands.width)
+        for first in range(0, self.num_pairs, _CHUNK):
+            index = np.arange(first, min(first + _CHUNK, self.num_pairs))
+            yield self._problems(values[:, index // operands.count], values[:, index % operands.count])
 
-    def _numbers(self, rng: np.random.Generator, minimum: int, maximum: int, count: int) -> Digits:
-        """Draw `count` numbers uniformly from minimum to maximum, by rejection: (W, count)."""
-        span = maximum - minimum
-        top = digit_count(span, self.base) - 1
-        top_digit = span // self.base**top
-        accepted = [np.zeros((self.width, 0), np.uint8)]
-        missing = count
-        acceptance = (span + 1) / ((top_digit + 1) * self.base**top)
-        while missing:
-            offset = np.zeros((self.width, int(missing / acceptance * 1.01) + 16), np.uint8)
-            offset[:top] = rng.integers(0, self.base, (top, offset.shape[1]), np.uint8)
-            offset[top] = rng.integers(0, top_digit + 1, offset.shape[1], np.uint8)
-            if acceptance < 1:
-                offset = np.compress(self._at_most(offset, span), offset, axis=1)
-            accepted.append(offset[:, :missing])
-            missing -= accepted[-1].shape[1]
-        numbers = np.concatenate(accepted, axis=1)
-        if minimum == 0:
-            return numbers
-        return ADDITION.answer(numbers, self._constant(minimum)[:, None].repeat(count, axis=1), self.base)[:-1]
+    def _problems(self, x: Digits, y: Digits) -> Problems:
+        return Problems.of(self.operation, x, y, self.operands.base)
 
-    def _numbers_by_length(self, rng: np.random.Generator, count: int) -> Digits:
-        """Draw `count` numbers whose digit counts are uniform, in random order: (W, count)."""
-        shortest = digit_count(self.minimum, self.base)
-        num_lengths = self.width - shortest + 1
-        blocks = []
-        for num_digits, block in enumerate(rng.multinomial(count, [1 / num_lengths] * num_lengths), shortest):
-            lowest = 0 if num_digits == 1 else self.base ** (num_digits - 1)
-            lowest, highest = max(lowest, self.minimum), min(self.base**num_digits - 1, self.maximum)
-            blocks.append(self._numbers(rng, lowest, highest, int(block)))
-        return np.concatenate(blocks, axis=1).take(rng.permutation(count), axis=1)
-
-    def _constant(self, value: int) -> Digits:
-        return from_integers([(value, 0)], self.base, self.width).x[:, 0]
-
-    def _at_most(self, digits: Digits, bound: int) -> NDArray[np.bool_]:
-        """Compare from the lowest place up: a higher place overrules the ones below. (W, N) -> (N,)."""
-        exceeds = np.zeros(digits.shape[1], bool)
-        for place, bound_digit in zip(digits, self._constant(bound), strict=True):
-            exceeds = (place > bound_digit) | ((place == bound_digit) & exceeds)
-        return ~exceeds
-
-    def _at_least(self, digits: Digits, bound: int) -> NDArray[np.bool_]:
-        return self._at_most(self.base - 1 - digits, self.base**self.width - 1 - bound)
+    @property
+    def _num_carrying_places(self) -> int:
+        """Places that can pass a carry on: not the highest, if its largest digits make none of one that comes in."""
+        operands = self.operands
+        top_digits = np.indices((operands.maximum // operands.base ** (operands.width - 1) + 1,) * 2)
+        can_carry = self.operation.step(*top_digits, 1, operands.base)[1].any()
+        return operands.width if can_carry else max(1, operands.width - 1)
 
 
 def _below(bounds: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.uint32]:
@@ -206,7 +160,7 @@ class Draw:
 def draw_unique(
     sampler: Sampler, split: Split, sides: tuple[int, ...], asked: dict[str, int], rng: np.random.Generator
 ) -> Draw:
-    """Draw ordered pairs that differ from one another, from the given sides only.
+    """Draw ordered pairs of one operation that differ from one another, from the given sides only.
 
     Args:
         asked: problems by name of the stratum; what a stratum cannot supply goes to uniform.
@@ -215,7 +169,7 @@ def draw_unique(
         OutOfProblemsError: the range has fewer such pairs than were asked for.
     """
     num_wanted = sum(asked.values())
-    num_expected = (sampler.maximum - sampler.minimum + 1) ** 2 * side_share(split, sides)
+    num_expected = sampler.num_pairs * side_share(split, sides)
     uniform = None
     if num_expected < 4 * num_wanted + 1000:
         # A good part of all pairs is wanted: list them, so that their number is known and the last are found.
@@ -234,6 +188,18 @@ def draw_unique(
     return Draw(pool.shuffled(), asked, {name: drawn[name] for name in asked})
 
 
+def mixed(draws: dict[str, Draw], rng: np.random.Generator) -> Draw:
+    """Join what was drawn of several operations, by their names, in random order; one alone stays as it is."""
+    if len(draws) == 1:
+        return next(iter(draws.values()))
+    problems = concatenate([draw.problems for draw in draws.values()])
+    asked, drawn = (
+        {f"{name} {stratum}": count for name, draw in draws.items() for stratum, count in getattr(draw, which).items()}
+        for which in ("asked", "drawn")
+    )
+    return Draw(problems[rng.permutation(len(problems))], asked, drawn)
+
+
 class _Pool:
     """Problems drawn so far, each once.
 
@@ -244,7 +210,7 @@ class _Pool:
 
     def __init__(self, sampler: Sampler, split: Split, sides: tuple[int, ...], num_wanted: int) -> None:
         self.split, self.sides = split, sides
-        self.operands = range(sampler.minimum, sampler.maximum + 1)
+        self.operands = sampler.operands.values
         self.parts: list[Problems] = []
         self.index_bits = (10 * num_wanted + 2000).bit_length()
         self.keys = np.zeros(0, np.uint64)  # of the problems in `parts`, in their order

@@ -8,6 +8,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import Digits
 from simple_llm.config.settings import Split
 from simple_llm.data.problems import Problems
@@ -15,6 +17,8 @@ from simple_llm.data.problems import Problems
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SIDE_NAMES = ("train", "validation", "test")
 
+# What sets the operations apart; sums, which came first, have nothing.
+_TAGS = np.array([0 if one is ADDITION else int.from_bytes(one.name.encode()[:8]) for one in OPERATIONS], np.uint64)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MERSENNE_31 = np.uint64(2**31 - 1)
 
@@ -22,8 +26,9 @@ _MERSENNE_31 = np.uint64(2**31 - 1)
 def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
     """Say for each problem whether it is for training (0), validation (1) or test (2).
 
-    The side is a hash of the unordered pair of *values* and of `split.seed`. So a+b and b+a are on one
-    side, the same problem is on the same side in every base, and nothing has to be stored.
+    The side is a hash of the pair of *values*, of `split.seed`, and of any operation but a sum of two; the pair is
+    unordered where the operands may change places. So a+b and b+a are on one side, the same problem is on the same
+    side in every base, and nothing has to be stored.
 
     Returns:
         (N,) TRAIN, VALIDATION or TEST.
@@ -31,7 +36,8 @@ def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
     x = _hash_numbers(problems.x, problems.x_modulo_2_64, problems.base)  # (N,)
     y = _hash_numbers(problems.y, problems.y_modulo_2_64, problems.base)  # (N,)
     seed = np.uint64((split.seed + int(_GOLDEN)) % 2**64)
-    key = _mix(np.minimum(x, y) ^ _mix(seed)) + np.maximum(x, y)
+    first, second = np.where(problems.commutes, [np.minimum(x, y), np.maximum(x, y)], [x, y])
+    key = _mix(first ^ _mix(seed)) + (second ^ _TAGS[problems.which])
     fraction = _mix(key) >> np.uint64(11)  # uniform in [0, 1), in units of 2^-53
     past_train, past_validation = (
         (fraction >= math.ceil(share * 2**53)).view(np.int8) for share in (split.train, split.train + split.validation)

@@ -114,7 +114,7 @@ def attention_by_place(
     Args:
         on_batch: called with the number of problems just read.
     """
-    examples = make_examples(problems, vocabulary, model.config.tokens_per_step)
+    examples = make_examples(problems, vocabulary)
     carry = torch.from_numpy(problems.carries).T  # (N, P)
     config = model.config
     num_places = carry.size(1)

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simple_llm.arithmetic.addition import ADDITION
+
 Count = Annotated[int, Field(ge=0, le=2**128)]
 CountOfSome = Annotated[int, Field(gt=0, le=2**128)]  # that a share is taken of
 _Pair = Annotated[tuple[Count, Count], Field(strict=False)]  # a list, in JSON
+_Unsure = Annotated[tuple[float, Count, Count], Field(strict=False)]  # margin, x and y
 _Place = dict[str, str | int]  # x, y, digit of their sum, what is right there and what is said
 
 
@@ -23,6 +26,19 @@ class Counted(BaseModel):
     checked: CountOfSome
     wrong: Count
     min_logit_margin: float
+
+
+class CountedPairs(Counted):
+    """The pairs of one operation; see AllPairs."""
+
+    prompts: Count | None = None
+    failures: list[_Pair]
+    min_logit_margin_at: _Pair
+    least_sure: list[_Unsure] | None = None
+    decided_again: Count | None = None
+    seconds: float | None = None
+    shards: list[dict[str, int | str]] | None = None
+    rounding: dict[str, float] | None = None
 
 
 class _Certificate(BaseModel):
@@ -58,7 +74,9 @@ class AllPairs(_Certificate):
     """Every ordered pair of a range of operands.
 
     Attributes:
-        failures: the first wrong pairs; all, where they are as many as `wrong`.
+        failures: the first wrong pairs; all, where they are as many as `wrong`. Of a model that does more than add,
+            as problems: "342-879".
+        operations: of such a model, what was counted of each.
         least_sure: margin, x and y of the prompts with the smallest margins.
         shards: which operands each counted, and the digest of which prompts were right.
         rounding: by dtype, how far it moves a logit from float64.
@@ -70,10 +88,11 @@ class AllPairs(_Certificate):
     checked: CountOfSome
     prompts: Count | None = None
     wrong: Count
-    failures: list[_Pair]
+    failures: list[_Pair | str]
     min_logit_margin: float
-    min_logit_margin_at: _Pair | None = None
-    least_sure: list[Annotated[tuple[float, Count, Count], Field(strict=False)]] | None = None
+    min_logit_margin_at: _Pair | str | None = None
+    operations: dict[str, CountedPairs] | None = None
+    least_sure: list[_Unsure] | None = None
     decided_again: Count | None = None
     seconds: float | None = None
     shards: list[dict[str, int | str]] | None = None
@@ -99,6 +118,11 @@ class AllPairs(_Certificate):
         if self.minimum > self.maximum:
             raise ValueError(f"operands from {self.minimum} to {self.maximum}")
         return self
+
+    @property
+    def of_each(self) -> dict[str, "AllPairs | CountedPairs"]:
+        """What was counted, by name of the operation."""
+        return self.operations or {ADDITION.name: self}
 
     @property
     def minimum(self) -> int:

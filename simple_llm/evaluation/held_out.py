@@ -12,7 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import to_integers
+from simple_llm.arithmetic.operands import Operands
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import Numbers, Split
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
@@ -22,7 +26,6 @@ from simple_llm.evaluation.margins import logit_margins
 from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.model.decoding import Answers, Decoder
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 # A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.
@@ -31,6 +34,7 @@ STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
     "by_second_operand_length": lambda problems: problems.y_length,
     "by_longest_carry_chain": attrgetter("longest_chain"),
 }
+BY_SIGN = "by_sign"  # of the answers, where an operation has signs: -1, 0, 1
 # Pairs of strata, for the pictures: where in the table of two lengths, and of length and carries, a model is right.
 GRIDS: dict[str, tuple[tuple[str, Callable[[Problems], NDArray[np.int64]]], ...]] = {
     "by_lengths": (
@@ -48,22 +52,23 @@ _CANDIDATES = 2**17  # drawn to find them
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One sample, scored.
+    """One sample of one operation, scored.
 
     Attributes:
         score: over the sample alone.
-        tables: for each of STRATA its rows, over sample and added problems: stratum, correct, total, sampled.
+        tables: for each of its strata the rows, over sample and added problems: stratum, correct, total, sampled.
         grids: for each of GRIDS its cells, over sample and added problems: the two strata, correct, total.
-        num_commuting: problems on which a+b and b+a get the same answer.
+        num_commuting: problems on which a+b and b+a get the same answer; None where they are not the same problem.
         failures: every wrong problem of the sample.
         dtype: of the arithmetic; margins of at least SURE logits are the first one's.
     """
 
     seed: int
     num_asked: int
+    operation: Operation
     score: Score
     min_logit_margin: float
-    num_commuting: int
+    num_commuting: int | None
     tables: dict[str, list[dict[str, int]]]
     grids: dict[str, list[dict[str, int]]]
     failures: list[dict[str, str]]
@@ -84,7 +89,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Problems of the test side to measure on.
+    """Problems of the test side to measure on, of one operation.
 
     Attributes:
         num_asked: problems the sample was to have.
@@ -96,27 +101,34 @@ class HeldOut:
     num_asked: int
     sample: Problems
     added: Problems
+    operation: Operation = ADDITION
 
     @property
     def num_decoded(self) -> int:
-        """Prompts to decode: the sample is asked in both orders."""
-        return 2 * len(self.sample) + len(self.added)
+        """Prompts to decode: the sample is asked in both orders, where they are the same problem."""
+        return (1 + self.operation.commutes) * len(self.sample) + len(self.added)
 
 
-def chosen_sampler(numbers: Numbers, chosen: tuple[int, int] | None) -> Sampler:
+def strata_of(operation: Operation) -> dict[str, Callable[[Problems], NDArray[np.int64]]]:
+    """What the problems of an operation are told apart by."""
+    sign = lambda problems: np.where(problems.is_negative, -1, (problems.z > 0).any(axis=0))  # noqa: E731
+    return {**STRATA, BY_SIGN: sign} if operation.is_signed else STRATA
+
+
+def chosen_operands(numbers: Numbers, chosen: tuple[int, int] | None) -> Operands:
     """A model's range of operands, or the part of it that was asked for.
 
     Raises:
         UsageError: it is no part of it.
     """
     if chosen is None:
-        return Sampler.of(numbers)
+        return Sampler.of(numbers).operands
     minimum, maximum = chosen
     if not numbers.min <= minimum <= maximum <= numbers.max:
         raise UsageError(
             f"--range {minimum}:{maximum}: this model knows {numbers.min}:{numbers.max}, smaller number first"
         )
-    return Sampler(minimum, maximum, numbers.base)
+    return Operands(minimum, maximum, numbers.base)
 
 
 def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> HeldOut:
@@ -128,7 +140,8 @@ def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> Hel
     sample = held_out_sample(sampler, split, num_samples, seed)
     if not len(sample):
         raise UsageError("there is no held-out problem in this range; choose a wider one")
-    return HeldOut(seed, num_samples, sample, held_out_strata(sampler, split, sample, seed))
+    added = held_out_strata(sampler, split, sample, seed)
+    return HeldOut(seed, num_samples, sample, added, sampler.operation)
 
 
 def held_out_sample(sampler: Sampler, split: Split, num_samples: int, seed: int, side: int = TEST) -> Problems:
@@ -155,7 +168,7 @@ def held_out_strata(sampler: Sampler, split: Split, sample: Problems, seed: int)
     first = np.sort(first)
     candidates = candidates[first[~np.isin(keys[first], ordered_keys(sample, 64))]]
     is_chosen = np.zeros(len(candidates), bool)
-    for stratum_of in STRATA.values():
+    for stratum_of in strata_of(sampler.operation).values():
         present, strata = stratum_of(sample), stratum_of(candidates)
         for value in np.unique(strata):
             num_missing = STRATUM_SIZE - int((present == value).sum() + (strata[is_chosen] == value).sum())
@@ -174,8 +187,8 @@ def evaluate_sample(
         on_batch: called with the number of problems just decoded.
     """
     started = time.monotonic()
-    vocabulary, sample, added = vocabulary_of(loaded.tokenizer), problems.sample, problems.added
-    max_answer_tokens = loaded.data.answer_digits + 1
+    vocabulary, sample, added = loaded.vocabulary, problems.sample, problems.added
+    max_answer_tokens, operation = loaded.data.answer_tokens, problems.operation
 
     def decode(problems: Problems, keep_logits: bool = False) -> Answers:
         prompts = prompt_tokens(problems, vocabulary)
@@ -184,17 +197,21 @@ def evaluate_sample(
     answers = decode(sample, keep_logits=True)
     right = _padded(answer_tokens(sample, vocabulary), max_answer_tokens, vocabulary.pad_id)  # (N, A)
     is_correct = (answers.tokens == right).all(1).numpy()  # (N,)
+    num_commuting = None
+    if operation.commutes:
+        num_commuting = int((decode(sample.swapped).tokens == answers.tokens).all(1).sum())
     added_correct = decoded_right(decoder, added, loaded, on_batch)
     everything, all_correct = concatenate([sample, added]), np.concatenate([is_correct, added_correct])
     return Evaluation(
         seed=problems.seed,
         num_asked=problems.num_asked,
+        operation=operation,
         score=Score(int(is_correct.sum()), len(sample)),
         min_logit_margin=float(logit_margins(answers.logits, right, vocabulary.pad_id).min()),
-        num_commuting=int((decode(sample.swapped).tokens == answers.tokens).all(1).sum()),
+        num_commuting=num_commuting,
         tables={
             name: _table(by_stratum(all_correct, stratum_of(everything)), by_stratum(is_correct, stratum_of(sample)))
-            for name, stratum_of in STRATA.items()
+            for name, stratum_of in strata_of(operation).items()
         },
         grids={name: _grid(strata, everything, all_correct) for name, strata in GRIDS.items()},
         failures=_failures(sample[~is_correct], answers.tokens[torch.from_numpy(~is_correct)], vocabulary, loaded),
@@ -203,32 +220,49 @@ def evaluate_sample(
     )
 
 
-def make_report(loaded: LoadedModel, sampler: Sampler, evaluations: list[Evaluation]) -> dict[str, object]:
-    """What evaluation.json holds; totals are sums over runs with other seeds."""
-    correct = sum(one.score.num_correct for one in evaluations)
+def make_report(loaded: LoadedModel, operands: Operands, evaluations: list[Evaluation]) -> dict[str, object]:
+    """What evaluation.json holds; totals are sums over operations and over runs with other seeds.
+
+    Tables and grids are those of the first seed: of the first operation, and of each in `operations` where a model
+    knows others than addition.
+    """
+    of_each = {one.name: [run for run in evaluations if run.operation is one] for one in loaded.operations}
+    commuting = [one for one in evaluations if one.operation.commutes]
+    is_adder = loaded.operations == [ADDITION]
     return {
-        "correct": correct,
-        "total": sum(one.score.num_total for one in evaluations),
-        # Runs may repeat a problem, so the bound is that of the worst run, not of the sum.
-        "error_rate_upper_95": max(one.score.error_rate_upper_95 for one in evaluations),
-        "min_logit_margin": min(one.min_logit_margin for one in evaluations),
+        **_counts(evaluations),
         "model_sha256": loaded.sha256,
         "side": "test",
-        "range": [sampler.minimum, sampler.maximum],
-        "base": sampler.base,
+        "range": [operands.minimum, operands.maximum],
+        "base": operands.base,
         "tokens_per_step": loaded.model.config.tokens_per_step,
         "device": loaded.model.device.type,
         "dtype": evaluations[0].dtype,
         "commutes": {
-            "agree": sum(one.num_commuting for one in evaluations),
-            "total": sum(one.score.num_total for one in evaluations),
+            "agree": sum(one.num_commuting for one in commuting),
+            "total": sum(one.score.num_total for one in commuting),
         },
-        "runs": [one.summary() for one in evaluations],
+        "runs": [one.summary() | ({} if is_adder else {"operation": one.operation.name}) for one in evaluations],
         **evaluations[0].tables,
         "grids": evaluations[0].grids,
+        **({} if is_adder else {"operations": {name: _of_operation(runs) for name, runs in of_each.items()}}),
         "failures": [failure for one in evaluations for failure in one.failures],
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _counts(evaluations: list[Evaluation]) -> dict[str, int | float]:
+    return {
+        "correct": sum(one.score.num_correct for one in evaluations),
+        "total": sum(one.score.num_total for one in evaluations),
+        # Runs may repeat a problem, so the bound is that of the worst run, not of the sum.
+        "error_rate_upper_95": max(one.score.error_rate_upper_95 for one in evaluations),
+        "min_logit_margin": min(one.min_logit_margin for one in evaluations),
+    }
+
+
+def _of_operation(evaluations: list[Evaluation]) -> dict[str, object]:
+    return {**_counts(evaluations), **evaluations[0].tables, "grids": evaluations[0].grids}
 
 
 def decoded_right(
@@ -238,8 +272,7 @@ def decoded_right(
     on_batch: Callable[[int], object] = lambda num_problems: None,
 ) -> NDArray[np.bool_]:
     """Decode problems and say which answers are right: (N,)."""
-    vocabulary = vocabulary_of(loaded.tokenizer)
-    num_tokens = loaded.data.answer_digits + 1
+    vocabulary, num_tokens = loaded.vocabulary, loaded.data.answer_tokens
     right = _padded(answer_tokens(problems, vocabulary), num_tokens, vocabulary.pad_id)
     answers = decoder.decode(prompt_tokens(problems, vocabulary), num_tokens, on_batch=on_batch)
     return (answers.tokens == right).all(1).numpy()
@@ -279,14 +312,20 @@ def _failures(
     problems: Problems, said: torch.Tensor, vocabulary: Vocabulary, loaded: LoadedModel
 ) -> list[dict[str, str]]:
     """Name wrong problems in decimal, with what the model said in its own digits."""
-    sums = (to_integers(digits, problems.base) for digits in (problems.x, problems.y, problems.z))
+    columns = (to_integers(digits, problems.base) for digits in (problems.x, problems.y, problems.z))
     tokenizer = loaded.tokenizer
     return [
         {
             "x": str(x),
             "y": str(y),
-            "sum": str(z),
+            OPERATIONS[index].noun: str(-z if is_negative else z),
             "said": "".join(tokenizer.convert_ids_to_tokens(row[row != vocabulary.pad_id].tolist())),
         }
-        for x, y, z, row in zip(*sums, said, strict=True)
+        for x, y, z, is_negative, index, row in zip(*columns, problems.is_negative, problems.which, said, strict=True)
     ]
+
+
+def written_failure(failure: dict[str, str]) -> str:
+    """A failure as a line."""
+    operation = next(one for one in OPERATIONS if one.noun in failure)
+    return f"{operation.write(failure['x'], failure['y'])}={failure[operation.noun]}, said {failure['said']}"

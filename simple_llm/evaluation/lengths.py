@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.data.problems import Problems
 from simple_llm.data.split import problems_on_sides, TEST
 from simple_llm.errors import UsageError
@@ -17,7 +18,6 @@ from simple_llm.evaluation.margins import row_margins
 from simple_llm.evaluation.scoring import clopper_pearson_upper
 from simple_llm.model.decoding import Decoder, Reader
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 CHAIN_SHARE = 0.9  # of the places of a problem of the second kind add up to base - 1, where a carry runs on
@@ -61,7 +61,7 @@ def problems_of_length(rng: np.random.Generator, base: int, num_digits: int, num
     if num_digits > 1:  # the highest digit is not 0
         tops = rng.integers(1, base, size=(2, num_problems), dtype=np.uint8)
         x[-1], y[-1] = np.where(x[-1], x[-1], tops[0]), np.where(y[-1], y[-1], tops[1])
-    return Problems(x, y, base)
+    return Problems.of(ADDITION, x, y, base)
 
 
 def refuse_long_lengths(loaded: LoadedModel, lengths: Iterable[int]) -> None:
@@ -97,7 +97,7 @@ def evaluate_length(
     )
     if not is_new:
         problems = problems_on_sides(problems, data.split, (TEST,))[:num_problems]
-    vocabulary = vocabulary_of(loaded.tokenizer)
+    vocabulary = loaded.vocabulary
     started = time.monotonic()
     if decoder.config.attention_window:
         answers = decoder.decode(prompt_tokens(problems, vocabulary), num_digits + 2, on_batch=on_batch)

@@ -80,7 +80,7 @@ def row_logits(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Read problems one row each, with the right answers: yields logits (B, T, V) and targets (B, T) of each batch."""
     config = reader.config
-    examples = make_examples(problems, vocabulary, config.tokens_per_step)
+    examples = make_examples(problems, vocabulary)
     for first in range(0, len(problems), batch_size):
         batch = examples[torch.arange(first, min(first + batch_size, len(problems)))].to(reader.device)
         is_token = batch.inputs != config.pad_token_id

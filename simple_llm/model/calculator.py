@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.digits import digits_of
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.data.problems import from_digits, from_integers, Problems
+from simple_llm.data.problems import from_written, Problems
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, Prompt
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
 
 NO_ANSWER = "no answer"
@@ -45,14 +47,15 @@ class Adder:
         self.loaded = loaded
         self.model = loaded.model.to(device)
         self.decoder = Decoder.of(self.model)
-        self.vocabulary = vocabulary_of(loaded.tokenizer)
+        self.vocabulary = loaded.vocabulary
         self.knows_every_length = loaded.train.model.knows_every_length
         most_digits = loaded.train.model.most_digits
         self.most_digits = min(most_digits or _MOST_DIGITS, _MOST_DIGITS) if allow_longer else None
 
     def parse(self, text: str) -> Prompt:
         """Read a prompt that this model can be asked; raises PromptError."""
-        return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length, self.most_digits)
+        operations = self.loaded.operations
+        return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length, self.most_digits, operations)
 
     def answer(self, prompts: list[Prompt], on_batch: Callable[[int], object] = lambda num_prompts: None) -> list[str]:
         """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number.
@@ -107,7 +110,8 @@ class Adder:
         [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens([prompt], problem)).tokens
         said, read, k = said_row.tolist(), prompt_row[0].tolist(), self.model.config.tokens_per_step
         if k == "all":
-            start = read.index(self.vocabulary.delimiter_id, 1) + 1  # the second operand's first digit
+            digits = set(self.vocabulary.digit_ids)
+            start = next(index for index, token in enumerate(read) if index and token not in digits) + 1
             said = said[: len(read) - start]
         if self.vocabulary.delimiter_id in said:
             said = said[: said.index(self.vocabulary.delimiter_id) + 1]
@@ -118,21 +122,23 @@ class Adder:
 
     def _problems(self, prompts: list[Prompt]) -> Problems:
         base = self.loaded.data.numbers.base
+        which = np.array([OPERATIONS.index(prompt.operation) for prompt in prompts], np.uint8)
         if max(len(operand) for prompt in prompts for operand in (prompt.x, prompt.y)) <= _SMALL:
-            pairs = [(int(prompt.x), int(prompt.y)) for prompt in prompts]
-            largest = max(map(max, pairs))
-            return from_integers(pairs, base, digit_count(largest, base))
+            operands = [[int(operand) for operand in (prompt.x, prompt.y)] for prompt in prompts]
+            x, y = zip(*operands, strict=True)
+            width = digit_count(max(map(max, operands)), base)
+            return Problems(digits_of(x, base, width), digits_of(y, base, width), base, which)
         write = self.loaded.tokenizer.write_number  # any number of digits, in a moment
         written = [[write(operand) for operand in (prompt.x, prompt.y)] for prompt in prompts]
         if not self.vocabulary.reversed:
             written = [[operand[::-1] for operand in pair] for pair in written]
-        return from_digits(written, base)
+        return from_written(written, base, which)
 
     def _max_answer_tokens(self, prompts: list[Prompt], problems: Problems) -> int:
-        """The longest sum of these lengths, and what ends it."""
+        """The longest answer to these lengths, and what ends it."""
         if self.knows_every_length or any(prompt.is_longer for prompt in prompts):
             return problems.x.shape[0] + 2
-        return self.loaded.data.answer_digits + 1
+        return self.loaded.data.answer_tokens
 
     def _values(self, tokens: Tensor) -> list[int | str | None]:
         """Answers as decimal numbers, None where they are none: (N, A) -> N."""
@@ -144,7 +150,8 @@ class Adder:
         num_said = said.index(end) if end in said else len(said)
         while end not in said and num_said and said[num_said - 1] == padding:
             num_said -= 1
-        if not num_said or not set(said[:num_said]) <= set(self.vocabulary.digit_ids):
+        is_negative = num_said > 1 and said[num_said - 1] == self.vocabulary.sign_id and self.vocabulary.reversed
+        if not num_said or not set(said[: num_said - is_negative]) <= set(self.vocabulary.digit_ids):
             return None
         tokenizer = self.loaded.tokenizer
         return tokenizer.read_number("".join(tokenizer.convert_ids_to_tokens(said[:num_said])))

@@ -184,9 +184,11 @@ def sorted_by_shape(prompts: Tensor, config: SimpleLLMConfig) -> Tensor:
 
 
 def _lengths(prompts: Tensor, config: SimpleLLMConfig) -> tuple[Tensor, Tensor]:
-    """Count the tokens of `+x+y+` and of its prefix `+x+`: (N, T) -> (N,), (N,)."""
-    is_second_delimiter = (prompts == config.eos_token_id).cumsum(1) == 2
-    return (prompts != config.pad_token_id).sum(1), is_second_delimiter.int().argmax(1) + 1
+    """Count the tokens of `+x+y+` and of its prefix, up to the operator: (N, T) -> (N,), (N,)."""
+    is_mark = torch.ones(config.vocab_size, dtype=torch.bool, device=prompts.device)
+    is_mark[config.digit_token_ids] = False
+    is_second_mark = is_mark[prompts].cumsum(1) == 2
+    return (prompts != config.pad_token_id).sum(1), is_second_mark.int().argmax(1) + 1
 
 
 def _batches(index: Tensor, most: int) -> tuple[Tensor, ...]:

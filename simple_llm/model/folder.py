@@ -17,10 +17,10 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
-from simple_llm.data.problems import from_integers
+from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, read_manifest, verify_files, write_manifest
 from simple_llm.files.names import CARD, CONFIG_FILES, MANIFEST, MANIFEST_FILES, MODEL_FILES, WEIGHTS
@@ -39,9 +39,9 @@ from simple_llm.model.modeling_simple_llm import (
     up_to_the_end,
     write_self_test,
 )
-from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_sha256, vocabulary_of
-from simple_llm.model.tokens import prompt_tokens, Vocabulary
+from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 
@@ -72,6 +72,16 @@ class LoadedModel:
     manifest: dict
 
     @property
+    def operations(self) -> list[Operation]:
+        """What the model was trained on."""
+        return self.data.operations.known
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """How the model reads and writes problems."""
+        return vocabulary_of(self.tokenizer, self.train.model.tokens_per_step)
+
+    @property
     def hashes(self) -> dict[str, str]:
         """What a proof is about: the weights, how they are used, and what tokens mean."""
         return {
@@ -94,6 +104,7 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
         embd_pdrop=model.dropout,
         attn_pdrop=model.dropout,
         digit_token_ids=tokenizer.digit_ids,
+        sign_token_ids=_other_signs(tokenizer),
         tokens_per_step=model.tokens_per_step,
         position_embedding=model.position_embedding,
         max_position_offset=model.max_position_offset,
@@ -106,11 +117,17 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
     )
 
 
+def _other_signs(tokenizer: SimpleLLMTokenizer) -> dict[str, int] | None:
+    """IDs of the operators but for the delimiter; None where there is no other."""
+    others = tokenizer.operators.replace(DELIMITER, "")
+    return {one: tokenizer.convert_tokens_to_ids(one) for one in others} or None
+
+
 def greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalLM:
     """Have generate() say the most likely tokens until a delimiter, as many as the longest answer has."""
     model.generation_config.do_sample = False
     knows_every_length = model.config.position_period is not None
-    model.generation_config.max_new_tokens = MOST_NEW_TOKENS if knows_every_length else data.answer_digits + 1
+    model.generation_config.max_new_tokens = MOST_NEW_TOKENS if knows_every_length else data.answer_tokens
     return model
 
 
@@ -133,7 +150,8 @@ def save_model(
         ArtefactError: what is on the disk is not what was written, or no tokenizer is there.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
-    model.config.self_test = make_self_test(model, data, train, vocabulary_of(load_tokenizer(folder)))
+    vocabulary = vocabulary_of(load_tokenizer(folder), train.model.tokens_per_step)
+    model.config.self_test = make_self_test(model, data, train, vocabulary)
     with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), staged(folder) as stage:
         model.save_pretrained(stage)
         shutil.copyfile(modeling_simple_llm.__file__, stage / "modeling_simple_llm.py")
@@ -160,13 +178,13 @@ def make_self_test(
     numbers = data.numbers
     shares = [(64, 60), (1, 13), (90, 90), (0, 0), (90, 1), (45, 44), (31, 59), (3, 88)]  # of the range, in 90ths
     pairs = [tuple(numbers.min + (numbers.max - numbers.min) * share // 90 for share in pair) for pair in shares]
-    width = digit_count(numbers.max, numbers.base)
+    width = data.operand_digits
     if train.model.knows_every_length:
         width = max(width, 2 * _LONG)
         pairs += [(numbers.base**_LONG // 3, 2 * numbers.base**_LONG // 3 + 1), (numbers.base**_LONG // 7, 1)]
-    problems = from_integers(pairs, numbers.base, width)
+    problems = concatenate([from_integers(pairs, numbers.base, width, one) for one in data.operations.known])
     prompts = prompt_tokens(problems, vocabulary)  # (N, T)
-    most = int(problems.z_length.max()) + 1
+    most = answer_tokens(problems, vocabulary).size(1)
     answers = Decoder(Engine(model, torch.float32)).decode(prompts, most, keep_logits=True)
     end, pad = vocabulary.delimiter_id, vocabulary.pad_id
     rows = [[token for token in prompt if token != pad] for prompt in prompts.tolist()]
@@ -184,7 +202,7 @@ def refuse_other_library(loaded: LoadedModel) -> None:
     if asked is None or not untested_versions():
         return
     try:
-        said = make_self_test(loaded.model, loaded.data, loaded.train, vocabulary_of(loaded.tokenizer))
+        said = make_self_test(loaded.model, loaded.data, loaded.train, loaded.vocabulary)
         is_same = all(said[name] == asked[name] for name in ("prompts", "answers"))
         moved = max(
             abs(float(one) - float(other))

@@ -32,6 +32,7 @@ class SimpleLLMConfig(GPT2Config):
 
     Attributes:
         digit_token_ids: the token IDs that are digits.
+        sign_token_ids: {"-": ID} and so on, of the operators but for `+`, which is the delimiter. None: it only adds.
         tokens_per_step: k; the logits at index t are for token t + k. With "all", the logits at each digit of the
             second operand are for the answer's digit of that place, and those at the delimiter after it for the
             carry digit, or for the delimiter that ends the answer.
@@ -50,6 +51,7 @@ class SimpleLLMConfig(GPT2Config):
 
     activation_function: str = "gelu"  # GPT-2 has its tanh approximation, which takes a CPU three times as long
     digit_token_ids: list[int] | None = None
+    sign_token_ids: dict[str, int] | None = None
     tokens_per_step: int | str = 1
     position_embedding: str = "block"
     max_position_offset: int = 0
@@ -635,7 +637,8 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         num_digits = (places > 0).sum(1)  # (B,) of both operands
         y_length = places[:, -2] if input_ids.size(1) > 1 else num_digits
         is_delimiter = input_ids == self.config.eos_token_id
-        is_prompt = is_delimiter[:, -1] & (is_delimiter.sum(1) == 3) & (y_length > 0) & (num_digits > y_length)
+        is_mark = is_delimiter | self._is_other_sign(input_ids)
+        is_prompt = is_delimiter[:, -1] & (is_mark.sum(1) == 3) & (y_length > 0) & (num_digits > y_length)
         if not is_prompt.all():
             raise ValueError(
                 "tokens_per_step = 'all' answers whole prompts +x+y+, padded on the left, and nothing else"
@@ -644,14 +647,20 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             raise ValueError("tokens_per_step = 'all' needs the longer operand second; the tokenizer puts it there")
         return y_length + 1
 
+    def _is_other_sign(self, input_ids: Tensor) -> Tensor:
+        """Whether each token is an operator other than the delimiter: (B, T) -> (B, T)."""
+        ids = torch.tensor([*(self.config.sign_token_ids or {}).values()], device=input_ids.device, dtype=torch.long)
+        return (input_ids[..., None] == ids).any(-1)
+
     def _refuse_other_rows(self, rows: Tensor, is_token: Tensor) -> None:
         """Refuse rows that are not what this model's tokenizer writes: digits and delimiters, one in front."""
         known = torch.tensor([*self.config.digit_token_ids, self.config.eos_token_id], device=rows.device)
-        is_known = (rows[..., None] == known).any(-1) | (is_token == 0)  # (B, T)
+        is_sign = self._is_other_sign(rows)
+        is_known = (rows[..., None] == known).any(-1) | is_sign | (is_token == 0)  # (B, T)
         first = (is_token != 0).long().argmax(1, keepdim=True)  # (B, 1)
         begins = rows.gather(1, first)[:, 0] == self.config.eos_token_id
         is_left = is_token[:, -1:].bool() & (is_token.cummax(1).values == is_token)
-        is_whole = ((rows == self.config.eos_token_id) & (is_token != 0)).sum(1) >= 3
+        is_whole = (((rows == self.config.eos_token_id) | is_sign) & (is_token != 0)).sum(1) >= 3
         if not (is_known.all() and begins.all() and is_left.all() and is_whole.all()):
             raise ValueError(
                 "generate() takes rows that begin with the delimiter +, of digits and delimiters, both operands whole, "

@@ -1,7 +1,8 @@
-"""Decimal text in, decimal text out, around a tokenizer that knows only digits and `+`.
+"""Decimal text in, decimal text out, around a tokenizer that knows only digits, `+`, and the other operators.
 
     text            1342+879=            1342+879=2221
     model text      +E35+F63+            +E35+F63+DA8+        base 16, least significant digit first
+    model text      +243-978+            +243-978+735-+       342-879=-537, base 10
 
 This one file travels with every checkpoint (save_pretrained copies it), so it imports nothing of the project.
 """
@@ -15,9 +16,13 @@ from transformers import PreTrainedTokenizerFast
 TESTED_TRANSFORMERS = ("5.23.0", "5.24.0")  # releases this file was tested with
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DELIMITER = "+"
+OPERATORS = "+-"  # that a model may know, `+` always
+NEGATIVE = "-"  # behind the highest digit of an answer below zero
+_READ_AS = str.maketrans("\u2212", "-")  # what people and their keyboards write
 
-_SUM = re.compile(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*(?:=\s*(?:([0-9]+)\s*)?)?")
-_MODEL_TEXT = re.compile(r"[0-9A-Z+]+")
+_PROBLEM = re.compile(r"\s*([0-9]+)\s*([+-])\s*([0-9]+)\s*(?:=\s*(?:(-?)([0-9]+)\s*)?)?")
+_MODEL_TEXT = re.compile(r"[0-9A-Z+-]+")
+_PARTS = re.compile(r"([0-9A-Z]*)([+-]?)")  # a number of model text and the mark behind it
 _DIRECT = 4000  # characters that int() and str() convert at once; Python refuses more than 4300
 
 
@@ -48,7 +53,7 @@ def from_digits(digits: str, base: int) -> int:
 
 
 class SimpleLLMTokenizer(PreTrainedTokenizerFast):
-    """Turns a sum into model text before tokenizing, and tokens into a sum after.
+    """Turns a problem into model text before tokenizing, and tokens into a problem after.
 
     `base`, `reversed` and `says_all` are kept in tokenizer_config.json. Text that starts with `+` is taken for model
     text as it is. There is no __init__ on purpose: with one, transformers would rebuild the tokenizer instead of
@@ -68,8 +73,13 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
 
     @property
     def says_all(self) -> bool:
-        """Whether the model says the whole answer in one pass, and so wants the longer operand second."""
+        """Whether the model says the whole answer in one pass, and so wants no shorter operand second."""
         return self.init_kwargs.get("says_all", False)
+
+    @property
+    def operators(self) -> str:
+        """The operators that the model knows."""
+        return "".join(one for one in OPERATORS if one in self.get_vocab())
 
     @property
     def delimiter_id(self) -> int:
@@ -88,45 +98,83 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         return digits[::-1] if self.reversed else digits
 
     def read_number(self, digits: str) -> str:
-        """Digits of the model text -> decimal digits, without leading zeros; no digits stay no digits."""
+        """Digits of the model text -> decimal digits, without leading zeros; no digits stay no digits.
+
+        A sign at the top makes it negative. Where the model says all in one pass, there is a debt of base^digits then:
+
+            735-     -537        said token by token
+            364-     -537        in one pass: 463 - 1000
+        """
         digits = digits[::-1] if self.reversed else digits
+        is_negative, digits = digits.startswith(NEGATIVE), digits.removeprefix(NEGATIVE)
+        if NEGATIVE in digits:  # no number: it is shown as it stands
+            return NEGATIVE * is_negative + digits
+        if is_negative and self.says_all and digits:
+            digits = to_digits(self.base ** len(digits) - from_digits(digits, self.base), self.base)
         if self.base != 10 and digits:
             digits = to_digits(from_digits(digits, self.base), 10)
-        return digits.lstrip("0") or digits[:1]
+        return NEGATIVE * is_negative + (digits.lstrip("0") or digits[:1])
 
     def to_model_text(self, text: str) -> str:
-        """Write a sum as the model reads it.
+        """Write a problem as the model reads it.
 
             1342+879        +E35+F63+          a prompt; a trailing = is fine
             1342+879=2221   +E35+F63+DA8+      a whole row
-            1342+7          +7+E35+            where the model says all at once: the longer number second
+            1342+7          +7+E35+            where the model says all at once: the longer number second,
+            342-7           +243-700+          or, where they must not change places, one as long as the first
 
         Raises:
-            ValueError: the text is no sum of two whole numbers.
+            ValueError: the text is no problem of two whole numbers, or of an operation that the model does not know.
         """
         if isinstance(text, str) and text.startswith(DELIMITER):
             return text
-        found = _SUM.fullmatch(text) if isinstance(text, str) else None
-        if not found:
-            raise ValueError(f"expected a sum of two whole numbers such as 1342+879=, got {text!r:.60}")
-        numbers = [self.write_number(number) for number in found.groups() if number]
-        if self.says_all and len(numbers[0]) > len(numbers[1]):
-            numbers[:2] = numbers[1::-1]
-        return DELIMITER + "".join(number + DELIMITER for number in numbers)
+        found = _PROBLEM.fullmatch(text.translate(_READ_AS)) if isinstance(text, str) else None
+        if not found or found[2] not in self.operators:
+            raise ValueError(f"expected {self._example()}, got {text!r:.60}")
+        x, operator, y, sign, answer = found.groups()
+        x, y = self.write_number(x), self.write_number(y)
+        if self.says_all and len(x) > len(y):
+            x, y = (y, x) if operator == DELIMITER else (x, y.ljust(len(x), DIGITS[0]))
+        is_negative = bool(sign and answer.strip("0"))
+        return DELIMITER + x + operator + y + DELIMITER + self._write_answer(answer, is_negative, len(y))
+
+    def _example(self) -> str:
+        """What a text may be, for a message."""
+        others = "".join(f" or 342{one}879=" for one in self.operators.replace(DELIMITER, ""))
+        what = "a problem" if others else "a sum"
+        return f"{what} of two whole numbers such as 1342+879={others}"
+
+    def _write_answer(self, decimal: str | None, is_negative: bool, num_digits: int) -> str:
+        """Model text of an answer, with what ends it; nothing for none. `num_digits`: of the second operand."""
+        if not decimal:
+            return ""
+        digits, sign = self.write_number(decimal), NEGATIVE * is_negative
+        if self.says_all and is_negative:
+            value = self.base**num_digits - from_digits(digits[::-1], self.base)
+            digits = to_digits(max(value, 0), self.base)[::-1]
+        if self.says_all:
+            digits = digits.ljust(num_digits, DIGITS[0])
+        return (digits + sign if self.reversed else sign + digits) + DELIMITER
 
     def to_decimal_text(self, model_text: str) -> str:
-        """Write model text as a sum; an answer that is not finished yet is read as far as it goes.
+        """Write model text as a problem; an answer that is not finished yet is read as far as it goes.
 
         +E35+F63+       1342+879=
         +E35+F63+DA     1342+879=173
         +E35+F63+DA8+   1342+879=2221
+        +243-978+735-+  342-879=-537
         DA8+            2221             an answer by itself, as pipeline() asks for it
         """
         if not model_text.startswith(DELIMITER):
             answer, delimiter, rest = model_text.partition(DELIMITER)
             return self.read_number(answer) + (self.to_decimal_text(delimiter + rest) if rest else "")
-        first, *rest = [self.read_number(digits) for digits in model_text[1:].split(DELIMITER)]
-        return first + "".join(mark + number for mark, number in zip("+=", rest, strict=False))
+        x, operator = _PARTS.match(model_text, 1).groups()
+        y, end = _PARTS.match(model_text, 1 + len(x + operator)).groups()
+        text = self.read_number(x) + operator + self.read_number(y)
+        if not end:
+            return text
+        answer, _, rest = model_text[1 + len(x + operator + y + end) :].partition(DELIMITER)
+        return text + "=" + self.read_number(answer)
 
     # ---- What the library's tokenizer does with text and tokens, done with model text ------------------
 
@@ -134,7 +182,7 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         """Tokens of a sum or of a list of sums; see PreTrainedTokenizerFast.__call__ for the settings.
 
         Raises:
-            ValueError: one of them is no sum of two whole numbers.
+            ValueError: one of them is no problem that the model knows.
             NotImplementedError: a pair of texts, or text that is already split.
         """
         if text is not None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import tokenizers
 
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.digits import NEGATIVE
 from simple_llm.errors import ArtefactError
 from simple_llm.files.names import TOKENIZER_FILES
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import move_in, staged
 from simple_llm.model import tokenization_simple_llm
-from simple_llm.model.tokenization_simple_llm import DIGITS, SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import DELIMITER, DIGITS, SimpleLLMTokenizer
 from simple_llm.model.tokens import Vocabulary
 
 # Of tokenizer_config.json; with others the library would look for more files.
@@ -53,13 +55,15 @@ def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
 
 
 def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:
-    """Whether it has padding, unknown, the delimiter and the digits of its base, and no other token."""
+    """Whether it has padding, unknown, the delimiter, other operators, the digits of its base, and no other token."""
     if type(tokenizer.base) is not int or not 2 <= tokenizer.base <= len(DIGITS):
         return False
     if type(tokenizer.reversed) is not bool or type(tokenizer.says_all) is not bool:
         return False
-    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.delimiter_id, *tokenizer.digit_ids]
-    return sorted(ids) == list(range(tokenizer.base + 3)) == sorted(tokenizer.get_vocab().values())
+    operator_ids = tokenizer.convert_tokens_to_ids([DELIMITER, *tokenizer.operators.replace(DELIMITER, "")])
+    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, *operator_ids, *tokenizer.digit_ids]
+    num_tokens = tokenizer.base + 2 + len(operator_ids)
+    return sorted(ids) == list(range(num_tokens)) == sorted(tokenizer.get_vocab().values())
 
 
 def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
@@ -69,14 +73,17 @@ def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def vocabulary_of(tokenizer: SimpleLLMTokenizer) -> Vocabulary:
-    """The token IDs that rows are made of."""
+def vocabulary_of(tokenizer: SimpleLLMTokenizer, tokens_per_step: int | str) -> Vocabulary:
+    """How a model with this tokenizer reads and writes problems."""
+    ids, known = tokenizer.get_vocab(), tokenizer.operators
     return Vocabulary(
         tuple(tokenizer.digit_ids),
         tokenizer.delimiter_id,
         tokenizer.pad_token_id,
+        tuple(ids[one.symbol] if one.symbol in known else None for one in OPERATIONS),
+        ids[NEGATIVE] if NEGATIVE in known else None,
         tokenizer.reversed,
-        tokenizer.says_all,
+        tokens_per_step,
     )
 
 

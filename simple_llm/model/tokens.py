@@ -13,27 +13,51 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.arithmetic.digits import Digits
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.problems import Problems
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The token IDs that rows are made of, and the order of a number's digits.
+    """How a model reads and writes problems: the token IDs, the order of digits, and how much it says in a step.
 
     Attributes:
         digit_ids: the IDs of the digits 0, 1, 2, ...
+        delimiter_id: of `+`, which begins and ends every row.
+        operator_ids: between the operands, for each of OPERATIONS; None for those that the model does not know.
+        sign_id: of what makes an answer negative; None where the model knows no operation that does.
         reversed: least significant digit first.
-        says_all: the whole answer is said in one pass, so the longer operand goes second, and an answer that ends in
-            a carry digit has no delimiter after it.
+        tokens_per_step: k. With "all" the whole answer is said in one pass, at the digits of the second operand and
+            the delimiter behind it: so that one is no shorter than the first, and what is said is what the columns
+            give one by one, and the last carry.
+
+                + 2 4 3 + 9 7 8 +      342 + 879 = 1221     one pass says 1 2 2 1
+                + 2 4 3 - 9 7 8 +      342 - 879 = -537     one pass says 3 6 4 - (463 - 1000)
+                + 2 4 3 - 9 0 0 +      342 - 9              one pass says 3 3 3 +
     """
 
     digit_ids: tuple[int, ...]
     delimiter_id: int
     pad_id: int
+    operator_ids: tuple[int | None, ...]
+    sign_id: int | None = None
     reversed: bool = True
-    says_all: bool = False
+    tokens_per_step: int | str = 1
+
+    @property
+    def says_all(self) -> bool:
+        return self.tokens_per_step == "all"
+
+    @property
+    def base(self) -> int:
+        return len(self.digit_ids)
+
+    @property
+    def operations(self) -> list[Operation]:
+        """The operations that the model knows."""
+        return [one for one, token in zip(OPERATIONS, self.operator_ids, strict=True) if token is not None]
 
 
 @dataclass(frozen=True)
@@ -55,52 +79,70 @@ class Rows:
         return len(self.tokens)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One number of each row, and what stands behind it.
+
+    Attributes:
+        tokens: (W, N) by place, least significant first.
+        length: (N,) how many of them are written.
+        mark: (N,) the token behind them.
+    """
+
+    tokens: NDArray[np.int64]
+    length: NDArray[np.int64]
+    mark: NDArray[np.int64]
+
+
 def prompt_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
-    """Write `+x+y+` for each problem, padded on the right: (N, T)."""
-    problems = _in_order(problems, vocabulary)
-    return _write_numbers([(problems.x, problems.x_length), (problems.y, problems.y_length)], vocabulary)
+    """Write `+x+y+`, or `+x-y+`, for each problem, padded on the right: (N, T)."""
+    return _write(_prompt(_in_order(problems, vocabulary), vocabulary), vocabulary)
 
 
 def row_tokens(problems: Problems, vocabulary: Vocabulary) -> Rows:
     """Write `+x+y+z+` for each problem."""
-    numbers = [
-        (problems.x, problems.x_length),
-        (problems.y, problems.y_length),
-        (problems.z, problems.z_length),
-    ]
-    answer_start = torch.from_numpy(problems.x_length + problems.y_length) + 3
-    return Rows(_write_numbers(numbers, vocabulary), answer_start)
+    prompt = _prompt(problems, vocabulary)
+    answer_start = torch.from_numpy(prompt[0].length + prompt[1].length) + 3
+    return Rows(_write([*prompt, _answer(problems, vocabulary)], vocabulary), answer_start)
 
 
 def answer_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
     """Write what the model has to say, `z+`, padded on the right: (N, T)."""
-    tokens = _write_numbers([(problems.z, problems.z_length)], vocabulary)[:, 1:]
-    if vocabulary.says_all:
-        ends_in_carry = torch.from_numpy(problems.z_length > np.maximum(problems.x_length, problems.y_length))
-        is_end = tokens == vocabulary.delimiter_id
-        tokens = torch.where(is_end & ends_in_carry[:, None], vocabulary.pad_id, tokens)
-    return tokens
+    return _write([_answer(_in_order(problems, vocabulary), vocabulary)], vocabulary)[:, 1:]
 
 
 def read_answers(tokens: Tensor, vocabulary: Vocabulary) -> list[int | None]:
     """Read what was said, the inverse of `answer_tokens`: (N, A) -> N numbers, None where it is no number.
 
     What follows the delimiter is not read. Padding before it is no digit: with anything behind it there is no number.
+    Nor is there one where a sign stands elsewhere than at the number's top, or at nothing.
     """
     said = tokens.numpy()
-    base = len(vocabulary.digit_ids)
+    base = vocabulary.base
     digit_of = np.full(max(*vocabulary.digit_ids, int(said.max(initial=0))) + 1, -1)
     digit_of[list(vocabulary.digit_ids)] = np.arange(base)
-    is_over = np.cumsum((said == vocabulary.delimiter_id) | (said == vocabulary.pad_id), axis=1) > 0  # (N, A)
-    digits = np.where(is_over, 0, digit_of[said])
-    is_number = ~is_over[:, :1].all(axis=1) & (digits >= 0).all(axis=1)  # (N,)
-    has_ended = np.cumsum(said == vocabulary.delimiter_id, axis=1) > 0
-    is_padded = np.cumsum((said == vocabulary.pad_id) & ~has_ended, axis=1) > 0
+    is_end = said == vocabulary.delimiter_id
+    is_over = np.cumsum(is_end | (said == vocabulary.pad_id), axis=1) > 0  # (N, A)
+    is_padded = np.cumsum((said == vocabulary.pad_id) & (np.cumsum(is_end, axis=1) == 0), axis=1) > 0
+    is_sign = ~is_over & (said == (-1 if vocabulary.sign_id is None else vocabulary.sign_id))
+    num_said = (~is_over).sum(axis=1)  # (N,)
+    top = num_said - 1 if vocabulary.reversed else np.zeros_like(num_said)
+    is_negative = is_sign.any(axis=1)
+    is_elsewhere = is_sign & (np.arange(said.shape[1]) != top[:, None])
+    is_skipped = is_over | is_sign
+    digits = np.where(is_skipped, 0, digit_of[said])
+    is_number = (~is_skipped).any(axis=1) & (digits >= 0).all(axis=1) & ~is_elsewhere.any(axis=1)  # (N,)
     is_number &= ~(is_padded & (said != vocabulary.pad_id)).any(axis=1)
     is_small = base ** said.shape[1] < 2**63
     values = np.zeros(len(said), np.int64 if is_small else object)
     for column in range(said.shape[1])[:: -1 if vocabulary.reversed else 1]:
-        values = np.where(is_over[:, column], values, values * base + digits[:, column])
+        values = np.where(is_skipped[:, column], values, values * base + digits[:, column])
+    if vocabulary.says_all:  # a debt of base^digits
+        owed = np.array([base ** int(count - 1) if count else 0 for count in num_said], values.dtype)
+        values = np.where(is_negative, values - owed, values)
+    else:
+        is_number &= ~(is_negative & (values == 0))
+        values = np.where(is_negative, -values, values)
     return [value if is_one else None for value, is_one in zip(values.tolist(), is_number.tolist(), strict=True)]
 
 
@@ -109,21 +151,55 @@ def _in_order(problems: Problems, vocabulary: Vocabulary) -> Problems:
     return problems.longer_second() if vocabulary.says_all else problems
 
 
-def _write_numbers(numbers: list[tuple[Digits, NDArray[np.int64]]], vocabulary: Vocabulary) -> Tensor:
-    """Write numbers of any lengths with delimiters before, between and after: (N, T)."""
-    num_rows = numbers[0][1].size
-    row_length = 1 + sum(length + 1 for _, length in numbers)  # (N,)
+def _second_length(problems: Problems, vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """Digits that the second operand is written with: (N,); zeros fill it up where each says a digit of the answer."""
+    return np.maximum(problems.x_length, problems.y_length) if vocabulary.says_all else problems.y_length
+
+
+def _prompt(problems: Problems, vocabulary: Vocabulary) -> list[_Part]:
+    digit_ids = np.array(vocabulary.digit_ids)
+    unknown = [one.name for one in problems.operations if one not in vocabulary.operations]
+    assert not unknown, f"{unknown} asked of a model that knows {[one.name for one in vocabulary.operations]}"
+    operators = np.array([-1 if one is None else one for one in vocabulary.operator_ids])[problems.which]
+    return [
+        _Part(digit_ids[problems.x], problems.x_length, operators),
+        _Part(digit_ids[problems.y], _second_length(problems, vocabulary), _delimiters(problems, vocabulary)),
+    ]
+
+
+def _answer(problems: Problems, vocabulary: Vocabulary) -> _Part:
+    """The answer with its sign, which stands at its top."""
+    digit_ids, delimiters = np.array(vocabulary.digit_ids), _delimiters(problems, vocabulary)
+    if vocabulary.says_all:  # the delimiter behind the second operand says a digit above, a sign, or the end
+        num_digits = _second_length(problems, vocabulary)
+        has_digit = (problems.worked[num_digits, np.arange(len(problems))] > 0) & ~problems.is_negative
+        mark = np.where(problems.is_negative, vocabulary.sign_id or vocabulary.pad_id, delimiters)
+        return _Part(digit_ids[problems.worked], num_digits + has_digit, np.where(has_digit, vocabulary.pad_id, mark))
+    tokens = np.pad(digit_ids[problems.z], ((0, 1), (0, 0)))  # (W + 2, N)
+    if problems.is_negative.any():
+        negative = np.flatnonzero(problems.is_negative)
+        tokens[problems.z_length[negative], negative] = vocabulary.sign_id
+    return _Part(tokens, problems.z_length + problems.is_negative, delimiters)
+
+
+def _delimiters(problems: Problems, vocabulary: Vocabulary) -> NDArray[np.int64]:
+    return np.full(len(problems), vocabulary.delimiter_id)
+
+
+def _write(parts: list[_Part], vocabulary: Vocabulary) -> Tensor:
+    """Write numbers of any lengths, a delimiter in front: (N, T)."""
+    num_rows = parts[0].length.size
+    row_length = 1 + sum(part.length + 1 for part in parts)  # (N,)
     tokens = np.full((num_rows, int(row_length.max(initial=1))), vocabulary.pad_id, np.int64)
     tokens[:, 0] = vocabulary.delimiter_id
-    digit_ids, row = np.array(vocabulary.digit_ids), np.arange(num_rows)
-    start = np.ones(num_rows, np.int64)  # (N,) column of the number's first token
-    for digits, length in numbers:
-        for place, digit in enumerate(digits):
-            has_place = place < length
-            column = start + (place if vocabulary.reversed else length - 1 - place)
-            tokens[row[has_place], column[has_place]] = digit_ids[digit[has_place]]
-        tokens[row, start + length] = vocabulary.delimiter_id
-        start = start + length + 1
+    row, start = np.arange(num_rows), np.ones(num_rows, np.int64)  # (N,) column of the number's first token
+    for part in parts:
+        for place, of_place in enumerate(part.tokens):
+            has_place = place < part.length
+            column = start + (place if vocabulary.reversed else part.length - 1 - place)
+            tokens[row[has_place], column[has_place]] = of_place[has_place]
+        tokens[row, start + part.length] = part.mark
+        start = start + part.length + 1
     return torch.from_numpy(tokens)
 
 
@@ -164,7 +240,7 @@ class Examples:
         return Examples(self.inputs.to(device), self.targets.to(device), self.place_targets.to(device))
 
 
-def make_examples(problems: Problems, vocabulary: Vocabulary, tokens_per_step: int | str) -> Examples:
+def make_examples(problems: Problems, vocabulary: Vocabulary) -> Examples:
     """Write problems as rows to learn from.
 
     With k tokens a step each token is paired with the one k ahead, and hidden from the loss is what the model is not
@@ -176,8 +252,8 @@ def make_examples(problems: Problems, vocabulary: Vocabulary, tokens_per_step: i
         inputs     + 2 1 + 9 1 +                all at once
         targets    . . . . 1 3 +
     """
-    problems = _in_order(problems, vocabulary)
-    if tokens_per_step == "all":
+    problems, k = _in_order(problems, vocabulary), vocabulary.tokens_per_step
+    if k == "all":
         inputs = prompt_tokens(problems, vocabulary)
         given = place_targets(problems, vocabulary, inputs.size(1))
         return Examples(inputs, _with_last_token(given, problems, vocabulary), given)
@@ -185,37 +261,37 @@ def make_examples(problems: Problems, vocabulary: Vocabulary, tokens_per_step: i
     column = torch.arange(rows.tokens.size(1))  # (T,)
     is_answer = (column >= rows.answer_start[:, None]) & (rows.tokens != vocabulary.pad_id)  # (N, T)
     labels = torch.where(is_answer, rows.tokens, IGNORE_INDEX)
-    inputs = rows.tokens[:, :-tokens_per_step].contiguous()
-    targets = labels[:, tokens_per_step:].contiguous()
+    inputs = rows.tokens[:, :-k].contiguous()
+    targets = labels[:, k:].contiguous()
     return Examples(inputs, targets, place_targets(problems, vocabulary, inputs.size(1)))
 
 
 def _with_last_token(targets: Tensor, problems: Problems, vocabulary: Vocabulary) -> Tensor:
-    """Add what the delimiter after the second operand says: the sum's digit above, or the end of the answer."""
-    digit_ids, row = torch.tensor(vocabulary.digit_ids), torch.arange(len(problems))
-    digit_above = problems.z[problems.y_length, row]  # (N,)
-    last = torch.where(
-        torch.from_numpy(digit_above) > 0, digit_ids[digit_above.astype(np.int64)], vocabulary.delimiter_id
-    )
+    """Add what the delimiter behind the second operand says: a digit above, a sign, or the end of the answer."""
+    num_digits, row = _second_length(problems, vocabulary), torch.arange(len(problems))
+    said = _write([_answer(problems, vocabulary)], vocabulary)[row, 1 + num_digits]
     targets = targets.clone()
-    targets[row, torch.from_numpy(problems.x_length + problems.y_length) + 2] = last
+    targets[row, torch.from_numpy(problems.x_length + num_digits) + 2] = said
     return targets
 
 
 def place_targets(problems: Problems, vocabulary: Vocabulary, num_columns: int) -> Tensor:
-    """At each digit of the second operand, give the sum's digit of the same place: all that it depends on is there.
+    """At each digit of the second operand, give what its column gives: all that it depends on is there.
 
         tokens     + 2 1 + 9 1 + 1 3 +      (12 + 19 = 31)
         targets    . . . . 1 3 . . . .
+        tokens     + 2 1 - 9 1 + 7 - +      (12 - 19 = -7, or 93 - 100)
+        targets    . . . . 3 9 . . . .
 
     Where the most significant digit comes first, no digit can be known before the last, and nothing is given.
 
     Returns:
         (N, num_columns), IGNORE_INDEX where there is none.
     """
-    numbers = [(problems.x, problems.x_length), (problems.z, problems.y_length)]  # z's digits where y's are
-    tokens = _write_numbers(numbers, vocabulary)
-    column, start = torch.arange(tokens.size(1)), torch.from_numpy(problems.x_length)[:, None] + 2
-    is_second = (column >= start) & (column < start + torch.from_numpy(problems.y_length)[:, None])  # (N, T)
+    first, second = _prompt(problems, vocabulary)
+    given = _Part(np.array(vocabulary.digit_ids)[problems.worked], second.length, second.mark)
+    tokens = _write([first, given], vocabulary)
+    column, start = torch.arange(tokens.size(1)), torch.from_numpy(first.length)[:, None] + 2
+    is_second = (column >= start) & (column < start + torch.from_numpy(second.length)[:, None])  # (N, T)
     targets = torch.where(is_second & vocabulary.reversed, tokens, IGNORE_INDEX)
     return functional.pad(targets, (0, num_columns - targets.size(1)), value=IGNORE_INDEX)

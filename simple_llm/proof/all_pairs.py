@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import UsageError
@@ -60,20 +62,21 @@ class Prover:
         self,
         readers: tuple[Reader, ...],
         vocabulary: Vocabulary,
-        minimum: int,
-        maximum: int,
+        operands: Operands,
+        operation: Operation = ADDITION,
         memory_budget: int = MEMORY_BUDGET,
         by_table: bool = False,
     ) -> None:
         self.readers, self.vocabulary = readers[-1:] if by_table else readers, vocabulary
-        self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
+        self.operands, self.operation = operands, operation
         if by_table:
-            self.pairs = PairTable(self.readers[0], vocabulary, minimum, maximum)
+            assert operation is ADDITION, f"a table of {operation.name}"
+            self.pairs = PairTable(self.readers[0], vocabulary, operands)
         else:
-            max_tokens = max(self.base, memory_budget // readers[0].bytes_per_token())
-            self.pairs = PairTree(readers[0], vocabulary, minimum, maximum, max_tokens)
-        values = torch.arange(minimum, maximum + 1)
-        powers = [self.base**place for place in range(1, digit_count(maximum, self.base))]
+            max_tokens = max(operands.base, memory_budget // readers[0].bytes_per_token())
+            self.pairs = PairTree(readers[0], vocabulary, operands, operation, max_tokens)
+        values = torch.arange(operands.minimum, operands.maximum + 1)
+        powers = [operands.base**place for place in range(1, operands.width)]
         self.lengths = torch.ones_like(values) + sum(
             (values >= power).long() for power in powers
         )  # (Y,) digits of each operand
@@ -86,18 +89,19 @@ class Prover:
         num_decided_again = self._decide_again(margins, first) if len(self.readers) > 1 else 0
         is_asked = margins != math.inf
         # With the longer operand second, one prompt is asked for x + y and for y + x.
-        is_shared = (self.lengths != self.lengths[first - self.minimum : last - self.minimum + 1, None]) & (
-            self.vocabulary.says_all
+        minimum = self.operands.minimum
+        is_shared = (self.lengths != self.lengths[first - minimum : last - minimum + 1, None]) & (
+            self.vocabulary.says_all and self.operation.commutes
         )
         num_pairs = is_asked.long() * (1 + is_shared.long())
         is_wrong = is_asked & ~(margins > 0)  # what is not a number is wrong
         failures = []
         for row, column in is_wrong.nonzero()[:MAX_FAILURES].tolist():
-            x, y = first + row, self.minimum + column
+            x, y = first + row, minimum + column
             failures += [(x, y), (y, x)] if is_shared[row, column] else [(x, y)]
         smallest = margins.flatten().topk(min(NUM_LEAST_SURE, margins.numel()), largest=False)
         least_sure = [
-            (margin, first + index // margins.size(1), self.minimum + index % margins.size(1))
+            (margin, first + index // margins.size(1), minimum + index % margins.size(1))
             for margin, index in zip(smallest.values.tolist(), smallest.indices.tolist(), strict=True)
             if margin != math.inf
         ]
@@ -116,13 +120,14 @@ class Prover:
 
     def num_pairs(self, first: int, last: int) -> int:
         """Ordered pairs whose first operand is in a block."""
-        return (last - first + 1) * (self.maximum - self.minimum + 1)
+        return (last - first + 1) * self.operands.count
 
     def _decide_again(self, margins: Tensor, first: int) -> int:
         """Replace the margins that are small by those of the second reader, row by row; return how many."""
         unsure = (~(margins >= SURE)).nonzero()
-        pairs = [(first + row, self.minimum + column) for row, column in unsure.tolist()]
-        problems = from_integers(pairs, self.base, digit_count(self.maximum, self.base))
+        operands = self.operands
+        pairs = [(first + row, operands.minimum + column) for row, column in unsure.tolist()]
+        problems = from_integers(pairs, operands.base, operands.width, self.operation)
         if pairs:
             margins[unsure[:, 0], unsure[:, 1]] = row_margins(self.readers[1], problems, self.vocabulary)
         return len(pairs)
@@ -150,7 +155,7 @@ def prove_all_pairs(
         what the certificate counts, see `shards.total`; None in all processes but the first.
     """
     shards = count_shards(prover, folder, subject, watch)
-    return None if shards is None else total(shards, prover.minimum, prover.maximum)
+    return None if shards is None else total(shards, prover.operands)
 
 
 def count_shards(
@@ -163,7 +168,7 @@ def count_shards(
     """
     refuse_link(folder)
     processes = processes_of_torchrun()
-    bounds = shard_bounds(prover.minimum, prover.maximum)
+    bounds = shard_bounds(prover.operands)
 
     def missing(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [one for one in bounds if read_shard(shard_path(folder, *one, subject), subject) is None]
@@ -226,29 +231,31 @@ def one_worker_a_core(device: torch.device) -> Iterator[ThreadPoolExecutor]:
 
 
 def refuse_what_cannot_be_counted(vocabulary: Vocabulary, sampler: Sampler) -> None:
-    """Refuse numbers written from the top, and sums that 64 bits do not hold.
+    """Refuse numbers written from the top, and answers that 64 bits do not hold.
 
     Raises:
         UsageError: naming what to change.
     """
     if not vocabulary.reversed:
         raise UsageError("--exhaustive needs a model of numbers.reversed = true")
-    if sampler.base ** digit_count(2 * sampler.maximum, sampler.base) >= 2**63:
-        raise UsageError(f"--exhaustive counts in 64 bits; choose a smaller --range than up to {sampler.maximum}")
+    operands = sampler.operands
+    num_digits = sampler.operation.longest_answer(operands.minimum, operands.maximum, operands.base)
+    if operands.base ** max(num_digits, operands.width) >= 2**63:
+        raise UsageError(f"--exhaustive counts in 64 bits; choose a smaller --range than up to {operands.maximum}")
 
 
-def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, sampler: Sampler) -> None:
+def refuse_hours(decoder: Decoder, vocabulary: Vocabulary, samplers: list[Sampler]) -> None:
     """Estimate from some pairs how long all of them take, and refuse without --yes what takes hours.
 
     Raises:
         UsageError: with the estimate.
     """
-    num_pairs = (sampler.maximum - sampler.minimum + 1) ** 2
+    num_pairs = sum(sampler.num_pairs for sampler in samplers)
     if num_pairs <= PAIRS_WITHOUT_ASKING:
         return
     seconds = []
     for seed in range(2):  # the first time is slower
-        sample = sampler.uniform(np.random.default_rng(seed), 4096)
+        sample = samplers[0].uniform(np.random.default_rng(seed), 4096)
         started = time.monotonic()
         row_margins(decoder.readers[0], sample, vocabulary)
         seconds.append(time.monotonic() - started)

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import torch
 
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError, UsageError
-from simple_llm.evaluation.certificates import AllLengths, AllPairs
+from simple_llm.evaluation.certificates import AllLengths, AllPairs, CountedPairs
 from simple_llm.files.manifest import versions
 from simple_llm.model.decoding import Decoder, SURE
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.proof.all_lengths import prove_all_lengths
 from simple_llm.proof.all_pairs import prove_all_pairs, Prover, refuse_hours, refuse_what_cannot_be_counted, Watch
 from simple_llm.proof.pair_table import can_be_tabled
@@ -25,7 +27,7 @@ from simple_llm.proof.rounding import (
     rounding_at_lengths,
     trusted_readers,
 )
-from simple_llm.proof.shards import PROOF_FORMAT
+from simple_llm.proof.shards import MAX_FAILURES, PROOF_FORMAT
 
 ARGUMENT = """\
 1. What is said at a token depends on the tokens it attends to, on their rows of the position table, and on nothing
@@ -56,14 +58,14 @@ ARGUMENT = """\
 
 def certify_pairs(
     loaded: LoadedModel,
-    sampler: Sampler,
+    operands: Operands,
     folder: Path,
     watch: Watch,
     by_table: bool = False,
     may_take_hours: bool = False,
     **facts: object,
 ) -> AllPairs | None:
-    """Prove every ordered pair of a range, by the arithmetic that may decide it.
+    """Prove every ordered pair of a range, for each operation of the model, by the arithmetic that may decide it.
 
     Args:
         folder: of the shards.
@@ -77,14 +79,33 @@ def certify_pairs(
         UsageError: this cannot be done, or takes hours.
         GateError: all is right as counted, and rounding could upset it.
     """
-    decoder, vocabulary = Decoder.of(loaded.model), vocabulary_of(loaded.tokenizer)
-    refuse_what_cannot_be_counted(vocabulary, sampler)
+    decoder, samplers = Decoder.of(loaded.model), [Sampler(operands, one) for one in loaded.operations]
+    for sampler in samplers:
+        refuse_what_cannot_be_counted(loaded.vocabulary, sampler)
     if by_table and not can_be_tabled(loaded.model.config):
         raise UsageError("--table needs model.n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1")
     if not may_take_hours and not by_table:
-        refuse_hours(decoder, vocabulary, sampler)
+        refuse_hours(decoder, loaded.vocabulary, samplers)
+    made = [_certify(loaded, decoder, sampler, folder, watch, by_table, facts) for sampler in samplers]
+    if made[0] is None:
+        return None
+    if loaded.operations == [ADDITION]:
+        return made[0]
+    return joined_certificate(dict(zip(loaded.operations, made, strict=True)))
+
+
+def _certify(
+    loaded: LoadedModel,
+    decoder: Decoder,
+    sampler: Sampler,
+    folder: Path,
+    watch: Watch,
+    by_table: bool,
+    facts: dict[str, object],
+) -> AllPairs | None:
+    """Prove every ordered pair for one operation."""
     readers = decoder.readers[-1:] if by_table else trusted_readers(loaded, decoder, sampler)
-    prover = Prover(readers, vocabulary, sampler.minimum, sampler.maximum, by_table=by_table)
+    prover = Prover(readers, loaded.vocabulary, sampler.operands, sampler.operation, by_table=by_table)
     subject = proof_subject(loaded, Decoder(*readers).dtype_names, sampler, by_table)
     counted = prove_all_pairs(prover, folder, subject, watch)
     if counted is None:
@@ -103,10 +124,11 @@ def proof_subject(loaded: LoadedModel, dtype: str, sampler: Sampler, by_table: b
         "format": PROOF_FORMAT,
         "versions": versions(),
         **loaded.hashes,
-        "range": [sampler.minimum, sampler.maximum],
+        "range": [sampler.operands.minimum, sampler.operands.maximum],
         "dtype": dtype,
         "device": loaded.model.device.type,
         **({"method": "table"} if by_table else {}),
+        **({} if sampler.operation is ADDITION else {"operation": sampler.operation.name}),
     }
 
 
@@ -118,18 +140,44 @@ def make_certificate(
     Args:
         facts: of its making.
     """
-    pairs = [(x, y) for _, x, y in counted["least_sure"]]
-    least_sure = from_integers(pairs, sampler.base, sampler.width)
+    pairs, operands = [(x, y) for _, x, y in counted["least_sure"]], sampler.operands
+    least_sure = from_integers(pairs, operands.base, operands.width, sampler.operation)
     return AllPairs(
         kind="all pairs",
         **counted,
-        **subject,
-        base=sampler.base,
+        **{key: value for key, value in subject.items() if key != "operation"},
+        base=operands.base,
         tokens_per_step=loaded.model.config.tokens_per_step,
-        rounding=rounding(loaded.model, least_sure, vocabulary_of(loaded.tokenizer)),
+        rounding=rounding(loaded.model, least_sure, loaded.vocabulary),
         threads=torch.get_num_threads(),
         **facts,
     )
+
+
+def joined_certificate(made: dict[Operation, AllPairs]) -> AllPairs:
+    """One certificate of several operations: totals, and what was counted of each."""
+    first = next(iter(made.values()))
+    worst = min(made, key=lambda one: made[one].min_logit_margin)
+    failures = [one.write(*pair) for one, of_one in made.items() for pair in of_one.failures]
+    totals = {name: sum(getattr(one, name) for one in made.values()) for name in _ADDED_UP}
+    in_common = {name: value for name, value in first if name in first.model_fields_set - {"least_sure", "shards"}}
+    return AllPairs(
+        **in_common
+        | totals
+        | {
+            "failures": failures[:MAX_FAILURES],
+            "min_logit_margin": made[worst].min_logit_margin,
+            "min_logit_margin_at": worst.write(*made[worst].min_logit_margin_at),
+            "operations": {
+                one.name: CountedPairs(**{name: getattr(of_one, name) for name in CountedPairs.model_fields})
+                for one, of_one in made.items()
+            },
+            "rounding": {key: max(one.rounding[key] for one in made.values()) for key in first.rounding},
+        }
+    )
+
+
+_ADDED_UP = ("expected", "checked", "prompts", "wrong", "decided_again", "seconds")
 
 
 # ---- All lengths ----------------------------------------------------------------------------------
@@ -151,7 +199,7 @@ def certify_lengths(
         UsageError: the contexts of this model cannot be listed.
         GateError: they were not listed once each, or all is right as counted, and rounding could upset it.
     """
-    reader, vocabulary = Engine(loaded.model, torch.float32), vocabulary_of(loaded.tokenizer)
+    reader, vocabulary = Engine(loaded.model, torch.float32), loaded.vocabulary
     counted = prove_all_lengths(reader, vocabulary, on_contexts)
     if counted["checked"] != counted["expected"]:
         raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
@@ -173,7 +221,7 @@ def make_length_certificate(
         it, and how far bfloat16 moves a logit.
     """
     config = loaded.model.config
-    rounding = rounding_at_lengths(loaded.model, vocabulary_of(loaded.tokenizer))
+    rounding = rounding_at_lengths(loaded.model, loaded.vocabulary)
     certificate = AllLengths(
         kind="all lengths",
         **counted,

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.problems import from_integers
 from simple_llm.evaluation.margins import lead, row_logits
 from simple_llm.model.decoding import Reader
@@ -67,14 +68,14 @@ class PairTable:
         num_rows: that were read.
     """
 
-    def __init__(self, reader: Reader, vocabulary: Vocabulary, minimum: int, maximum: int) -> None:
+    def __init__(self, reader: Reader, vocabulary: Vocabulary, operands: Operands) -> None:
         assert can_be_tabled(reader.config), f"{reader.config} has no table"
-        self.reader, self.vocabulary, self.minimum = reader, vocabulary, minimum
-        self.base = len(vocabulary.digit_ids)
-        self.width = digit_count(maximum, self.base)
-        self.operands = torch.arange(minimum, maximum + 1)  # (Y,)
+        self.reader, self.vocabulary = reader, vocabulary
+        self.base, self.width, self.minimum = operands.base, operands.width, operands.minimum
+        self.operands = torch.tensor(operands.values)  # (Y,)
         self.num_rows = 0
-        self.places = [self._look_from(place) for place in range(digit_count(2 * maximum, self.base) + 1)]
+        num_tokens = ADDITION.answer_tokens(operands.minimum, operands.maximum, operands.base)
+        self.places = [self._look_from(place) for place in range(num_tokens)]
 
     def margins(self, first: int, last: int) -> Tensor:
         """Check x + y for x from `first` to `last` and every y of the range.

@@ -29,7 +29,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.operands import Operands
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.evaluation.margins import lead
 from simple_llm.model.decoding import Reader
 from simple_llm.model.engine import Cache
@@ -88,21 +91,29 @@ class PairTree:
 
     Args:
         reader: a model's weights.
-        minimum, maximum: of both operands; sums below 2^63.
+        operands: of both numbers; answers below 2^63.
         max_tokens: read together.
     """
 
-    def __init__(self, reader: Reader, vocabulary: Vocabulary, minimum: int, maximum: int, max_tokens: int) -> None:
-        self.reader, self.vocabulary = reader, vocabulary
-        self.base, self.minimum, self.maximum = len(vocabulary.digit_ids), minimum, maximum
-        self.width, self.answer_width = digit_count(maximum, self.base), digit_count(2 * maximum, self.base)
+    def __init__(
+        self, reader: Reader, vocabulary: Vocabulary, operands: Operands, operation: Operation, max_tokens: int
+    ) -> None:
+        self.reader, self.vocabulary, self.operation = reader, vocabulary, operation
+        self.base, self.minimum, self.maximum = operands.base, operands.minimum, operands.maximum
+        self.width = operands.width
+        self.answer_width = operation.answer_tokens(self.minimum, self.maximum, self.base) - 1  # a sign is one of it
+        self.operator_id = vocabulary.operator_ids[OPERATIONS.index(operation)]
+        self.changes_places = vocabulary.says_all and operation.commutes
+        self.fills_up = vocabulary.says_all and not operation.commutes
         self.digit_ids = torch.tensor(vocabulary.digit_ids, device=reader.device)
+        self.is_digit = torch.zeros(reader.config.vocab_size, dtype=torch.bool, device=reader.device)
+        self.is_digit[self.digit_ids] = True
         self.max_tokens = max_tokens
         self.k = 1 if vocabulary.says_all else reader.config.tokens_per_step
 
     @torch.inference_mode()
     def margins(self, first: int, last: int) -> Tensor:
-        """Check x + y for x from `first` to `last` and every y of the range.
+        """Check the operation on x from `first` to `last` and every y of the range.
 
         Returns:
             (X, Y) float32: the smallest lead of a right token over the best other one, 0 or less where the model is
@@ -117,10 +128,11 @@ class PairTree:
         return margins
 
     def _roots(self, x: Tensor, index: Tensor, x_length: int) -> _Nodes:
-        """Read `+x+` for first operands of one length."""
+        """Read `+x+`, or `+x-`, for first operands of one length."""
         digits = self.digit_ids[self._digits(x, torch.arange(x_length, device=x.device))]
         delimiter = torch.full_like(x[:, None], self.vocabulary.delimiter_id)
-        tokens = torch.cat([delimiter, digits, delimiter], dim=1)  # (X, x_length + 2)
+        operator = torch.full_like(delimiter, self.operator_id)
+        tokens = torch.cat([delimiter, digits, operator], dim=1)  # (X, x_length + 2)
         cache = self.reader.new_cache(len(x), x_length + 2)
         places, columns = [0, *range(1, x_length + 1), 0], list(range(x_length + 2))
         self.reader.read(
@@ -147,10 +159,13 @@ class PairTree:
         """
         digit = torch.arange(self.base, device=y.device)
         value = y[:, None] + digit * self.base**place  # (R, base)
-        is_number = ((digit > 0) | (place == 0)) & (value >= self.minimum)  # without a leading zero
+        is_number = (digit > 0) | (place == 0)  # without a leading zero, or filled up to the length of x
+        if self.fills_up and place + 1 <= x_length:
+            is_number = torch.full_like(is_number, place + 1 == x_length)
+        is_number = is_number & (value >= self.minimum)
         first_above = self.minimum + (value - self.minimum) % self.base ** (place + 1)  # that ends in these digits
         is_there = (first_above <= self.maximum) & (is_number | (place < self.width - 1))
-        is_end = is_there & is_number & (not self.vocabulary.says_all or place + 1 >= x_length)
+        is_end = is_there & is_number & (not self.changes_places or place + 1 >= x_length)
         as_bits = 2**digit
         there_bits, end_bits = (is_there * as_bits).sum(1), (is_end * as_bits).sum(1)  # (R,)
         for there in there_bits.unique():
@@ -170,7 +185,7 @@ class PairTree:
         """
         digits, ends = following.digits, following.ends
         y = parents.y[:, None] + digits * self.base**place  # (R, F)
-        z = parents.x[:, None] + y
+        z = self.operation.of_integers(parents.x[:, None], y)
         right, is_right = self._answers(z[:, ends], max(x_length, place + 1))  # (R, E, A)
         endings = functional.pad(right, (1, 0), value=self.vocabulary.delimiter_id)  # (R, E, J)
         endings = endings[..., : self._ending_length(max(x_length, place + 1))]
@@ -215,19 +230,27 @@ class PairTree:
         return self._answer_length(length) + 1 - self.k
 
     def _answers(self, z: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """The right tokens behind y and its delimiter: (R, E) sums to (R, E, A), and which of them are asked for."""
-        first = length if self.vocabulary.says_all else 0  # the digits before were said at those of y
-        place = torch.arange(first, first + self._answer_length(length), device=z.device)  # (A,)
-        z_length = (length + (z >= self.base**length))[..., None]  # (R, E, 1)
-        digits = self.digit_ids[z[..., None] // self.base**place % self.base]
-        return torch.where(place == z_length, self.vocabulary.delimiter_id, digits), place <= z_length
+        """The right tokens behind y and its delimiter: (R, E) answers to (R, E, A), and which of them are asked for."""
+        z, end, sign = z[..., None], self.vocabulary.delimiter_id, self.vocabulary.sign_id or 0
+        if self.vocabulary.says_all:  # the digits below were said at those of y
+            above = z // self.base**length  # (R, E, 1)
+            right = torch.where(above < 0, sign, torch.where(above == 0, end, self.digit_ids[above.clamp(min=0)]))
+            return right, torch.ones_like(right, dtype=torch.bool)
+        place = torch.arange(self._answer_length(length), device=z.device)  # (A,)
+        powers = self.base ** torch.arange(1, length + 1, device=z.device)
+        z_length = 1 + (z.abs() >= powers).sum(2, keepdim=True)  # (R, E, 1)
+        digits = self.digit_ids[z.abs() // self.base**place % self.base]
+        right = torch.where((z < 0) & (place == z_length), sign, torch.where(place >= z_length, end, digits))
+        return right, place <= z_length + (z < 0)
 
     def _positions(self, tokens: Tensor, places: list[int], columns: list[int]) -> Tensor:
         """Position IDs of tokens, (R, T), by their places in the numbers or by their columns in the text."""
         kind = self.reader.config.position_embedding
         if kind == "none":
             return torch.zeros_like(tokens)
-        return torch.tensor(places if kind.startswith("block") else columns, device=tokens.device).expand_as(tokens)
+        if kind.startswith("block"):  # what is no digit has no place
+            return torch.tensor(places, device=tokens.device) * self.is_digit[tokens]
+        return torch.tensor(columns, device=tokens.device).expand_as(tokens)
 
     def _digits(self, values: Tensor, places: Tensor) -> Tensor:
         """Digits of values at places, 0 above the highest: (R,), (P,) -> (R, P)."""

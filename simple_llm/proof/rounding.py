@@ -14,7 +14,6 @@ from simple_llm.model.decoding import Decoder, Reader, SURE
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, Vocabulary
 
 _NUM_ROUNDED = 1000  # problems on which it is measured how far bfloat16 moves a logit
@@ -69,7 +68,7 @@ def trusted_readers(loaded: LoadedModel, decoder: Decoder, sampler: Sampler) -> 
     if len(decoder.readers) == 1:
         return decoder.readers
     sample = sampler.uniform(np.random.default_rng(0), _NUM_ROUNDED)
-    moved = 2 * rounding(loaded.model, sample, vocabulary_of(loaded.tokenizer))["bfloat16"]
+    moved = 2 * rounding(loaded.model, sample, loaded.vocabulary)["bfloat16"]
     return decoder.readers if moved < SURE else decoder.readers[-1:]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from simple_llm.arithmetic.operands import Operands
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sealed, unseal
 from simple_llm.files.reading import read_json
@@ -51,15 +52,15 @@ class Shard:
     seconds: float
 
 
-def shard_bounds(minimum: int, maximum: int) -> list[tuple[int, int]]:
+def shard_bounds(operands: Operands) -> list[tuple[int, int]]:
     """First and last operand of every shard of a range."""
-    size = max(1, min(SHARD_OPERANDS, _SHARD_PAIRS // (maximum - minimum + 1)))
-    return [(first, min(first + size - 1, maximum)) for first in range(minimum, maximum + 1, size)]
+    size = max(1, min(SHARD_OPERANDS, _SHARD_PAIRS // operands.count))
+    return [(first, min(first + size - 1, operands.maximum)) for first in operands.values[::size]]
 
 
 def shard_path(folder: Path, first: int, last: int, subject: dict[str, object]) -> Path:
-    """Where a shard lies: those of another range, or counted by another method, lie beside it."""
-    of = [*map(str, subject.get("range", ())), *([subject["method"]] if "method" in subject else [])]
+    """Where a shard lies: those of another range, operation or method lie beside it."""
+    of = [*map(str, subject.get("range", ())), *(subject[key] for key in ("operation", "method") if key in subject)]
     return folder / ("-".join(["shard", str(first), str(last), *(["of", *of] if of else [])]) + ".json")
 
 
@@ -83,22 +84,22 @@ def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:
     return shard if path == shard_path(path.parent, shard.first, shard.last, subject) else None
 
 
-def total(shards: Iterable[Shard], minimum: int, maximum: int) -> dict[str, object]:
+def total(shards: Iterable[Shard], operands: Operands) -> dict[str, object]:
     """Add up shards to what the certificate counts.
 
     Raises:
         ArtefactError: the shards are not exactly the range.
     """
     shards = sorted(shards, key=lambda shard: shard.first)
-    expected_first = minimum
+    expected_first = operands.minimum
     for shard in shards:
         if shard.first != expected_first:
             what = "missing" if shard.first > expected_first else "counted twice"
             raise ArtefactError(f"first operands from {min(expected_first, shard.first)} are {what}; run it again")
         expected_first = shard.last + 1
-    if expected_first != maximum + 1:
+    if expected_first != operands.maximum + 1:
         raise ArtefactError(f"first operands from {expected_first} are missing; run it again")
-    expected, checked = (maximum - minimum + 1) ** 2, sum(shard.checked for shard in shards)
+    expected, checked = operands.count**2, sum(shard.checked for shard in shards)
     if checked != expected:
         raise ArtefactError(f"{checked:,} pairs were checked where there are {expected:,}; run it again")
     least_sure = sorted(tuple(one) for shard in shards for one in shard.least_sure)
