@@ -214,7 +214,8 @@ def converse(adder: Adder, arguments: command_line.argparse.Namespace) -> None:
     """Answer sums on a terminal until the user leaves."""
     numbers = adder.loaded.data.numbers
     known = "of any length" if adder.knows_every_length else f"from {numbers.min} to {numbers.max}"
-    print(f"adds numbers {known}; :help tells more", file=sys.stderr)
+    does = " and ".join(one.verb for one in adder.loaded.operations)
+    print(f"{does} numbers {known}; :help tells more", file=sys.stderr)
     replies = []
     for line in typed_lines():
         if line == ":help":

@@ -41,6 +41,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.attention import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
@@ -76,7 +77,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     written.append(output / "attention_overview.png")
     draw_overview(maps, title, written[-1])
 
-    by_place, num_problems = average(adder, arguments.samples, arguments.seed)
+    by_place, num_problems = average(adder, prompt.operation, arguments.samples, arguments.seed)
     written.append(output / "attention_by_place.png")
     draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", written[-1])
     report = make_report(adder, by_place, num_problems, arguments.seed)
@@ -90,9 +91,9 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         print(json.dumps({"written": [str(path) for path in written], **report}))
 
 
-def average(adder: Adder, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
-    """Average over held-out problems; return that and how many there were."""
-    sampler = Sampler.of(adder.loaded.data.numbers, adder.loaded.operations[0])
+def average(adder: Adder, operation: Operation, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
+    """Average over held-out problems of an operation; return that and how many there were."""
+    sampler = Sampler.of(adder.loaded.data.numbers, operation)
     problems = held_out_sample(sampler, adder.loaded.data.split, num_samples, seed)
     with tqdm(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
         return attention_by_place(adder.model, problems, adder.vocabulary, bar.update), len(problems)

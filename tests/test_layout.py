@@ -2,13 +2,17 @@
 
 import ast
 import graphlib
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from simple_llm.arithmetic.digits import DIGIT_ALPHABET
-from simple_llm.model.tokenization_simple_llm import DIGITS
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET, NEGATIVE
+from simple_llm.model import tokenization_simple_llm
+from simple_llm.model.tokenization_simple_llm import DELIMITER, DIGITS, OPERATORS
 from tests.pipeline import REPOSITORY
 
 pytestmark = pytest.mark.library
@@ -221,6 +225,78 @@ def test_only_tests_runs_and_benchmarks_import_a_script():
 @pytest.mark.parametrize("name", [name for name in PACKAGE if district(name) == "arithmetic"])
 def test_arithmetic_needs_numpy_alone(name):
     assert top_levels(PACKAGE[name]) - sys.stdlib_module_names <= {"numpy", "simple_llm"}
+
+
+# ---- The rule of an operation ---------------------------------------------------------------------
+
+# Files that say what an operation is: each its own. The two that travel with a model import nothing of the project, so
+# they say once more what they have to know of symbols, and a test below holds them to the registry.
+OPERATION_FILES = {f"simple_llm.arithmetic.{one.title}" for one in OPERATIONS}
+TRAVELLING = {"simple_llm.model.modeling_simple_llm", "simple_llm.model.tokenization_simple_llm"}
+# Names of what a column hands to the next: they may be passed on, counted and drawn, and are worked out in one place.
+ALLOWED = {
+    "simple_llm.arithmetic.digits": ["'-'"],  # of numbers below zero
+    "simple_llm.arithmetic.integers": ["value >= base"],  # counts digits
+}
+WRITTEN = re.compile(
+    rf"{{[^{{}}]*\bx\b[^{{}}]*}}[{re.escape(''.join(one.symbol for one in OPERATIONS))}]{{[^{{}}]*\by\b"
+)
+TEXT_METHODS = {"join", "split", "partition", "removeprefix", "startswith", "replace"}
+CARRY = re.compile(r"^(carry|borrow)$|^(carry|borrow)_", re.IGNORECASE)
+
+
+def rules_in(source: str) -> list[str]:
+    """What a source knows of an operation: its symbol as text, x and y joined by it, or a carry that it works out."""
+    tree = ast.parse(source)
+    symbols, found, passed_over = {one.symbol for one in OPERATIONS}, [], set()
+    for node in ast.walk(tree):  # documentation, and "-".join(...) or text.partition("-"), which are about other text
+        if isinstance(node, ast.Expr):
+            passed_over.add(node.value)
+        if isinstance(node, ast.JoinedStr):
+            passed_over |= set(node.values)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
+            passed_over |= {node.func.value, *(inner for one in node.args for inner in ast.walk(one))}
+    for node in ast.walk(tree):
+        names = {getattr(part, "id", getattr(part, "attr", "")) for part in ast.iter_child_nodes(node)}
+        is_symbol = isinstance(node, ast.Constant) and node.value in symbols and node not in passed_over
+        is_symbol |= isinstance(node, ast.JoinedStr) and bool(WRITTEN.search(ast.unparse(node)))
+        is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
+        is_sum &= names >= {"x", "y"} or any(map(CARRY.match, names))
+        is_limit = isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.GtE | ast.Lt) and "base" in names
+        if is_symbol or is_sum or is_limit:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_no_file_but_its_own_knows_the_rule_of_an_operation():
+    others = PACKAGE.keys() - OPERATION_FILES - TRAVELLING
+    assert {name: found for name in sorted(others) if (found := rules_in(PACKAGE[name].read_text()))} == ALLOWED
+    for name in OPERATION_FILES:
+        assert rules_in(PACKAGE[name].read_text())
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "carry = digits + carry",
+        "z = x + y",
+        "z = x - y",
+        "next = total >= base",
+        "print(str(1) + '-' + str(2))",
+        "borrow_in = place - borrow_out",
+        "made = self.total < self.base",
+        "print(f'{x}+{y}')",
+        "print(f'{row.x}-{row.y}=')",
+    ],
+)
+def test_a_planted_rule_is_found(planted):
+    assert rules_in(planted)
+
+
+def test_the_files_that_travel_know_the_symbols_of_the_registry():
+    assert set(OPERATORS) == {one.symbol for one in OPERATIONS}
+    assert OPERATORS[0] == DELIMITER == ADDITION.symbol
+    assert tokenization_simple_llm.NEGATIVE == NEGATIVE
 
 
 @pytest.mark.parametrize("name", ["modeling_simple_llm", "tokenization_simple_llm"])

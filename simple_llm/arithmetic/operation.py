@@ -28,7 +28,7 @@ class Operation:
 
     Attributes:
         name: its key among the `operations` of data_config.yaml.
-        noun: what its answer is called, "sum".
+        title, verb, noun: words for people: "addition", "adds", "sum".
         symbol: between the operands.
         step: of digits and a carry of one integer type, numbers or arrays that broadcast: (digit, carry), of that type.
         of_integers: the same of whole numbers, by their own arithmetic, which a proof compares a model with.
@@ -38,6 +38,8 @@ class Operation:
     """
 
     name: str
+    title: str
+    verb: str
     noun: str
     symbol: str
     step: Step

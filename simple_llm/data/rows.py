@@ -46,8 +46,8 @@ class RowFormat:
     def most_bytes(self, problems: Problems) -> int:
         """What `write` returns is so long, or shorter by the digits that answers have less than they might."""
         parts = (problems[i : i + _BLOCK] for i in range(0, len(problems), _BLOCK))
-        lengths = ((part.x_length, part.y_length) for part in parts)  # (N,) each
-        most = 4 * len(problems) + sum(int((x + y + np.maximum(x, y)).sum()) for x, y in lengths)
+        lengths = ([part.x_length, part.y_length] for part in parts)  # two of (N,)
+        most = 4 * len(problems) + sum(int(np.sum(both) + np.max(both, axis=0).sum()) for both in lengths)
         return most + 2 * int((_SYMBOLS[problems.which] > 0).sum())
 
     def _write_block(self, problems: Problems) -> bytes:
@@ -95,7 +95,7 @@ class RowFormat:
         starts = np.concatenate([[0], separators + 1])[:-1].reshape(num_rows, 3)
         which = _INDEX_OF[text[starts[:, 1]]]  # (N,)
         starts[:, 1] += _SYMBOLS[which] > 0
-        sign_at = ends[:, 2] - 1 if self.reversed else starts[:, 2]
+        sign_at = ends[:, 2] - 1 if self.reversed else starts[:, 2].copy()
         is_negative = text[sign_at] == _SIGN
         ends[:, 2] -= is_negative & self.reversed
         starts[:, 2] += is_negative & (not self.reversed)

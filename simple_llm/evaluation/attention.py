@@ -129,7 +129,8 @@ def attention_by_place(
         row, column = place.nonzero(as_tuple=True)  # (D,) each: the D digits counted
         cell = carry[index][row, place[row, column] - 1].long() * num_places + place[row, column] - 1  # (D,)
         weights = attention_weights(model, batch.inputs.to(model.device)).cpu().double()  # (L, B, H, T, T)
-        key, number = places_of(batch.inputs, vocabulary), (batch.inputs == vocabulary.delimiter_id).cumsum(1)  # (B, T)
+        key = places_of(batch.inputs, vocabulary)  # (B, T)
+        number = ((key == 0) & (batch.inputs != vocabulary.pad_id)).cumsum(1)  # (B, T)
         kinds = _kinds_of_keys(key, number, place)[row, column]  # (D, C, T)
         shares = torch.einsum("dlht,dct->lhdc", weights[:, row, :, column], kinds.double())
         sums.index_add_(2, cell, shares)

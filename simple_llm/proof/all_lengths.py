@@ -31,6 +31,7 @@ from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
 from simple_llm.model.decoding import Reader
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.model.tokenization_simple_llm import DELIMITER
 from simple_llm.model.tokens import Vocabulary
 from simple_llm.proof.shards import MAX_FAILURES
 
@@ -283,13 +284,13 @@ def prove_all_lengths(
 
 def _described(some: Contexts, index: int, said: int, vocabulary: Vocabulary) -> dict[str, str | int]:
     """A context as a problem, and what is right and what is said at which digit of its sum; "+" ends the sum."""
-    names = {vocabulary.delimiter_id: "+", **dict(zip(vocabulary.digit_ids, DIGIT_ALPHABET, strict=False))}
+    names = {vocabulary.delimiter_id: DELIMITER, **dict(zip(vocabulary.digit_ids, DIGIT_ALPHABET, strict=False))}
     right = int(some.right[index])
     x, y = some.problem(index)
     return {
         "x": str(x),
         "y": str(y),
         "digit": some.sight.place + 1,
-        "right": "+" if right < 0 else DIGIT_ALPHABET[right],
+        "right": DELIMITER if right < 0 else DIGIT_ALPHABET[right],
         "said": names.get(said, "no digit"),
     }

@@ -56,8 +56,8 @@ class _Place:
 
     def of_pairs(self, rows: slice) -> Tensor:
         """The leads of all pairs whose first operand is among some of the range: (X, Y)."""
-        carry = self.below[rows, None] + self.below >= self.limit
-        index = (self.view[rows, None] * self.leads.size(1) + self.view) * 2 + carry
+        _, comes_in = ADDITION.step(self.below[rows, None], self.below, 0, self.limit)  # all places below as one column
+        index = (self.view[rows, None] * self.leads.size(1) + self.view) * 2 + comes_in
         return self.leads.flatten().take(index)
 
 
@@ -105,7 +105,7 @@ class PairTable:
             ranked = below * len(operands) + torch.arange(len(operands))
             chosen = ranked.new_empty(len(views)).scatter_reduce(0, view, ranked, extreme, include_self=False)
             chosen %= len(operands)  # (K,)
-            is_there = (below[chosen, None] + below[chosen] >= limit) == bool(carry)  # (K, K)
+            is_there = ADDITION.step(below[chosen, None], below[chosen], 0, limit)[1] == carry  # (K, K)
             x, y = is_there.nonzero().unbind(1)
             leads[x, y, carry] = self._leads_at(operands[chosen[x]], operands[chosen[y]], place)
         return _Place(view, below, limit, leads)

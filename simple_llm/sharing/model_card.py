@@ -11,6 +11,9 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from simple_llm.arithmetic import BY_NAME
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.evaluation.certificates import AllLengths, Certificate, read_as_certificate
@@ -142,7 +145,7 @@ def _metadata(facts: CardFacts, repo_id: str | None) -> str:
         license="mit",
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["arithmetic", "addition", "gpt2", "simple-llm"],
+        tags=["arithmetic", *(one.title for one in facts.data.operations.known), "gpt2", "simple-llm"],
         model_name=(repo_id or facts.train.paths.model.name).split("/")[-1],
         eval_results=_eval_results(facts) or None,
     )
@@ -153,26 +156,26 @@ def _eval_results(facts: CardFacts) -> list[EvalResult]:
     """The model-index: a share, and beside it what it is a share of."""
     results = []
     if report := facts.reports.get(EVALUATION):
-        name = f"held-out sums of {_span(*report['range'])}"
+        name = f"held-out {_nouns(facts.data)} of {_span(*report['range'])}"
         args = {key: report[key] for key in ("correct", "total", "range", "base", "model_sha256")}
-        results.append(_result(name, "test", "exact_match", report["correct"] / report["total"], args))
-        results.append(_result(name, "test", "error_rate_upper_95", report["error_rate_upper_95"], args))
+        results.append(_result(facts, name, "test", "exact_match", report["correct"] / report["total"], args))
+        results.append(_result(facts, name, "test", "error_rate_upper_95", report["error_rate_upper_95"], args))
     if certificate := _certificate(facts):
         args = {key: getattr(certificate, key) for key in ("kind", "checked", "wrong", "base", "model_sha256")}
         name = f"every one of the {_what_is_checked(certificate)}"
-        results.append(_result(name, "all", "exact_match", certificate.right / certificate.checked, args))
+        results.append(_result(facts, name, "all", "exact_match", certificate.right / certificate.checked, args))
     score = _validation_score(facts)
     if not results and score.num_total and "repairs" not in facts.training:
-        name, args = "validation sums", {"correct": score.num_correct, "total": score.num_total}
-        results.append(_result(name, "validation", "exact_match", score.num_correct / score.num_total, args))
-        results.append(_result(name, "validation", "error_rate_upper_95", score.error_rate_upper_95, args))
+        name, args = f"validation {_nouns(facts.data)}", {"correct": score.num_correct, "total": score.num_total}
+        results.append(_result(facts, name, "validation", "exact_match", score.num_correct / score.num_total, args))
+        results.append(_result(facts, name, "validation", "error_rate_upper_95", score.error_rate_upper_95, args))
     return results
 
 
-def _result(dataset: str, split: str, metric: str, value: float, args: dict) -> EvalResult:
+def _result(facts: CardFacts, dataset: str, split: str, metric: str, value: float, args: dict) -> EvalResult:
     return EvalResult(
         task_type="text-generation",
-        task_name="Addition of integers",
+        task_name=f"{' and '.join(one.title for one in facts.data.operations.known).capitalize()} of integers",
         dataset_type="simple-llm",
         dataset_name=dataset,
         dataset_split=split,
@@ -201,6 +204,8 @@ def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[
     }
     if is_checkpoint:
         true.add("checkpoint")
+    if "operations" in facts.reports.get(EVALUATION, {}):
+        true.add("operations")
     if not reports & {EVALUATION, CERTIFICATE, LENGTHS}:
         true.add("nothing")
     if isinstance(certificate, AllLengths):
@@ -214,6 +219,7 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
     """What the template names: the facts, and what is computed from them."""
     data, reports, certificate = facts.data, facts.reports, _certificate(facts)
     x, y = _example(data)
+    operations = data.operations.known
     values = {
         "data": data,
         "model": facts.train.model,
@@ -221,9 +227,13 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
         "training": facts.training,
         "metadata": _metadata(facts, repo_id),
         "operands": _span(data.numbers.min, data.numbers.max),
-        "x": x,
-        "y": y,
-        "sum": x + y,
+        "does": " and ".join(one.verb for one in operations),
+        "nouns": _nouns(data),
+        "noun": operations[0].noun,
+        "problem": operations[0].write(x, y),
+        "answer": operations[0].of_integers(x, y),
+        "unknown": "signs, " if operations == [ADDITION] else "",
+        "pair": "unordered pair" if all(one.commutes for one in operations) else "problem",
         "needs": " ".join(f'"{one}"' for one in facts.needs),
         "source": f'model="{repo_id or "."}"' + (f', revision="{branch}"' if branch != "main" else ""),
         "shares": ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share),
@@ -237,13 +247,34 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
             "exact": Score(report["correct"], report["total"]),
             "sampled": _span(*report["range"]),
             "num_drawn": min(run["total"] for run in report["runs"]),
-            "agree": Score(report["commutes"]["agree"], report["commutes"]["total"]),
+            "agreement": _agreement(operations, report["commutes"]),
+            "by_operation": _by_operation(report),
         }
     if certificate:
         values |= {"certificate": certificate, "what_is_checked": _what_is_checked(certificate)}
     if report := reports.get(LENGTHS):
         values |= {"lengths": report, "rows": "\n".join(map(_length_row, report["lengths"]))}
     return values
+
+
+def _nouns(data: DataConfig) -> str:
+    """What a model gives: "sums and differences"."""
+    return " and ".join(f"{one.noun}s" for one in data.operations.known)
+
+
+def _agreement(operations: list[Operation], counts: dict[str, int]) -> str:
+    """Of what may change places, whether that changes the answer; nothing of what may not."""
+    commuting = [one for one in operations if one.commutes]
+    if not commuting:
+        return ""
+    one = commuting[0]
+    return f"; {one.write('a', 'b')} and {one.write('b', 'a')} agree on {Score(counts['agree'], counts['total'])}"
+
+
+def _by_operation(report: dict) -> str:
+    """The counts of each operation of an evaluation, "sums 10,000 / 10,000"."""
+    counts = report.get("operations", {}).items()
+    return ", ".join(f"{BY_NAME[name].noun}s {Score(one['correct'], one['total'])}" for name, one in counts)
 
 
 def _length_row(row: dict) -> str:
@@ -262,7 +293,8 @@ def _certificate(facts: CardFacts) -> Certificate | None:
 def _what_is_checked(certificate: Certificate) -> str:
     if isinstance(certificate, AllLengths):
         return f"contexts that a digit of a sum of any length can depend on (base {certificate.base})"
-    return f"ordered pairs of {_span(*certificate.range)}"
+    of = "" if not certificate.operations else f", {' and '.join(BY_NAME[one].noun for one in certificate.operations)},"
+    return f"ordered pairs of {_span(*certificate.range)}{of}"
 
 
 def _validation_score(facts: CardFacts) -> Score:
