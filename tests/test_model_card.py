@@ -10,7 +10,7 @@ import transformers
 import yaml
 
 from simple_llm import __version__
-from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, TrainConfig
+from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, Operations, TrainConfig
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.model.folder import save_model, write_report
 from simple_llm.model.tokenizer_files import save_tokenizer
@@ -198,6 +198,24 @@ def test_a_report_that_cannot_be_shown_is_left_out_with_a_warning_and_the_others
     model_card(CardFacts(DataConfig(), TrainConfig(), TRAINING, read_reports(tmp_path, "abc")))
 
 
+def test_a_card_says_what_a_model_of_two_operations_does():
+    data = DataConfig(operations=Operations(add=0.5, subtract=0.5))
+    counts = {"correct": 7, "total": 9}
+    report = {**EVALUATION, "operations": {"add": counts, "subtract": {"correct": 8, "total": 9}}}
+    text = model_card(CardFacts(data, TrainConfig(), TRAINING, {"evaluation.json": report}))
+    for words in (
+        "# A GPT-2 that adds and subtracts",
+        "trained from scratch on sums and differences of whole numbers",
+        "By operation: sums 7 / 9, differences 8 / 9.",
+        "It adds and subtracts two whole numbers. Other operations, fractions and",
+        "A hash of the problem puts",
+        "Addition and subtraction of integers",
+    ):
+        assert words in " ".join(text.split())
+    alone = model_card(CardFacts(DataConfig(operations=Operations(add=0.0, subtract=1.0)), TrainConfig(), TRAINING))
+    assert "Given `1342-879=`, it goes on with the difference." in " ".join(alone.split())
+
+
 # ---- The template ---------------------------------------------------------------------------------
 
 
@@ -213,6 +231,7 @@ def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others
         card_of(evaluation=EVALUATION, certificate=ALL_PAIRS, lengths=LENGTHS, pictures=pictures).content,
         card_of(certificate=ALL_LENGTHS).content,
         card_of(certificate={**ALL_LENGTHS, "wrong": 8}).content,
+        card_of(evaluation={**EVALUATION, "operations": {"add": EVALUATION, "subtract": EVALUATION}}).content,
         model_card(CardFacts(DataConfig(), TrainConfig(model=Model(tokens_per_step="all")), TRAINING)),
     ]
     words = [" ".join(card.split()) for card in cards]

@@ -1,6 +1,7 @@
 """The operations there are; a model may know some of them. New ones come last: problems hold their index."""
 
 from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.subtraction import SUBTRACTION
 
-OPERATIONS = (ADDITION,)
+OPERATIONS = (ADDITION, SUBTRACTION)
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

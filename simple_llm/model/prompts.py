@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
+from simple_llm.arithmetic.subtraction import SUBTRACTION
 from simple_llm.config.settings import Numbers
 from simple_llm.errors import UsageError
 
 MAX_CHARACTERS = 500_000
 
-_READ_AS = str.maketrans("\u2212", "-")  # what people and their keyboards write
+_READ_AS = str.maketrans("\u2212", SUBTRACTION.symbol)  # what people and their keyboards write
 _SYMBOLS = "".join(one.symbol for one in OPERATIONS)
 _PROMPT = re.compile(rf"[ \t]*([0-9]+)[ \t]*([{re.escape(_SYMBOLS)}])[ \t]*([0-9]+)[ \t]*(?:=[ \t]*)?")
 
