@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import trainer
 from simple_llm import command_line
+from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.config.settings import Training
 from simple_llm.data.dataset import read_manifest, read_problems
@@ -104,13 +105,16 @@ def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int
 
 def find_failures(loaded: LoadedModel, num_first: int, seed: int) -> tuple[Problems, int]:
     """Check all second operands under some first ones of evenly drawn lengths; the wrong pairs, and of how many."""
-    numbers = loaded.data.numbers
-    drawn = Sampler.of(numbers).lengths(np.random.default_rng(seed), num_first).x
-    prover = Prover(Decoder.of(loaded.model).readers, loaded.vocabulary, Sampler.of(numbers).operands)
-    with leaving_at_once():
-        shards = count_blocks(prover, [(x, x) for x in sorted(set(to_integers(drawn, numbers.base)))])
-    pairs = [pair for shard in shards for pair in shard.failures]
-    return from_integers(pairs, numbers.base, loaded.data.operand_digits), sum(shard.checked for shard in shards)
+    operands, readers = Sampler.of(loaded.data.numbers).operands, Decoder.of(loaded.model).readers
+    drawn = operands.by_length(np.random.default_rng(seed), num_first)
+    blocks, failures, num_checked = [(x, x) for x in sorted(set(to_integers(drawn, operands.base)))], [], 0
+    for operation in loaded.operations:
+        with leaving_at_once():
+            shards = count_blocks(Prover(readers, loaded.vocabulary, operands, operation), blocks)
+        pairs = [pair for shard in shards for pair in shard.failures]
+        failures.append(from_integers(pairs, operands.base, operands.width, operation))
+        num_checked += sum(shard.checked for shard in shards)
+    return concatenate(failures), num_checked
 
 
 def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
@@ -119,27 +123,30 @@ def read_failures(folder: Path, loaded: LoadedModel) -> Problems:
     Raises:
         ArtefactError: there is no certificate of this model, or it has nothing to repair.
     """
-    failures = read_certificate_of_pairs(folder, loaded.sha256).failures
-    if not failures:
+    counted = read_certificate_of_pairs(folder, loaded.sha256).of_each
+    base, width = loaded.data.numbers.base, loaded.data.operand_digits
+    failures = concatenate([from_integers(one.failures, base, width, BY_NAME[name]) for name, one in counted.items()])
+    if not len(failures):
         raise ArtefactError(f"{folder} has nothing to repair: no pair is wrong")
-    return from_integers(failures, loaded.data.numbers.base, loaded.data.operand_digits)
+    return failures
 
 
 def one_of_each_kind(problems: Problems) -> Problems:
-    """Keep the first problem of each pair of lengths and each set of places that pass on a carry."""
+    """Keep the first problem of each operation, pair of lengths and set of places that pass on a carry."""
     out_of = problems.carries[1:].astype(np.int64)  # (W, N)
     bits = (out_of << np.arange(len(out_of))[:, None]).sum(axis=0)  # (N,)
-    kinds = np.stack([problems.x_length, problems.y_length, bits])  # (3, N)
+    kinds = np.stack([problems.which, problems.x_length, problems.y_length, bits])  # (4, N)
     return problems[np.unique(kinds, axis=1, return_index=True)[1]]
 
 
 def problems_like(kinds: Problems, loaded: LoadedModel, count: int, rng: np.random.Generator) -> Problems:
     """Draw about `count` training-side problems, of each kind as many."""
-    sampler, wanted, parts = Sampler.of(loaded.data.numbers), -(-count // len(kinds)), []
+    wanted, parts = -(-count // len(kinds)), []
     for index in range(len(kinds)):
-        missing = wanted
+        kind, missing = kinds[index : index + 1], wanted
+        sampler = Sampler.of(loaded.data.numbers, *kind.operations)
         for _ in range(_MOST_ROUNDS):
-            found = sampler.like(rng, kinds[index : index + 1], 2 * missing)
+            found = sampler.like(rng, kind, 2 * missing)
             parts.append(problems_on_sides(found, loaded.data.split, (TRAIN,))[:missing])
             missing -= len(parts[-1])
             if not missing:
