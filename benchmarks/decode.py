@@ -1,6 +1,6 @@
 """How many sums a second each way of decoding gets through.
 
-    python3 -m benchmarks.decode [--rounds 3] [--plot docs/images/decode.png]
+    python3 -m benchmarks.decode [--rounds 3] [--seconds 2] [--models 6.3M small] [--plot docs/images/decode.png]
 
     the reference way    one problem at a time, no cache, two tokens a step by reading the whole row again
     generate             transformers' model.generate(), one problem at a time and in batches, two tokens a step
@@ -38,20 +38,22 @@ from tokenizer import train_tokenizer
 MODELS = {"6.3M": Model(), "small": Model(n_layer=2, n_head=4, n_embd=64)}
 BATCH_SIZES = (1, 10, 100, 1_000, 10_000)
 NUM_TOKENS = 5  # of every answer
-SECONDS = 2.0  # about what a way may take a round
 
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--seconds", type=float, default=2.0, help="about what a way may take a round")
+    made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     made.add_argument("--plot", type=Path, metavar="PNG", help="draw sums a second against the batch size")
     arguments = made.parse_args()
     device = resolve_device("auto")
     documents = {}
-    for name, size in MODELS.items():
+    for name in arguments.models:
+        size = MODELS[name]
         models = {k: make_model(size.model_copy(update={"tokens_per_step": k}), device) for k in (1, 2, "all")}
         print(f"\n{name}: {sum(weight.numel() for weight in models[1].parameters()):,} parameters on {device.type}")
-        rates = in_turn(ways(models), arguments.rounds)
+        rates = in_turn(ways(models, arguments.seconds), arguments.rounds)
         documents[name] = print_rates(rates, "sums", threads=torch.get_num_threads(), device=device.type)
         if arguments.plot:
             draw(documents, arguments.plot)
@@ -84,12 +86,14 @@ def prompts_for(model: SimpleLLMForCausalLM, num_prompts: int, seed: int = 0) ->
     return prompt_tokens(problems, vocabulary)
 
 
-def ways(models: dict[int | str, SimpleLLMForCausalLM]) -> dict[str, Callable[[], int]]:
+def ways(models: dict[int | str, SimpleLLMForCausalLM], seconds: float) -> dict[str, Callable[[], int]]:
     """Every way by name; each does some sums when called and returns how many."""
-    alone = {"the reference way": lambda: repeat(lambda row: say_by_reading_again(models[2], row), models[2], 1)}
+    alone = {
+        "the reference way": lambda: repeat(lambda row: say_by_reading_again(models[2], row), models[2], 1, seconds)
+    }
     generate = {
         f"generate, {size:,} at once": lambda size=size: repeat(
-            lambda rows: say_by_generate(models[2], rows), models[2], size
+            lambda rows: say_by_generate(models[2], rows), models[2], size, seconds
         )
         for size in (1, 100, 1_000)
     }
@@ -100,16 +104,16 @@ def ways(models: dict[int | str, SimpleLLMForCausalLM]) -> dict[str, Callable[[]
         for size in BATCH_SIZES:
             decoder = exact if size <= FEW else quick
             ours[f"ours, k = {k}, {size:,} at once"] = lambda decoder=decoder, model=model, size=size: repeat(
-                lambda rows: decoder.decode(rows, NUM_TOKENS), model, size
+                lambda rows: decoder.decode(rows, NUM_TOKENS), model, size, seconds
             )
     return {**alone, **generate, **ours}
 
 
-def repeat(answer: Callable[[Tensor], object], model: SimpleLLMForCausalLM, size: int) -> int:
-    """Answer batches of new prompts for about SECONDS; return how many prompts that were."""
+def repeat(answer: Callable[[Tensor], object], model: SimpleLLMForCausalLM, size: int, seconds: float) -> int:
+    """Answer batches of new prompts for about so many seconds; return how many prompts that were."""
     batches = prompts_for(model, size * max(1, 256 // size)).split(size)
     started, num_done = time.perf_counter(), 0
-    while num_done == 0 or time.perf_counter() - started < SECONDS:
+    while num_done == 0 or time.perf_counter() - started < seconds:
         answer(batches[num_done // size % len(batches)])
         num_done += size
     return num_done

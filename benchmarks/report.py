@@ -1,13 +1,14 @@
 """How a benchmark measures and what it prints: medians, spreads, ratios, and one JSON document last."""
 
 import json
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 
-from simple_llm.machine import processor
+import torch
+
+from simple_llm.machine import host_facts
 
 
 def in_turn(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -24,6 +25,8 @@ def in_turn(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list
         for name, way in ways.items():
             started = time.perf_counter()
             num_items = way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # a GPU may not have done yet what it was given
             rates[name].append(num_items / (time.perf_counter() - started))
     return rates
 
@@ -53,4 +56,4 @@ def print_rates(rates: dict[str, list[float]], unit: str, **facts: object) -> di
 
 def machine() -> dict[str, object]:
     """Facts a reader needs to compare."""
-    return {"cores": os.cpu_count(), "processor": processor(), "python": platform.python_version()}
+    return {**host_facts(), "python": platform.python_version(), "torch": torch.__version__}

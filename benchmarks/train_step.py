@@ -1,10 +1,11 @@
 """Problems a second while training the 6.3-million-parameter model, against the plain Hugging Face recipe.
 
-    python3 -m benchmarks.train_step [--rounds N] [--steps N] [--batch-size B]
+    python3 -m benchmarks.train_step [--rounds N] [--steps N] [--batch-size B] [--device cpu]
 
-Ours is trainer.py's own step: rows tokenized once, bf16 autocast where the processor has it, Muon and AdamW, batches of
-128 unless another size is given. The plain recipe is the same GPT-2 with its own defaults (fp32, its default attention
-and activation), AdamW, batches of 1,024, each row tokenized when it is asked for. Evaluation and saving are in neither.
+Ours is trainer.py's own step: rows tokenized once, bf16 autocast where the processor or the GPU has it, Muon and AdamW,
+batches of 128 unless another size is given. The plain recipe is the same GPT-2 with its own defaults (fp32, its default
+attention and activation), AdamW, batches of 1,024, each row tokenized when it is asked for. Both run on a GPU where
+there is one. Evaluation and saving are in neither.
 
 The third line is what the machine could do: the problems a second if all operations of ours (6 a parameter and token,
 Kaplan et al., arXiv 2001.08361) went as fast as a large matrix product. So 0.25 times as fast is a utilisation of 25%.
@@ -22,7 +23,7 @@ from benchmarks.report import in_turn, print_rates
 from simple_llm.config.settings import DataConfig, TrainConfig, Training
 from simple_llm.data.dataset import row_format
 from simple_llm.data.sampling import Sampler
-from simple_llm.machine import resolve_precision
+from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.training.learner import build_model, make_learner
 from tokenizer import train_tokenizer
@@ -38,14 +39,17 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--steps", type=int, default=16, help="of ours a round; the plain recipe does one")
     made.add_argument("--batch-size", type=int, default=Training().batch_size, help="of ours")
+    made.add_argument("--plain-batch-size", type=int, default=PLAIN_BATCH_SIZE, help="of the plain recipe")
+    made.add_argument("--device", default="auto", help="auto, cpu or cuda")
     arguments = made.parse_args()
+    device = resolve_device(arguments.device)
     data, train = DataConfig(), TrainConfig(training=Training(batch_size=arguments.batch_size))
     problems = Sampler.of(data.numbers).uniform(np.random.default_rng(0), NUM_ROWS)
     lines = row_format(data).write(problems).decode().splitlines()
     tokenizer = train_tokenizer(["+" + line.replace("|", "+") + "+" for line in lines], data, train)
 
-    ours = our_steps(data, train, problems, tokenizer)
-    plain = plain_steps(lines, tokenizer)
+    ours = our_steps(data, train, problems, tokenizer, device)
+    plain = plain_steps(lines, tokenizer, arguments.plain_batch_size, device)
 
     def ours_round() -> int:
         return sum(itertools.islice(ours, arguments.steps))
@@ -55,23 +59,28 @@ def main() -> None:
 
     for warm_up in (ours, plain):
         next(warm_up)
-    dtype = resolve_precision("auto", torch.device("cpu"))
+    dtype = resolve_precision("auto", device)
     model = build_model(data, train, tokenizer)
     operations = 6 * model.num_parameters() * (data.row_tokens - train.model.tokens_per_step)  # a problem
-    ways = {"simple-llm": ours_round, "plain recipe": plain_round, "a matrix product": products(dtype, operations)}
+    ways = {
+        "simple-llm": ours_round,
+        "plain recipe": plain_round,
+        "a matrix product": products(dtype, operations, device),
+    }
     rates = in_turn(ways, arguments.rounds)
     print_rates(
         rates,
         "problems",
         precision=str(dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
+        device=device.type,
         operations_a_problem=operations,
     )
 
 
-def products(dtype: torch.dtype, operations: int) -> Callable[[], float]:
+def products(dtype: torch.dtype, operations: int, device: torch.device) -> Callable[[], float]:
     """Multiply large matrices ten times; return how many problems would take as many operations."""
-    left, right = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(dtype) for _ in range(2))
+    left, right = (torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(device, dtype) for _ in range(2))
 
     def multiply() -> float:
         for _ in range(10):
@@ -82,10 +91,10 @@ def products(dtype: torch.dtype, operations: int) -> Callable[[], float]:
     return multiply
 
 
-def our_steps(data: DataConfig, train: TrainConfig, problems, tokenizer):
+def our_steps(data: DataConfig, train: TrainConfig, problems, tokenizer, device: torch.device):
     """Take trainer.py's steps; yield the problems of each."""
     torch.manual_seed(0)
-    learner = make_learner(build_model(data, train, tokenizer), train.training)
+    learner = make_learner(build_model(data, train, tokenizer).to(device), train.training)
     rows = prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
     for step in itertools.count():
         learner.step(rows.training, step)
@@ -107,7 +116,7 @@ class PerRowTokenizing(torch.utils.data.Dataset):
         return {"input_ids": row.input_ids[0], "attention_mask": row.attention_mask[0]}
 
 
-def plain_steps(lines: list[str], tokenizer):
+def plain_steps(lines: list[str], tokenizer, batch_size: int, device: torch.device):
     """Take the plain recipe's steps; yield the problems of each."""
     torch.manual_seed(0)
     config = GPT2Config(
@@ -120,12 +129,13 @@ def plain_steps(lines: list[str], tokenizer):
         eos_token_id=tokenizer.delimiter_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = GPT2LMHeadModel(config).train()
+    model = GPT2LMHeadModel(config).train().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
     loader = torch.utils.data.DataLoader(
-        PerRowTokenizing(lines, tokenizer), batch_size=PLAIN_BATCH_SIZE, shuffle=True, drop_last=True
+        PerRowTokenizing(lines, tokenizer), batch_size=batch_size, shuffle=True, drop_last=True
     )
     for batch in itertools.chain.from_iterable(itertools.repeat(loader)):
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
         model(**batch, labels=labels).loss.backward()
         optimizer.step()
