@@ -1,7 +1,7 @@
-"""GPT-2 that adds: positions restart at every number, and a step may say more than one token.
+"""GPT-2 that calculates: positions restart at every number, a step may say more than one token, or work as on paper.
 
 Shape letters in this file: B rows in the batch, T tokens in a row, S tokens seen by them (the cached ones and the T),
-D digit tokens, V tokens in the vocabulary, P rows of the position table, k tokens a step.
+D digit tokens, V tokens in the vocabulary, P rows of the position table, k tokens a step, L addresses looked at.
 
 This one file travels with every checkpoint (save_pretrained copies it), so it imports nothing of the project.
 """
@@ -23,12 +23,14 @@ from transformers.generation import GenerateDecoderOnlyOutput
 TESTED_WITH = {"transformers": ("5.23.0", "5.24.0"), "torch": ("2.13.0",)}  # releases this file was tested with
 LOGITS_MOVE = 0.02  # less than this between libraries, in float32; another activation or epsilon moves them more
 POSITION_EMBEDDINGS = ("block", "block_sinusoidal", "learned", "sinusoidal", "none")
+SCRATCHPADS = ("none", "columns")
+KINDS = ("sign", "operand", "head", "digit", "carry", "top")  # of tokens of a scratchpad: rows of its position table
 IGNORE_INDEX = -100
 
 
 @strict
 class SimpleLLMConfig(GPT2Config):
-    """GPT-2's configuration and what addition needs besides.
+    """GPT-2's configuration and what arithmetic needs besides.
 
     Attributes:
         digit_token_ids: the token IDs that are digits.
@@ -42,6 +44,10 @@ class SimpleLLMConfig(GPT2Config):
         attention_window: {"left": l, "right": r}: a token sees, of the digits before it, those at most l places below
             and r places above its own, and all delimiters. None: all tokens before it.
         position_period: the rows of the position table come again after so many places. None: never.
+        scratchpad: "columns": work is written as on paper, and a token sees what Grid says; positions are KINDS.
+            "none": the answer follows the question.
+        carry_token_ids: the token IDs that are carries, 0 and up; tokens of their own, as many as there are digits.
+        sign_token_ids: {"|": ID, "+": ID, "-": ID, "*": ID, "/": ID}; eos_token_id is that of "=".
         self_test: {"prompts": [...], "answers": [...], "logits": [...]}: questions, what this model says to them, and
             the logits that it chooses the first token of each answer by; token IDs and numbers between spaces. Under a
             library other than those of TESTED_WITH, generate() asks them before anything else. None: nothing is asked.
@@ -57,6 +63,9 @@ class SimpleLLMConfig(GPT2Config):
     max_position_offset: int = 0
     attention_window: dict[str, int] | None = None
     position_period: int | None = None
+    scratchpad: str = "none"
+    carry_token_ids: list[int] | None = None
+    sign_token_ids: dict[str, int] | None = None
     self_test: dict[str, list[str]] | None = None
 
     def __post_init__(self, **kwargs) -> None:
@@ -73,6 +82,25 @@ class SimpleLLMConfig(GPT2Config):
             set(self.self_test) != {"prompts", "answers", "logits"} or len(set(map(len, self.self_test.values()))) != 1
         ):
             raise ValueError("self_test is not as many prompts as answers and logits")
+        if self.scratchpad not in SCRATCHPADS:
+            raise ValueError(f"scratchpad is {self.scratchpad!r}, not one of {SCRATCHPADS}")
+        if self.scratchpad == "columns":
+            self._refuse_what_columns_do_not_go_with()
+
+    def _refuse_what_columns_do_not_go_with(self) -> None:
+        needed = {"tokens_per_step": 1, "position_embedding": "block", "max_position_offset": 0}
+        needed |= {"attention_window": None, "position_period": None}
+        for name, value in needed.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"scratchpad = 'columns' needs {name} = {value!r}, not {getattr(self, name)!r}")
+        if self.n_positions < len(KINDS):
+            raise ValueError(f"scratchpad = 'columns' needs n_positions = {len(KINDS)} or more, not {self.n_positions}")
+        digits, carries, signs = self.digit_token_ids or [], self.carry_token_ids or [], self.sign_token_ids or {}
+        if len(digits) < 2 or len(carries) != len(digits) or set(signs) != set(_SIGNS):
+            raise ValueError(f"scratchpad = 'columns' needs digits, as many carries, and the signs {_SIGNS}")
+        ids = [*digits, *carries, *signs.values(), self.eos_token_id, self.pad_token_id]
+        if len(set(ids)) < len(ids) or not all(isinstance(one, int) and 0 <= one < self.vocab_size for one in ids):
+            raise ValueError("the IDs of digits, carries, signs, = and padding are not all different tokens")
 
 
 def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
@@ -99,6 +127,192 @@ def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
     column = torch.where(is_digit, num_columns - 1, numbers_so_far)  # (B, T)
     digits_before = digits_so_far.new_zeros(input_ids.size(0), num_columns).scatter(1, column, digits_so_far)
     return (digits_so_far - digits_before.gather(1, numbers_so_far)) * is_digit
+
+
+# ---- A scratchpad of columns ------------------------------------------------------------------------
+
+SIGN, OPERAND, HEAD, DIGIT, CARRY, TOP = range(len(KINDS))
+_SIGNS = "|+-*/"
+_PADDING, _OTHER, _A_DIGIT, _A_CARRY, _BAR, _PLUS, _MINUS, _TIMES, _OVER = range(9)  # what a token may be
+_NO_ADDRESS, _NOWHERE = -1, -2
+_SIDE = _ROW = 1 << 28  # columns of the paper, and rows; an address is one _ROW after that in the row above
+
+
+class Grid(NamedTuple):
+    """Squared paper: where tokens stand, and where they look.
+
+    Every token has one address: a kind, a row and a column. A token of the work looks at five addresses, and sees what
+    stands there and is not after it: the operator, and, of its row and column, head, operand, digit above and carry.
+    Other tokens look at the operator alone, padding at nothing.
+
+    57 * 46 = 2622 in base 10 is *75*64|2⁴4³3|2³6²2|=, lowest digits first, carries raised. A row of work is a sign,
+    then digits and carries in turn; the sign is the carry of column 0. Row 2 stands one column to the left:
+
+        *            7            5            *            6            4
+        sign 0 0     operand 0 0  operand 0 1  -            head 1 0     head 2 0        (kind, row, column)
+        |            2            ⁴            4            ³            3
+        carry 1 0    digit 1 0    carry 1 1    digit 1 1    carry 1 2    digit 1 2
+        |            2            ³            6            ²            2
+        carry 2 0    digit 2 1    carry 2 1    digit 2 2    carry 2 2    digit 2 3
+
+        row 2  operator  head  operand  above  carry  says
+        |      *         4     7        4      |      2     4 * 7 + 4 = 32
+        2      *         4     7        4      |      ³
+        ³      *         4     5        3      ³      6     4 * 5 + 3 + 3 = 26
+        6      *         4     5        3      ³      ²
+        ²      *         4     -        -      ²      2
+        2      *         4     -        -      ²      |
+
+    In a sum or difference, +21+378+4|5⁰8⁰8⁰|..., the first number is row 0, and the operand of row r is number r + 1,
+    the head the sign before it. A difference below 0 has its complement in a row that begins with -.
+
+    1742 / 56 = 31, rest 6 is /2471/65|07⁰1⁰|36²0¹|16¹0⁰|=. The head, first in its row, is a digit of the quotient: so
+    many times the operand y is taken away from the row above and, in column 0, from the next digit of x. Every | stands
+    one column further to the right. Where the head was too much, a row + adds y again: the sign is what it looks at
+    for a head, and its own head counts the quotient down. The highest digit of a row is of the kind top.
+
+        row 2  operator  head  operand  above  carry  says
+        |      /         -     5        7      -      3     17 / 5; it sees the top digit 1 of what is left, too
+        3      /         3     6        4      -      6     4 - 3 * 6 = 6 - 20
+        6      /         3     6        4      -      ²
+        ²      /         3     5        7      ²      0     7 - 3 * 5 - 2 = 0 - 10
+        0      /         3     5        7      ²      ¹
+        ¹      /         3     -        1      ¹      |     all of it is taken away
+
+    Attributes:
+        kinds: (B, T) which of KINDS a token is; its position ID.
+        looks: (B, T, 5) addresses looked at.
+        is_work: (B, T) whether a token is of the work, so that the next one follows from what it sees.
+        addresses: (B, S) of these tokens and of those before them.
+        count: (B, 1) each, as it is at the last token; the grid of the next tokens goes on from it.
+    """
+
+    kinds: Tensor
+    looks: Tensor
+    is_work: Tensor
+    addresses: Tensor
+    count: "Count"
+
+
+class Count(NamedTuple):
+    """What is counted up to and with each token, (B, T) each: all that has to be known of the tokens before it."""
+
+    index: Tensor  # tokens
+    operator: Tensor  # what the first token is
+    number: Tensor  # numbers of the question
+    x_size: Tensor  # digits of the first of them
+    y_size: Tensor  # digits of the second
+    row: Tensor  # rows of work
+    group: Tensor  # those of them that begin with |
+    sign: Tensor  # twice the index of the last sign, and 1 more if that is |
+
+    @property
+    def since(self) -> Tensor:
+        """Tokens since the last sign."""
+        return self.index - self.sign // 2
+
+    @property
+    def adds_back(self) -> Tensor:
+        """Whether a token is in a row of a division that does not begin with |."""
+        return (self.operator == _OVER) & (self.sign % 2 == 0)
+
+    @property
+    def shift(self) -> Tensor:
+        """How many columns to the left the row stands."""
+        over = self.operator == _OVER
+        return (self.operator == _TIMES) * (self.row - 1) + over * (self.x_size - self.y_size + 1 - self.group)
+
+    @property
+    def column(self) -> Tensor:
+        """Which column of y, or of the longer of two numbers; the signs of a division stand at the highest."""
+        over = self.operator == _OVER
+        return torch.where(over & (self.since == 0), self.y_size - 1, (self.since - over.long()) // 2)
+
+
+def count_up(symbols: Tensor, before: Count) -> Count:
+    """Go on counting: what the next tokens are, (B, T), and the count up to them, (B, 1) each -> (B, T) each."""
+    is_sign, is_bar = symbols >= _BAR, symbols == _BAR
+    index = before.index + (symbols > _PADDING).cumsum(1)
+    group = before.group + is_bar.cumsum(1)
+    number = before.number + (is_sign & (group == 0)).cumsum(1)
+    is_digit = (symbols == _A_DIGIT) & (group == 0)
+    return Count(
+        index=index,
+        operator=before.operator + (symbols * (index == 1)).cumsum(1),
+        number=number,
+        x_size=before.x_size + (is_digit & (number == 1)).cumsum(1),
+        y_size=before.y_size + (is_digit & (number == 2)).cumsum(1),
+        row=before.row + (is_sign & (group > 0)).cumsum(1),
+        group=group,
+        sign=torch.where(is_sign, 2 * index + is_bar, before.sign).cummax(1).values,
+    )
+
+
+def columns_grid(symbols: Tensor, before: Grid | None = None) -> Grid:
+    """Lay tokens out as Grid draws it; what stands before them does not make it slower.
+
+    Args:
+        symbols: (B, T) what each token is.
+        before: the grid of the tokens before these.
+    """
+    count = Count(*[symbols.new_zeros(symbols.size(0), 1)] * 8) if before is None else before.count
+    count = count_up(symbols, count)
+    times, over, row = count.operator == _TIMES, count.operator == _OVER, count.row
+    is_digit, is_sign, since = symbols == _A_DIGIT, symbols >= _BAR, count.index - count.sign // 2
+    is_work = (count.group > 0) & (symbols >= _A_DIGIT)
+    column = torch.where(over & is_sign, count.y_size - 1, (since - over.long()) // 2)
+    shift = times * (row - 1) + over * (count.x_size - count.y_size + 1 - count.group)
+    sign, head, carry = _at(SIGN, row), _at(HEAD, row), _at(CARRY, row, column)
+    digit = _at(DIGIT, row, shift + column)
+
+    addresses = torch.where(is_digit, digit, carry)
+    addresses = torch.where(over & (since == 1), head, torch.where(over & is_sign, sign, addresses))
+    addresses = torch.where(is_work, addresses, _addresses_of_question(symbols, count))
+    addresses = torch.where((symbols > _PADDING) & (count.index == 1), _at(SIGN, 0), addresses)
+    kinds = (addresses // _SIDE**2).clamp(min=SIGN)
+    is_top = is_work & over & (kinds == DIGIT) & (column == count.y_size - 1)
+
+    # In a division | guesses, from the two highest digits that are left, and the last | does not; + counts down.
+    guesses = over & (symbols == _BAR) & (shift >= 0)
+    adds_back = over & (count.sign % 2 == 0)
+    head_seen = torch.where(adds_back, torch.where(is_sign, head - _ROW, sign), head)
+    head_seen = torch.where(guesses, digit - _ROW + 1, head_seen)
+    operand = _at(OPERAND, torch.where(times | over, over.long(), row), column)
+    above = digit - _ROW * torch.where(over & ~adds_back & (column == 0), row, 1)  # or what comes down from row 0
+    has_column = is_work & (guesses | ~(over & is_sign))
+    looks = torch.stack([_at(SIGN, 0 * row), head_seen, operand, above, carry], -1)
+    is_looking = torch.stack([symbols > _PADDING, is_work, has_column, has_column, has_column], -1)
+    return Grid(
+        torch.where(is_top, TOP, kinds),
+        torch.where(is_looking, looks, _NOWHERE),
+        is_work,
+        addresses if before is None else torch.cat([before.addresses, addresses], 1),
+        Count(*(one[:, -1:] for one in count)),
+    )
+
+
+def _addresses_of_question(symbols: Tensor, count: Count) -> Tensor:
+    """Where the digits of the numbers stand, and the sign before each of a sum: (B, T)."""
+    times, over, since = count.operator == _TIMES, count.operator == _OVER, count.index - count.sign // 2
+    kind = torch.where(times | (count.number > 1), OPERAND, DIGIT)
+    digit = _at(kind, count.number - 1, since - 1)
+    digit = torch.where(times & (count.number > 1), _at(HEAD, since), digit)
+    sign = torch.where(times | over, _NO_ADDRESS, _at(HEAD, count.number - 1))
+    is_digit, is_sign = (symbols == _A_DIGIT) & (count.number > 0), symbols >= _BAR
+    return torch.where(is_digit, digit, torch.where(is_sign, sign, _NO_ADDRESS))
+
+
+def _at(kind: Tensor | int, row: Tensor | int, column: Tensor | int = 0) -> Tensor | int:
+    """An address as one number."""
+    return kind * _SIDE**2 + row * _ROW + column
+
+
+def in_view(looks: Tensor, addresses: Tensor) -> Tensor:
+    """Whether something stands where a token looks: (B, T, L), (B, S) -> (B, T, S)."""
+    return (looks[..., None] == addresses[:, None, None]).any(2)
+
+
+# ---- Other parts ----------------------------------------------------------------------------------
 
 
 def table_rows(position_ids: Tensor, period: int | None) -> Tensor:
@@ -354,12 +568,35 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         """
         if self.config.position_embedding == "none":
             return torch.zeros_like(input_ids)
+        if self.config.scratchpad == "columns":
+            return self.grid(input_ids, attention_mask).kinds
         if self.config.position_embedding.startswith("block"):
             digit_ids = torch.tensor(self.config.digit_token_ids, device=input_ids.device)
             return block_position_ids(input_ids, digit_ids)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+
+    def grid(self, input_ids: Tensor, attention_mask: Tensor | None = None, before: Grid | None = None) -> Grid:
+        """Lay out the tokens of whole rows, or those that follow on others, as a scratchpad of columns has them.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), 0 for padding; the padding token is padding without it, too.
+            before: the grid of the tokens before these.
+        """
+        return columns_grid(self._symbols(input_ids, attention_mask), before)
+
+    def _symbols(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """What each token is, (B, T)."""
+        table = torch.full((self.config.vocab_size,), _OTHER)
+        table[self.config.pad_token_id] = _PADDING
+        table[self.config.digit_token_ids] = _A_DIGIT
+        table[self.config.carry_token_ids] = _A_CARRY
+        for symbol, sign in enumerate(_SIGNS, _BAR):
+            table[self.config.sign_token_ids[sign]] = symbol
+        symbols = table.to(input_ids.device)[input_ids]
+        return symbols if attention_mask is None else symbols.masked_fill(attention_mask == 0, _PADDING)
 
     def forward(
         self,
@@ -368,6 +605,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         key_position_ids: Tensor | None = None,
+        grid: Grid | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         cache=None,
@@ -386,6 +624,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             attention_mask: (B, S), 0 for padding; without it nothing is padding.
             position_ids: (B, T); derived from `input_ids` where not given.
             key_position_ids: (B, S) of the cached tokens and the new ones; needed with a cache and an attention window.
+            grid: where tokens stand on a scratchpad of columns; needed with a cache, and derived where not given.
             labels: (B, T), IGNORE_INDEX where nothing is to be learned. With k tokens a step they are as
                 `input_ids`, and index t is compared with the logits at t - k; with "all", index t is what is to be
                 said at t. Software that shifts logits by one token itself is wrong for such a model.
@@ -418,6 +657,11 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             )
         cache = past_key_values if cache is None else cache
         num_cached = 0 if cache is None else int(cache.get_seq_length())
+        if (grid is not None) > (self.config.scratchpad == "columns"):
+            raise ValueError("a grid needs scratchpad = 'columns'")
+        if self.config.scratchpad == "columns":
+            grid = self._whole_grid(input_ids, attention_mask, grid, num_cached)
+            position_ids = grid.kinds if position_ids is None else position_ids
         if position_ids is None:
             if num_cached:
                 raise ValueError("positions depend on the cached tokens too: pass position_ids, or use generate()")
@@ -431,8 +675,15 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
                 f"attention_mask is for {attention_mask.size(1)} tokens; {num_cached} are in the cache and "
                 f"{input_ids.size(1)} are new"
             )
-        if self.config.attention_window is not None:
-            attention_mask = self._window_mask(position_ids, key_position_ids, attention_mask, cache)
+        if grid is not None:
+            sees = in_view(grid.looks, grid.addresses)
+            attention_mask = self._mask(sees, attention_mask, cache, sees_itself=False)
+        elif self.config.attention_window is not None:
+            if key_position_ids is None and num_cached:
+                raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
+            keys = position_ids if key_position_ids is None else key_position_ids
+            sees = in_window(position_ids, keys, **self.config.attention_window)
+            attention_mask = self._mask(sees, attention_mask, cache)
         position_ids = table_rows(position_ids, self.config.position_period)
         if not torch.compiler.is_compiling() and position_ids.max() >= self.config.n_positions:
             raise ValueError(
@@ -467,26 +718,38 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         )
         return total if num_items_in_batch is None else total / num_items_in_batch
 
-    def _window_mask(
-        self, query_position_ids: Tensor, key_position_ids: Tensor | None, is_token: Tensor, cache
-    ) -> Tensor:
-        """Mask what is not in the window, what comes later, and padding: (B, 1, T, S), in the form attention takes.
+    def _whole_grid(self, input_ids: Tensor, attention_mask: Tensor | None, grid: Grid | None, num_cached: int) -> Grid:
+        """The grid that was given, if it is of these tokens and of those in the cache, or else that of whole rows."""
+        if grid is None:
+            if num_cached:
+                raise ValueError("where tokens stand depends on the cached tokens too: pass grid, or use generate()")
+            return self.grid(input_ids, attention_mask)
+        num_placed, num_tokens = grid.looks.size(1), grid.addresses.size(1)
+        if num_placed != input_ids.size(1) or num_tokens != num_cached + num_placed:
+            raise ValueError(
+                f"grid is for {num_placed} tokens, {num_tokens - num_placed} before them; {input_ids.size(1)} are new, "
+                f"{num_cached} are in the cache"
+            )
+        return grid
+
+    def _mask(self, sees: Tensor, is_token: Tensor, cache, sees_itself: bool = True) -> Tensor:
+        """Mask what is not in view, what comes later, and padding: (B, 1, T, S), in the form attention takes.
 
         Padding sees itself: a row of the softmax must have something to add up to 1. A static cache has room for more
         keys than there are yet; nobody sees what is not there.
+
+        Args:
+            sees: (B, T, S) what is in view.
+            is_token: (B, S) 0 for padding.
+            sees_itself: whether every token does, in view or not; else those that see nothing.
         """
-        num_new = query_position_ids.size(1)
-        num_cached = 0 if cache is None else int(cache.get_seq_length())
-        if key_position_ids is None:
-            if num_cached:
-                raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
-            key_position_ids = query_position_ids
         if is_token.ndim != 2:
-            raise NotImplementedError("an attention window needs a mask (B, S)")
-        column = torch.arange(num_cached + num_new, device=key_position_ids.device)
-        row = column[num_cached:, None]
-        sees = in_window(query_position_ids, key_position_ids, **self.config.attention_window) & (column <= row)
-        sees = (sees & is_token.bool()[:, None, :]) | (column == row)  # (B, T, S)
+            raise NotImplementedError("an attention window and a scratchpad need a mask (B, S)")
+        num_new, num_keys = sees.shape[1:]
+        column = torch.arange(num_keys, device=sees.device)
+        row = column[num_keys - num_new :, None]
+        sees = sees & (column <= row) & is_token.bool()[:, None, :]
+        sees = sees | (column == row) & (sees_itself or ~sees.any(-1, keepdim=True))  # (B, T, S)
         if cache is not None:
             room = cache.get_mask_sizes(num_new, 0)[0]  # the library's own way to know how many keys attention gets
             sees = torch.nn.functional.pad(sees, (0, room - sees.size(2)))
@@ -581,7 +844,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         k = self.config.tokens_per_step
         num_left = self.num_answer_tokens(rows) if k == "all" else None  # (B,) tokens still to say
         num_step = int(num_left.max()) if k == "all" else k
-        num_before, num_read, cache = rows.size(1), 0, None
+        num_before, num_read, cache, grid = rows.size(1), 0, None, None
         if way.has_cache:
             room = num_before + saying.max_new_tokens + num_step
             is_static = way.cache_kind == "static"
@@ -590,12 +853,17 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             saying.streamer.put(rows.cpu())
         is_alive = torch.ones(rows.size(0), dtype=torch.bool, device=rows.device)  # (B,)
         while is_alive.any():
-            positions = self.position_ids(rows, is_token)  # (B, S)
+            new = rows[:, num_read:]
+            if self.config.scratchpad == "columns":
+                grid = self.grid(new, is_token[:, num_read:], grid if num_read else None)
+                places = {"grid": grid}
+            else:
+                positions = self.position_ids(rows, is_token)  # (B, S)
+                places = {"position_ids": positions[:, num_read:], "key_position_ids": positions}
             outputs = self(
-                input_ids=rows[:, num_read:],
+                input_ids=new,
                 attention_mask=is_token,
-                position_ids=positions[:, num_read:],
-                key_position_ids=positions,
+                **places,
                 cache=cache,
                 use_cache=way.has_cache,
                 logits_to_keep=num_step,
@@ -654,6 +922,9 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
 
     def _refuse_other_rows(self, rows: Tensor, is_token: Tensor) -> None:
         """Refuse rows that are not what this model's tokenizer writes: digits and delimiters, one in front."""
+        if self.config.scratchpad == "columns":
+            self._refuse_other_questions(rows, is_token)
+            return
         known = torch.tensor([*self.config.digit_token_ids, self.config.eos_token_id], device=rows.device)
         is_sign = self._is_other_sign(rows)
         is_known = (rows[..., None] == known).any(-1) | is_sign | (is_token == 0)  # (B, T)
@@ -665,6 +936,26 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             raise ValueError(
                 "generate() takes rows that begin with the delimiter +, of digits and delimiters, both operands whole, "
                 "padded on the left: what this model's own tokenizer makes of '1342+879='"
+            )
+
+    def _refuse_other_questions(self, rows: Tensor, is_token: Tensor) -> None:
+        """Refuse rows that do not begin with a question: *75*64| and, if it has begun, its work."""
+        symbols = self._symbols(rows, is_token)
+        follows, is_first = symbols.roll(-1, 1), (symbols > _PADDING).cumsum(1) == 1
+        is_asked = (symbols == _BAR).cumsum(1) == 0
+        is_sign, is_padding = symbols >= _BAR, symbols == _PADDING
+        operator = torch.where(is_first, symbols, 0).amax(1)
+        num_numbers = (is_sign & is_asked).sum(1)
+        starts_number = (symbols == operator[:, None]) & (follows == _A_DIGIT)
+        by_zero = (rows == self.config.digit_token_ids[0]) & (follows == _BAR) & (operator == _OVER)[:, None]
+        is_wrong = (symbols == _OTHER) | is_asked & ~(symbols == _A_DIGIT) & ~starts_number & ~is_padding
+        is_wrong |= is_padding & ~is_first.cumsum(1).eq(0) | is_asked & by_zero
+        is_whole = ~is_asked[:, -1] & ((num_numbers == 2) | (num_numbers > 2) & (operator == _PLUS))
+        if is_wrong.any() or not is_whole.all():
+            raise ValueError(
+                "generate() takes rows that begin with a question, lowest digits first, and end with |, or with work "
+                "after it: what this model's own tokenizer makes of '57*46=', padded on the left; no divisor begins "
+                "with 0"
             )
 
     # ---- Other libraries --------------------------------------------------------------------------
@@ -761,10 +1052,16 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         generate() calls this only for what is left to the library.
         """
         mask = kwargs.get("attention_mask")
-        kwargs["position_ids"] = self.position_ids(input_ids, mask if mask is not None and mask.ndim == 2 else None)
+        mask = mask if mask is not None and mask.ndim == 2 else None
+        grid = self.grid(input_ids, mask) if self.config.scratchpad == "columns" else None
+        kwargs["position_ids"] = self.position_ids(input_ids, mask) if grid is None else grid.kinds
         if self.config.attention_window is not None:
             kwargs["key_position_ids"] = kwargs["position_ids"]
-        return super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
+        inputs = super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
+        if grid is not None:
+            inputs["grid"] = grid._replace(looks=grid.looks[:, -inputs["input_ids"].size(1) :])
+            inputs["attention_mask"] = mask  # for a static cache the library has made one of what comes before
+        return inputs
 
     def generate_batch(self, *args, **kwargs):
         """Refuse: continuous batching numbers the positions by itself."""
