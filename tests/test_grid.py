@@ -258,7 +258,7 @@ def test_the_grid_goes_on_from_what_was_counted(base):
             for name in ("kinds", "looks", "is_work"):
                 assert torch.equal(torch.cat([getattr(part, name) for part in parts], 1), getattr(whole, name))
             assert torch.equal(grid.addresses, whole.addresses)
-            assert all(map(torch.equal, grid.count, whole.count))
+            assert all(map(torch.equal, grid.counted, whole.counted))
 
 
 @torch.inference_mode()

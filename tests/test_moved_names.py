@@ -46,7 +46,7 @@ REWRITTEN = {
     *("pad_token_id", "position_ids", "prefill_chunk_size", "prepare_inputs_for_generation"),
     *("register_for_auto_class", "repetition_penalty", "return_dict", "return_dict_in_generate"),
     *("skip_special_tokens", "stopping_criteria", "streamer", "temperature", "text_pair", "text_pair_target"),
-    *("text_target", "token_ids", "top_k", "top_p", "transformers_version", "typical_p", "use_cache"),
+    *("text_target", "token_ids", "top_k", "top_p", "transformers_version", "typical_p", "use_cache", "vocab_size"),
     # no longer, but software around these models may
     *("next_sequence_length", "_sample", "_update_model_kwargs_for_generation", "num_new_tokens"),
     *("_pad_token_tensor", "shift_labels", "_encode_plus", "_decode", "past_key_values"),

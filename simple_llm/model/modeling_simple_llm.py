@@ -98,8 +98,9 @@ class SimpleLLMConfig(GPT2Config):
         digits, carries, signs = self.digit_token_ids or [], self.carry_token_ids or [], self.sign_token_ids or {}
         if len(digits) < 2 or len(carries) != len(digits) or set(signs) != set(_SIGNS):
             raise ValueError(f"scratchpad = 'columns' needs digits, as many carries, and the signs {_SIGNS}")
-        ids = [*digits, *carries, *signs.values(), self.eos_token_id, self.pad_token_id]
-        if len(set(ids)) < len(ids) or not all(isinstance(one, int) and 0 <= one < self.vocab_size for one in ids):
+        all_ids = [*digits, *carries, *signs.values(), self.eos_token_id, self.pad_token_id]
+        is_token = [isinstance(one, int) and 0 <= one < self.vocab_size for one in all_ids]
+        if len(set(all_ids)) < len(all_ids) or not all(is_token):
             raise ValueError("the IDs of digits, carries, signs, = and padding are not all different tokens")
 
 
@@ -135,7 +136,7 @@ SIGN, OPERAND, HEAD, DIGIT, CARRY, TOP = range(len(KINDS))
 _SIGNS = "|+-*/"
 _PADDING, _OTHER, _A_DIGIT, _A_CARRY, _BAR, _PLUS, _MINUS, _TIMES, _OVER = range(9)  # what a token may be
 _NO_ADDRESS, _NOWHERE = -1, -2
-_SIDE = _ROW = 1 << 28  # columns of the paper, and rows; an address is one _ROW after that in the row above
+_SIDE = 1 << 28  # rows of the paper, and columns
 
 
 class Grid(NamedTuple):
@@ -184,67 +185,69 @@ class Grid(NamedTuple):
         looks: (B, T, 5) addresses looked at.
         is_work: (B, T) whether a token is of the work, so that the next one follows from what it sees.
         addresses: (B, S) of these tokens and of those before them.
-        count: (B, 1) each, as it is at the last token; the grid of the next tokens goes on from it.
+        counted: (B, 1) each, as it is at the last token; the grid of the next tokens goes on from it.
     """
 
     kinds: Tensor
     looks: Tensor
     is_work: Tensor
     addresses: Tensor
-    count: "Count"
+    counted: "Count"
 
 
 class Count(NamedTuple):
     """What is counted up to and with each token, (B, T) each: all that has to be known of the tokens before it."""
 
-    index: Tensor  # tokens
+    num_tokens: Tensor
     operator: Tensor  # what the first token is
     number: Tensor  # numbers of the question
     x_size: Tensor  # digits of the first of them
     y_size: Tensor  # digits of the second
     row: Tensor  # rows of work
     group: Tensor  # those of them that begin with |
-    sign: Tensor  # twice the index of the last sign, and 1 more if that is |
+    sign: Tensor  # twice what num_tokens was at the last sign, and 1 more if that is |
+
+    @property
+    def times(self) -> Tensor:
+        return self.operator == _TIMES
+
+    @property
+    def over(self) -> Tensor:
+        return self.operator == _OVER
 
     @property
     def since(self) -> Tensor:
         """Tokens since the last sign."""
-        return self.index - self.sign // 2
-
-    @property
-    def adds_back(self) -> Tensor:
-        """Whether a token is in a row of a division that does not begin with |."""
-        return (self.operator == _OVER) & (self.sign % 2 == 0)
-
-    @property
-    def shift(self) -> Tensor:
-        """How many columns to the left the row stands."""
-        over = self.operator == _OVER
-        return (self.operator == _TIMES) * (self.row - 1) + over * (self.x_size - self.y_size + 1 - self.group)
+        return self.num_tokens - self.sign // 2
 
     @property
     def column(self) -> Tensor:
-        """Which column of y, or of the longer of two numbers; the signs of a division stand at the highest."""
-        over = self.operator == _OVER
-        return torch.where(over & (self.since == 0), self.y_size - 1, (self.since - over.long()) // 2)
+        """Which column of its row a token is in; the signs of a division are in that of the top digit."""
+        over = self.over.long()
+        return torch.where(self.over & (self.since == 0), self.y_size - 1, (self.since - over) // 2)
+
+    @property
+    def shift(self) -> Tensor:
+        """How many columns further to the left the row stands."""
+        return self.times * (self.row - 1) + self.over * (self.x_size - self.y_size + 1 - self.group)
 
 
 def count_up(symbols: Tensor, before: Count) -> Count:
     """Go on counting: what the next tokens are, (B, T), and the count up to them, (B, 1) each -> (B, T) each."""
     is_sign, is_bar = symbols >= _BAR, symbols == _BAR
-    index = before.index + (symbols > _PADDING).cumsum(1)
+    num_tokens = before.num_tokens + (symbols > _PADDING).cumsum(1)
     group = before.group + is_bar.cumsum(1)
     number = before.number + (is_sign & (group == 0)).cumsum(1)
     is_digit = (symbols == _A_DIGIT) & (group == 0)
     return Count(
-        index=index,
-        operator=before.operator + (symbols * (index == 1)).cumsum(1),
+        num_tokens=num_tokens,
+        operator=before.operator + (symbols * (num_tokens == 1)).cumsum(1),
         number=number,
         x_size=before.x_size + (is_digit & (number == 1)).cumsum(1),
         y_size=before.y_size + (is_digit & (number == 2)).cumsum(1),
         row=before.row + (is_sign & (group > 0)).cumsum(1),
         group=group,
-        sign=torch.where(is_sign, 2 * index + is_bar, before.sign).cummax(1).values,
+        sign=torch.where(is_sign, 2 * num_tokens + is_bar, before.sign).cummax(1).values,
     )
 
 
@@ -255,36 +258,16 @@ def columns_grid(symbols: Tensor, before: Grid | None = None) -> Grid:
         symbols: (B, T) what each token is.
         before: the grid of the tokens before these.
     """
-    count = Count(*[symbols.new_zeros(symbols.size(0), 1)] * 8) if before is None else before.count
+    count = Count(*[symbols.new_zeros(symbols.size(0), 1)] * 8) if before is None else before.counted
     count = count_up(symbols, count)
-    times, over, row = count.operator == _TIMES, count.operator == _OVER, count.row
-    is_digit, is_sign, since = symbols == _A_DIGIT, symbols >= _BAR, count.index - count.sign // 2
     is_work = (count.group > 0) & (symbols >= _A_DIGIT)
-    column = torch.where(over & is_sign, count.y_size - 1, (since - over.long()) // 2)
-    shift = times * (row - 1) + over * (count.x_size - count.y_size + 1 - count.group)
-    sign, head, carry = _at(SIGN, row), _at(HEAD, row), _at(CARRY, row, column)
-    digit = _at(DIGIT, row, shift + column)
-
-    addresses = torch.where(is_digit, digit, carry)
-    addresses = torch.where(over & (since == 1), head, torch.where(over & is_sign, sign, addresses))
-    addresses = torch.where(is_work, addresses, _addresses_of_question(symbols, count))
-    addresses = torch.where((symbols > _PADDING) & (count.index == 1), _at(SIGN, 0), addresses)
+    addresses = torch.where(is_work, _addresses_of_work(symbols, count), _addresses_of_question(symbols, count))
+    addresses = torch.where((symbols > _PADDING) & (count.num_tokens == 1), _at(SIGN, 0), addresses)
     kinds = (addresses // _SIDE**2).clamp(min=SIGN)
-    is_top = is_work & over & (kinds == DIGIT) & (column == count.y_size - 1)
-
-    # In a division | guesses, from the two highest digits that are left, and the last | does not; + counts down.
-    guesses = over & (symbols == _BAR) & (shift >= 0)
-    adds_back = over & (count.sign % 2 == 0)
-    head_seen = torch.where(adds_back, torch.where(is_sign, head - _ROW, sign), head)
-    head_seen = torch.where(guesses, digit - _ROW + 1, head_seen)
-    operand = _at(OPERAND, torch.where(times | over, over.long(), row), column)
-    above = digit - _ROW * torch.where(over & ~adds_back & (column == 0), row, 1)  # or what comes down from row 0
-    has_column = is_work & (guesses | ~(over & is_sign))
-    looks = torch.stack([_at(SIGN, 0 * row), head_seen, operand, above, carry], -1)
-    is_looking = torch.stack([symbols > _PADDING, is_work, has_column, has_column, has_column], -1)
+    is_top = is_work & count.over & (kinds == DIGIT) & (count.column == count.y_size - 1)
     return Grid(
         torch.where(is_top, TOP, kinds),
-        torch.where(is_looking, looks, _NOWHERE),
+        _looks(symbols, count, is_work),
         is_work,
         addresses if before is None else torch.cat([before.addresses, addresses], 1),
         Count(*(one[:, -1:] for one in count)),
@@ -292,19 +275,45 @@ def columns_grid(symbols: Tensor, before: Grid | None = None) -> Grid:
 
 
 def _addresses_of_question(symbols: Tensor, count: Count) -> Tensor:
-    """Where the digits of the numbers stand, and the sign before each of a sum: (B, T)."""
-    times, over, since = count.operator == _TIMES, count.operator == _OVER, count.index - count.sign // 2
-    kind = torch.where(times | (count.number > 1), OPERAND, DIGIT)
-    digit = _at(kind, count.number - 1, since - 1)
-    digit = torch.where(times & (count.number > 1), _at(HEAD, since), digit)
-    sign = torch.where(times | over, _NO_ADDRESS, _at(HEAD, count.number - 1))
-    is_digit, is_sign = (symbols == _A_DIGIT) & (count.number > 0), symbols >= _BAR
+    """Where the digits of the numbers stand, and the sign before each number of a sum: (B, T)."""
+    times, number, since = count.times, count.number, count.since
+    digit = _at(torch.where(times | (number > 1), OPERAND, DIGIT), number - 1, since - 1)
+    digit = torch.where(times & (number > 1), _at(HEAD, since), digit)
+    sign = torch.where(times | count.over, _NO_ADDRESS, _at(HEAD, number - 1))
+    is_digit, is_sign = (symbols == _A_DIGIT) & (number > 0), symbols >= _BAR
     return torch.where(is_digit, digit, torch.where(is_sign, sign, _NO_ADDRESS))
+
+
+def _addresses_of_work(symbols: Tensor, count: Count) -> Tensor:
+    """Where the tokens of the work stand: (B, T)."""
+    row, column, since = count.row, count.column, count.since
+    address = torch.where(symbols == _A_DIGIT, _at(DIGIT, row, count.shift + column), _at(CARRY, row, column))
+    return torch.where(count.over & (since < 2), _at(torch.where(since == 0, SIGN, HEAD), row), address)
+
+
+def _looks(symbols: Tensor, count: Count, is_work: Tensor) -> Tensor:
+    """Where tokens look: (B, T, 5).
+
+    In a division | guesses from the two highest digits of what is left: that above it and the next. Where no digit of x
+    is left to come down, it looks at no column, nor does +, which looks at the head above.
+    """
+    over, row, column, shift, is_sign = count.over, count.row, count.column, count.shift, symbols >= _BAR
+    guesses = over & (symbols == _BAR) & (shift >= 0)
+    adds_back = over & (count.sign % 2 == 0)
+    head = torch.where(adds_back, _at(torch.where(is_sign, HEAD, SIGN), row - is_sign.long()), _at(HEAD, row))
+    head = torch.where(guesses, _at(DIGIT, row - 1, shift + column + 1), head)
+    operand = _at(OPERAND, torch.where(count.times | over, over.long(), row), column)
+    comes_down = over & ~adds_back & (column == 0)
+    above = _at(DIGIT, torch.where(comes_down, 0, row - 1), shift + column)
+    has_column = is_work & (guesses | ~(over & is_sign))
+    is_looking = torch.stack([symbols > _PADDING, is_work, has_column, has_column, has_column], -1)
+    looks = torch.stack([_at(SIGN, 0 * row), head, operand, above, _at(CARRY, row, column)], -1)
+    return torch.where(is_looking, looks, _NOWHERE)
 
 
 def _at(kind: Tensor | int, row: Tensor | int, column: Tensor | int = 0) -> Tensor | int:
     """An address as one number."""
-    return kind * _SIDE**2 + row * _ROW + column
+    return (kind * _SIDE + row) * _SIDE + column
 
 
 def in_view(looks: Tensor, addresses: Tensor) -> Tensor:
@@ -941,17 +950,15 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
     def _refuse_other_questions(self, rows: Tensor, is_token: Tensor) -> None:
         """Refuse rows that do not begin with a question: *75*64| and, if it has begun, its work."""
         symbols = self._symbols(rows, is_token)
-        follows, is_first = symbols.roll(-1, 1), (symbols > _PADDING).cumsum(1) == 1
-        is_asked = (symbols == _BAR).cumsum(1) == 0
-        is_sign, is_padding = symbols >= _BAR, symbols == _PADDING
-        operator = torch.where(is_first, symbols, 0).amax(1)
+        follows, is_sign = symbols.roll(-1, 1), symbols >= _BAR
+        num_tokens, is_asked = (symbols > _PADDING).cumsum(1), (symbols == _BAR).cumsum(1) == 0
+        operator = torch.where(num_tokens == 1, symbols, _PADDING).amax(1, keepdim=True)  # (B, 1)
+        starts_number = (symbols == operator) & (follows == _A_DIGIT)
+        is_right = torch.where(is_asked, starts_number | (symbols == _A_DIGIT), symbols >= _A_DIGIT)
+        by_zero = is_asked & (operator == _OVER) & (rows == self.config.digit_token_ids[0]) & (follows == _BAR)
         num_numbers = (is_sign & is_asked).sum(1)
-        starts_number = (symbols == operator[:, None]) & (follows == _A_DIGIT)
-        by_zero = (rows == self.config.digit_token_ids[0]) & (follows == _BAR) & (operator == _OVER)[:, None]
-        is_wrong = (symbols == _OTHER) | is_asked & ~(symbols == _A_DIGIT) & ~starts_number & ~is_padding
-        is_wrong |= is_padding & ~is_first.cumsum(1).eq(0) | is_asked & by_zero
-        is_whole = ~is_asked[:, -1] & ((num_numbers == 2) | (num_numbers > 2) & (operator == _PLUS))
-        if is_wrong.any() or not is_whole.all():
+        is_whole = ~is_asked[:, -1] & ((num_numbers == 2) | (num_numbers > 2) & (operator == _PLUS)[:, 0])
+        if not (is_right | (num_tokens == 0)).all() or by_zero.any() or not is_whole.all():
             raise ValueError(
                 "generate() takes rows that begin with a question, lowest digits first, and end with |, or with work "
                 "after it: what this model's own tokenizer makes of '57*46=', padded on the left; no divisor begins "
