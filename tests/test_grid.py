@@ -343,8 +343,11 @@ def test_given_places_are_honoured_or_refused():
         model(input_ids=rows[:, :1], cache=cache)
     with pytest.raises(ValueError, match=f"1 are new, {rows.size(1)} are in the cache"):
         model(input_ids=rows[:, :1], grid=model.grid(rows[:, :1]), cache=cache)
-    with pytest.raises(NotImplementedError, match="need a mask"):
-        model(input_ids=rows, grid=grid, attention_mask=torch.ones(5, 1, rows.size(1), rows.size(1)))
+    for given in (grid, None):
+        with pytest.raises(NotImplementedError, match="need a mask"):
+            model(input_ids=rows, grid=given, attention_mask=torch.ones(5, 1, rows.size(1), rows.size(1)))
+        with pytest.raises(ValueError, match="attention_mask is for 3 tokens"):
+            model(input_ids=rows, grid=given, attention_mask=torch.ones(5, 3))
 
 
 def test_what_the_work_asks_is_learned_from_labels():

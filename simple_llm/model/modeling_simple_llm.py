@@ -645,10 +645,10 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             CausalLMOutputWithCrossAttentions; its logits (B, T, V) at index t are for token t + k.
 
         Raises:
-            ValueError: cached tokens and no position IDs, a position past the table, a mask of another length, or
-                attentions asked of what does not return them.
-            NotImplementedError: an attention window and a mask that is not (B, S), or an attention other than eager
-                and sdpa: kernels for packed sequences take restarting position IDs for their borders.
+            ValueError: cached tokens and no position IDs or grid, a position past the table, a mask or grid of another
+                length, or attentions asked of what does not return them.
+            NotImplementedError: a window or a scratchpad and a mask that is not (B, S), or an attention other than
+                eager and sdpa: kernels for packed sequences take restarting position IDs for their borders.
             TypeError: an argument that is not named here.
         """
         unknown = sorted(name for name, value in others.items() if value is not None)
@@ -666,12 +666,10 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             )
         cache = past_key_values if cache is None else cache
         num_cached = 0 if cache is None else int(cache.get_seq_length())
-        if (grid is not None) > (self.config.scratchpad == "columns"):
+        has_columns = self.config.scratchpad == "columns"
+        if grid is not None and not has_columns:
             raise ValueError("a grid needs scratchpad = 'columns'")
-        if self.config.scratchpad == "columns":
-            grid = self._whole_grid(input_ids, attention_mask, grid, num_cached)
-            position_ids = grid.kinds if position_ids is None else position_ids
-        if position_ids is None:
+        if position_ids is None and not has_columns:
             if num_cached:
                 raise ValueError("positions depend on the cached tokens too: pass position_ids, or use generate()")
             position_ids = self.position_ids(input_ids, attention_mask)
@@ -684,7 +682,11 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
                 f"attention_mask is for {attention_mask.size(1)} tokens; {num_cached} are in the cache and "
                 f"{input_ids.size(1)} are new"
             )
-        if grid is not None:
+        if attention_mask.ndim != 2 and (has_columns or self.config.attention_window is not None):
+            raise NotImplementedError("an attention window and a scratchpad need a mask (B, S)")
+        if has_columns:
+            grid = self._whole_grid(input_ids, attention_mask, grid, num_cached)
+            position_ids = grid.kinds if position_ids is None else position_ids
             sees = in_view(grid.looks, grid.addresses)
             attention_mask = self._mask(sees, attention_mask, cache, sees_itself=False)
         elif self.config.attention_window is not None:
@@ -752,8 +754,6 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             is_token: (B, S) 0 for padding.
             sees_itself: whether every token does, in view or not; else those that see nothing.
         """
-        if is_token.ndim != 2:
-            raise NotImplementedError("an attention window and a scratchpad need a mask (B, S)")
         num_new, num_keys = sees.shape[1:]
         column = torch.arange(num_keys, device=sees.device)
         row = column[num_keys - num_new :, None]
