@@ -34,7 +34,6 @@ class SimpleLLMConfig(GPT2Config):
 
     Attributes:
         digit_token_ids: the token IDs that are digits.
-        sign_token_ids: {"-": ID} and so on, of the operators but for `+`, which is the delimiter. None: it only adds.
         tokens_per_step: k; the logits at index t are for token t + k. With "all", the logits at each digit of the
             second operand are for the answer's digit of that place, and those at the delimiter after it for the
             carry digit, or for the delimiter that ends the answer.
@@ -47,7 +46,8 @@ class SimpleLLMConfig(GPT2Config):
         scratchpad: "columns": work is written as on paper, and a token sees what Grid says; positions are KINDS.
             "none": the answer follows the question.
         carry_token_ids: the token IDs that are carries, 0 and up; tokens of their own, as many as there are digits.
-        sign_token_ids: {"|": ID, "+": ID, "-": ID, "*": ID, "/": ID}; eos_token_id is that of "=".
+        sign_token_ids: without a scratchpad {"-": ID}, the operators but for `+`, which is the delimiter; None: it only
+            adds. With columns {"|": ID, "+": ID, "-": ID, "*": ID, "/": ID}, and eos_token_id is that of "=".
         self_test: {"prompts": [...], "answers": [...], "logits": [...]}: questions, what this model says to them, and
             the logits that it chooses the first token of each answer by; token IDs and numbers between spaces. Under a
             library other than those of TESTED_WITH, generate() asks them before anything else. None: nothing is asked.
@@ -65,7 +65,6 @@ class SimpleLLMConfig(GPT2Config):
     position_period: int | None = None
     scratchpad: str = "none"
     carry_token_ids: list[int] | None = None
-    sign_token_ids: dict[str, int] | None = None
     self_test: dict[str, list[str]] | None = None
 
     def __post_init__(self, **kwargs) -> None:
