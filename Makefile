@@ -38,7 +38,10 @@ quickstart: install ## data, tokenizer, training, evaluation, and one answer, in
 	$(BIN)/python inference.py "1342+879"
 
 prove: install ## train a small model and check it on all 100,000,000 pairs of 4-digit numbers, in a quarter of an hour
-	PYTHON=$(BIN)/python bash runs/prove_4_digits.sh
+	PYTHON=$(BIN)/python bash runs/prove_all_pairs.sh proved
+
+plus-minus: install ## train one model of sums and signed differences and check all 2,000,000 of 3-digit numbers, in minutes
+	PYTHON=$(BIN)/python bash runs/prove_all_pairs.sh plus-minus
 
 any-length: install ## train on 8 digits, prove every sum of any length, add two numbers of 10,000 digits; in three minutes
 	PYTHON=$(BIN)/python bash runs/any_length.sh
@@ -73,4 +76,4 @@ clean: ## remove the environments and caches; data and models stay
 	rm -rf $(VENV) $(OLDEST) $(NEWEST) .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart prove any-length demo test test-oldest test-newest constraints format clean
+.PHONY: help install quickstart prove plus-minus any-length demo test test-oldest test-newest constraints format clean

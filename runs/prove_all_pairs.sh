@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# A model that is right on every one of the 100,000,000 ordered pairs of 0 to 9999, and the certificate of it.
+# A model that is right on every ordered pair of its range, of each operation it knows, and the certificate of it.
 #
-#     bash runs/prove_4_digits.sh [SEED [FOLDER [ROUNDS]]]        default: 0 ../simple-llm-data/proved 5
+#     bash runs/prove_all_pairs.sh NAME [SEED [FOLDER [ROUNDS]]]      default: 0 ../simple-llm-data/NAME 5
+#
+#     NAME      runs/NAME.yaml and runs/NAME_data.yaml
+#     proved        sums of 0 to 9999, base 16: 100,000,000 pairs                               (make prove)
+#     plus-minus    sums and signed differences of 0 to 999, base 10: 1,000,000 pairs of each   (make plus-minus)
 #
 # Data, tokenizer, training; then all pairs. Where pairs are wrong the model is trained on with problems like them, and all
 # pairs are checked again, until none is wrong or the rounds are used up (exit code 7). Stopped and started again, it goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seed=${1:-0}
-model=${2:-../simple-llm-data/proved}
-rounds=${3:-5}
+name=$1
+seed=${2:-0}
+model=${3:-../simple-llm-data/$name}
+rounds=${4:-5}
 python=${PYTHON:-.venv/bin/python}
-settings=(--data-config runs/prove_4_digits_data.yaml --train-config runs/prove_4_digits.yaml
+settings=(--data-config "runs/${name}_data.yaml" --train-config "runs/$name.yaml"
     "seed=$seed" "training.seed=$seed" "storage.path=$model/sequences.txt" "paths.model=$model")
 TIMEFORMAT="    %R seconds of wall time, %U of CPU time"
 
