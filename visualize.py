@@ -44,7 +44,7 @@ from tqdm import tqdm
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import UsageError
-from simple_llm.evaluation.attention import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
+from simple_llm.evaluation.attention_maps import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
 from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
 from simple_llm.files.names import ATTENTION

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from simple_llm.config.settings import TrainConfig
-from simple_llm.evaluation.attention import (
+from simple_llm.evaluation.attention_maps import (
     attention_by_place,
     attention_maps,
     attention_weights,

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from simple_llm.evaluation.attention import AttentionByPlace, AttentionMaps, CATEGORIES
+from simple_llm.evaluation.attention_maps import AttentionByPlace, AttentionMaps, CATEGORIES
 from simple_llm.files.writing import write_file
 
 matplotlib.use("Agg")
