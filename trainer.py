@@ -42,7 +42,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +95,40 @@ class TrainingData:
 
 
 def main(options: command_line.PipelineOptions) -> None:
-    data, train = options.data, options.train
-    folder, is_push_only = train.paths.model, options.arguments.push_only
-    if is_push_only and train.hub.repo_id is None:
-        raise UsageError("--push-only: name the repository, for example hub.repo_id=me/adder")
-    result = finished_result(load_model(folder).manifest) if is_push_only else {}
-    if is_push_only or train.hub.push:
+    data, train, folder = options.data, options.train, options.train.paths.model
+    if options.arguments.push_only:
+        push_only(train, options.arguments.json)
+        return
+    if train.hub.push:
         require_upload(train.hub.repo_id)
     require_tracker(train.training.report_to)
+    with at_work(train) as processes:
+        result = train_if_needed(data, train, options.arguments, processes)
+        if processes.is_first and train.hub.push:
+            push(folder, train.hub)
+    if processes.is_first:
+        report(folder, result, options.arguments.json)
+
+
+def push_only(train: TrainConfig, as_json: bool) -> None:
+    """Upload the finished model, without training; a whole one has to be there before anyone is asked for a token."""
+    folder = train.paths.model
+    if train.hub.repo_id is None:
+        raise UsageError("--push-only: name the repository, for example hub.repo_id=me/adder")
+    result = finished_result(load_model(folder).manifest)
+    require_upload(train.hub.repo_id)
+    require_tracker(train.training.report_to)
+    with at_work(train) as processes:
+        if processes.is_first:
+            push(folder, train.hub)
+    if processes.is_first:
+        report(folder, result, as_json)
+
+
+@contextlib.contextmanager
+def at_work(train: TrainConfig) -> Iterator[Processes]:
+    """Meet the other processes of this start; the first one has the model folder to itself, and opens its log."""
+    folder = train.paths.model
     with (
         joined(resolve_device(train.training.device)) as processes,
         exclusive(folder) if processes.is_first else contextlib.nullcontext(),
@@ -110,13 +136,13 @@ def main(options: command_line.PipelineOptions) -> None:
         if processes.is_first:
             open_log(folder)
         events.info("%s", json.dumps({"versions": versions(), **host_facts(), "processes": processes.count}))
-        result = result or train_if_needed(data, train, options.arguments, processes)
-        if processes.is_first and (is_push_only or train.hub.push):
-            push(folder, train.hub)
-    if not processes.is_first:
-        return
+        yield processes
+
+
+def report(folder: Path, result: dict[str, object], as_json: bool) -> None:
+    """Print where the finished model is, and what it was last measured at."""
     print(f"{folder}: step {result['step']:,}, validation {Score(result['num_correct'], result['num_total'])} exact")
-    if options.arguments.json:
+    if as_json:
         print(json.dumps({"path": str(folder), **result}))
 
 
