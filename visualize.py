@@ -47,7 +47,7 @@ from simple_llm.errors import UsageError
 from simple_llm.evaluation.attention_maps import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
 from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
-from simple_llm.files.names import ATTENTION
+from simple_llm.files.names import ATTENTION, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Adder, NO_ANSWER
 from simple_llm.model.folder import load_model, write_report
@@ -74,11 +74,11 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     for layer in range(len(maps.weights)):
         written.append(output / f"attention_layer_{layer + 1}.png")
         draw_layer(maps, layer, title, written[-1])
-    written.append(output / "attention_overview.png")
+    written.append(output / ATTENTION_OVERVIEW)
     draw_overview(maps, title, written[-1])
 
     by_place, num_problems = average(adder, prompt.operation, arguments.samples, arguments.seed)
-    written.append(output / "attention_by_place.png")
+    written.append(output / ATTENTION_BY_PLACE)
     draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", written[-1])
     report = make_report(adder, by_place, num_problems, arguments.seed)
     written.append(write_report(output, ATTENTION, (json.dumps(report, indent=2) + "\n").encode()))

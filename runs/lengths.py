@@ -19,13 +19,14 @@ import matplotlib
 from matplotlib import pyplot
 
 from runs.pipeline import REPOSITORY, script
+from simple_llm.files.names import LENGTHS, MANIFEST, WEIGHTS
 
 SCHEMES = {
     "window": "runs/any_length.yaml",
     **{name: f"runs/length/{name}.yaml" for name in ("random_offset", "learned", "sinusoidal", "none")},
 }
 DATA = {8: "runs/any_length_data.yaml", 20: "runs/length/twenty_digits_data.yaml"}
-LENGTHS = "8,16,32,64,128,256,1024"
+DEFAULT_LENGTHS = "8,16,32,64,128,256,1024"
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     made.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES))
     made.add_argument("--seeds", type=int, nargs="+", help="default: 0 to 4 for window, 0 to 2 for the others")
     made.add_argument("--digits", type=int, choices=DATA, default=8, help="of the longest numbers in training")
-    made.add_argument("--lengths", default=LENGTHS, help="digits of both operands, to evaluate")
+    made.add_argument("--lengths", default=DEFAULT_LENGTHS, help="digits of both operands, to evaluate")
     made.add_argument("--samples", type=int, default=100, help="problems of each length and kind")
     made.add_argument("--folder", type=Path, default=REPOSITORY / "../simple-llm-data/length")
     made.add_argument("--plot", type=Path, metavar="PNG")
@@ -71,10 +72,10 @@ def run(scheme: str, seed: int, arguments: argparse.Namespace) -> dict[str, obje
 
 def evaluate(model: Path, seed: int, arguments: argparse.Namespace) -> dict[str, object]:
     """Evaluate a model, unless the report that lies beside it is about these weights and answers what is asked."""
-    report = model / "lengths.json"
+    report = model / LENGTHS
     if report.exists():
         known = json.loads(report.read_text())
-        sha256 = json.loads((model / "manifest.json").read_text())["files"]["model.safetensors"]["sha256"]
+        sha256 = json.loads((model / MANIFEST).read_text())["files"][WEIGHTS]["sha256"]
         lengths = ",".join(dict.fromkeys(str(score["num_digits"]) for score in known["lengths"]))
         totals = {score["total"] for score in known["lengths"]}
         answers = known["model_sha256"], known["seed"], lengths, totals

@@ -32,7 +32,7 @@ from simple_llm.data.split import problems_on_sides, split_sides, TRAIN
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.reports import read_certificate_of_pairs
 from simple_llm.files.manifest import sha256_of
-from simple_llm.files.names import WEIGHTS
+from simple_llm.files.names import REPAIRS, WEIGHTS
 from simple_llm.files.writing import exclusive, write_file
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
@@ -43,7 +43,6 @@ from simple_llm.sharing.model_card import CardFacts, model_card
 from simple_llm.stopping import leaving_at_once
 from simple_llm.training.learner import make_learner
 
-REPAIRS = "repairs.jsonl"
 GENTLER = 0.2  # learning rates, as a share of those of the training before
 _MOST_ROUNDS = 100  # of drawing problems of one kind: the training side may have few
 

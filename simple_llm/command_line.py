@@ -32,6 +32,7 @@ from simple_llm import __version__, run_log
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ConfigError, EnvironmentFault, SimpleLLMError
+from simple_llm.files.names import DATA_CONFIG, TRAIN_CONFIG
 from simple_llm.files.writing import is_disk_full
 
 OVERRIDES_HELP = "a setting of data_config.yaml or train_config.yaml, for example numbers.base=10"
@@ -86,8 +87,8 @@ def pipeline_options(
         add_arguments: adds the script's own options.
     """
     made = parser(docstring)
-    made.add_argument("--data-config", type=Path, default=Path("data_config.yaml"), metavar="FILE")
-    made.add_argument("--train-config", type=Path, default=Path("train_config.yaml"), metavar="FILE")
+    made.add_argument("--data-config", type=Path, default=Path(DATA_CONFIG), metavar="FILE")
+    made.add_argument("--train-config", type=Path, default=Path(TRAIN_CONFIG), metavar="FILE")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help=OVERRIDES_HELP)
     add_arguments(made)
     arguments = made.parse_intermixed_args()
@@ -199,7 +200,7 @@ def integer_range(text: str) -> tuple[int, int]:
 
 def _configured_model() -> Path:
     try:
-        return load_configs(Path("data_config.yaml"), Path("train_config.yaml"), [])[1].paths.model
+        return load_configs(Path(DATA_CONFIG), Path(TRAIN_CONFIG), [])[1].paths.model
     except ConfigError as error:
         fail(f"{error}\nname the model with --model", error.exit_code)
 

@@ -11,6 +11,7 @@ import pytest
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET, NEGATIVE
+from simple_llm.files import names as file_names
 from simple_llm.model import tokenization_simple_llm
 from simple_llm.model.tokenization_simple_llm import DELIMITER, DIGITS, OPERATORS
 from tests.pipeline import REPOSITORY
@@ -45,6 +46,13 @@ ONLY_IMPORTED_BY = {"tqdm": {"stopping"}, "signal": {"stopping", "command_line"}
 # Imports that break these rules today. One more fails, and so does one that is mended and still stands here.
 NOT_YET: set[tuple[str, str]] = set()
 MOST_FILES_AT_THE_ROOT, FEWEST_FOLDERS = 9, 8
+TRAVELLING = ("modeling_simple_llm", "tokenization_simple_llm")
+NAMES_OF_FILES = {
+    name
+    for key, value in vars(file_names).items()
+    for name in (value if isinstance(value, tuple) else [value])
+    if key.isupper()
+}
 
 
 def modules_in(root: Path) -> dict[str, Path]:
@@ -137,6 +145,37 @@ def test_the_package_is_some_districts_and_few_files_beside_them():
 def test_a_folder_has_no_code_of_its_own():
     own = {name for name, path in PACKAGE.items() if path.name == "__init__.py" and path.read_text()}
     assert own == {"simple_llm", "simple_llm.arithmetic"}  # the version, and the registry of operations
+
+
+# ---- Names of files -------------------------------------------------------------------------------
+
+
+def spelled_out(path: Path) -> set[str]:
+    """The names of a model folder's files that a file spells out where it means the file; a docstring, a message and a
+    line of help may say one to people.
+    """
+    tree = ast.parse(path.read_text())
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said}
+    return {text.rpartition("/")[2] for text in texts if isinstance(text, str)} & NAMES_OF_FILES
+
+
+def test_the_name_of_a_file_is_spelled_out_in_one_place():
+    others = [path for path in repository_files() if path.relative_to(REPOSITORY).parts[0] != "tests"]
+    homes = {PACKAGE[f"simple_llm.{name}"] for name in ("files.names", *(f"model.{one}" for one in TRAVELLING))}
+    assert {path: spelled_out(path) for path in others if path not in homes and spelled_out(path)} == {}
+    assert spelled_out(PACKAGE["simple_llm.files.names"]) == NAMES_OF_FILES >= {"config.json", "data_config.yaml"}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES_OF_FILES))
+def test_a_planted_name_of_a_file_is_found(tmp_path, name):
+    path = tmp_path / "planted.py"
+    for code in (f"folder / {name!r}", f"f'{{folder}}/{name}'", f"{{'model/{name}': 1}}", f"[{name!r}]"):
+        path.write_text(f'"""Reads {name}."""\nx = {code}\n')
+        assert spelled_out(path) == {name}, code
+    for code in (f'"""{name}"""', f"def f():\n    {name!r}", f"x = 'reads {name}, as used'", f"x = {name + 'x'!r}"):
+        path.write_text(code)
+        assert spelled_out(path) == set(), code
 
 
 # ---- Who may import whom --------------------------------------------------------------------------
@@ -232,7 +271,6 @@ def test_arithmetic_needs_numpy_alone(name):
 # Files that say what an operation is: each its own. The two that travel with a model import nothing of the project, so
 # they say once more what they have to know of symbols, and a test below holds them to the registry.
 OPERATION_FILES = {f"simple_llm.arithmetic.{one.title}" for one in OPERATIONS}
-TRAVELLING = {"simple_llm.model.modeling_simple_llm", "simple_llm.model.tokenization_simple_llm"}
 # Names of what a column hands to the next: they may be passed on, counted and drawn, and are worked out in one place.
 ALLOWED = {
     "simple_llm.arithmetic.digits": ["'-'"],  # of numbers below zero
@@ -269,7 +307,7 @@ def rules_in(source: str) -> list[str]:
 
 
 def test_no_file_but_its_own_knows_the_rule_of_an_operation():
-    others = PACKAGE.keys() - OPERATION_FILES - TRAVELLING
+    others = PACKAGE.keys() - OPERATION_FILES - {f"simple_llm.model.{name}" for name in TRAVELLING}
     assert {name: found for name in sorted(others) if (found := rules_in(PACKAGE[name].read_text()))} == ALLOWED
     for name in OPERATION_FILES:
         assert rules_in(PACKAGE[name].read_text())
@@ -299,7 +337,7 @@ def test_the_files_that_travel_know_the_symbols_of_the_registry():
     assert tokenization_simple_llm.NEGATIVE == NEGATIVE
 
 
-@pytest.mark.parametrize("name", ["modeling_simple_llm", "tokenization_simple_llm"])
+@pytest.mark.parametrize("name", TRAVELLING)
 def test_a_file_that_travels_with_the_model_needs_nothing_of_the_project(name):
     assert not {"simple_llm", *SCRIPTS} & top_levels(PACKAGE[f"simple_llm.model.{name}"])
 

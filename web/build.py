@@ -61,6 +61,7 @@ from tqdm import tqdm
 
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
+from simple_llm.files.names import CARD
 from simple_llm.files.writing import write_file
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.sharing.hub import fetch_model, push_space, require_upload
@@ -135,7 +136,7 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         shutil.copytree(PAGE, stage, dirs_exist_ok=True)
         comparison = export_checked(loaded, stage / MODEL, num_problems)
         description = {**describe(loaded, folder, comparison), "bytes": (stage / MODEL).stat().st_size}
-        for name, content in (("README.md", SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
+        for name, content in ((CARD, SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
             write_file(stage / name, content.encode())
         replace_page(stage, output)
     return comparison
@@ -177,7 +178,7 @@ def replace_page(stage: Path, output: Path) -> None:
 def page_files() -> list[str]:
     """Names of the files that a page is made of, and of no others in its folder."""
     own = [str(path.relative_to(PAGE)) for path in PAGE.rglob("*") if path.is_file()]
-    return sorted([*own, *FILES.values(), MODEL, DESCRIPTION, "README.md"])
+    return sorted([*own, *FILES.values(), MODEL, DESCRIPTION, CARD])
 
 
 def require_space_name(space: str, source: str) -> None:

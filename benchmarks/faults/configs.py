@@ -6,6 +6,7 @@ import time
 from benchmarks.faults.tally import Plan, Tally
 from simple_llm.config.loading import load_configs
 from simple_llm.errors import ConfigError
+from simple_llm.files.names import DATA_CONFIG, TRAIN_CONFIG
 from tests.mutations import mutated_configs
 
 LIMIT = 1.0  # seconds of processor time
@@ -15,7 +16,7 @@ REFUSED = 2
 def run(plan: Plan) -> list[Tally]:
     """Load one pair after another, from files as a script does."""
     tally = Tally("a mutated pair of configs: loaded, or refused in a second")
-    paths = plan.folder / "data_config.yaml", plan.folder / "train_config.yaml"
+    paths = plan.folder / DATA_CONFIG, plan.folder / TRAIN_CONFIG
     for number, texts in enumerate(itertools.islice(mutated_configs(plan.rng), plan.count)):
         for path, text in zip(paths, texts, strict=True):
             path.write_bytes(text.encode(errors="surrogatepass"))

@@ -15,7 +15,7 @@ from benchmarks.faults.tiny_run import data_config_of, prepare_run
 from simple_llm.data import dataset
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import read_manifest
-from simple_llm.files.names import MANIFEST
+from simple_llm.files.names import CHECKPOINTS, MANIFEST
 from simple_llm.model.folder import load_model
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 
@@ -79,7 +79,7 @@ def judge(tally: Tally, subject: Subject, path: Path, unchanged: object, place: 
 
 def subjects_of(folder: Path) -> list[Subject]:
     """The newest checkpoint, the model and the dataset of a finished run."""
-    model, checkpoints = folder / "model", folder / "model" / "checkpoints"
+    model, checkpoints = folder / "model", folder / "model" / CHECKPOINTS
     data = data_config_of(folder)
     storage, rows = data.storage, data.storage.path
     newest = list_checkpoints(checkpoints)[0]

@@ -12,7 +12,7 @@ from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import read_manifest, sha256_of
-from simple_llm.files.names import MANIFEST, METRICS, WEIGHTS
+from simple_llm.files.names import CHECKPOINTS, MANIFEST, METRICS, WEIGHTS
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 from simple_llm.training.metrics import read_metrics
 
@@ -30,7 +30,7 @@ def run(plan: Plan) -> list[Tally]:
     is_over = False
     while kills.tried < plan.count and starts.lost < plan.count:
         script = Script("trainer.py", *["--fresh"] * is_over, cwd=folder)
-        watch = Watch(model / "checkpoints", script.pid, is_fresh=is_over)
+        watch = Watch(model / CHECKPOINTS, script.pid, is_fresh=is_over)
         moment = draw_moment(plan.rng, times, watch.newest, is_over)
         exit_code = script.kill_after(lambda: watch.has_come(moment), moment.delay)  # noqa: B023 - called here alone
         starts.judge("" if exit_code in (0, KILLED) else script.ending())
@@ -42,7 +42,7 @@ def run(plan: Plan) -> list[Tally]:
         elif exit_code == 0:
             ends.judge(difference(result_of(model), expected))
         else:
-            shutil.rmtree(model / "checkpoints")
+            shutil.rmtree(model / CHECKPOINTS)
     for _ in range(2):  # what is left when it has come to its end, and was started once more, stays
         script = Script("trainer.py", cwd=folder)
         starts.judge("" if script.wait() == 0 else script.ending())
@@ -67,7 +67,7 @@ def unkilled_run(folder: Path) -> tuple[Times, dict[str, object]]:
     model = prepare_run(folder)
     started, seen = time.monotonic(), {}
     script = Script("trainer.py", cwd=folder)
-    watch = Watch(model / "checkpoints", script.pid)
+    watch = Watch(model / CHECKPOINTS, script.pid)
     exit_code = script.wait(lambda: seen.setdefault(watch.look(), time.monotonic()))
     assert exit_code == 0, script.ending()
     first, last = seen[min(seen.keys() - {0})], seen[MAX_STEPS]
@@ -160,7 +160,7 @@ def what_is_wrong(model: Path, seen: int) -> str:
     Args:
         seen: a step whose checkpoint had its final name before the kill.
     """
-    checkpoints = model / "checkpoints"
+    checkpoints = model / CHECKPOINTS
     try:
         newest, _, _ = newest_checkpoint(checkpoints)
         for path in list_checkpoints(checkpoints):

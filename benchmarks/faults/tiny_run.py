@@ -5,6 +5,7 @@ from pathlib import Path
 from benchmarks.faults.processes import run_script
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig
+from simple_llm.files.names import DATA_CONFIG, TRAIN_CONFIG
 from tests.pipeline import write_configs
 
 MAX_STEPS = 40
@@ -38,5 +39,5 @@ def prepare_run(folder: Path, data: dict = DATA, train: dict = TRAIN) -> Path:
 
 def data_config_of(folder: Path) -> DataConfig:
     """The data config of the run in a folder, with the path of its rows as seen from here."""
-    paths = folder / "data_config.yaml", folder / "train_config.yaml"
+    paths = folder / DATA_CONFIG, folder / TRAIN_CONFIG
     return load_configs(*paths, [f"storage.path={folder / 'sequences.txt'}"])[0]

@@ -20,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import Training
 from simple_llm.data.dataset import read_problems
+from simple_llm.files.names import DATA_CONFIG, TRAIN_CONFIG
 from simple_llm.model.tokenizer_files import load_tokenizer, vocabulary_of
 from simple_llm.model.tokens import Examples
 from simple_llm.training.learner import build_model
@@ -43,7 +44,7 @@ class RowDataset(Dataset):
 
 
 def main() -> None:
-    data, train = load_configs(Path("data_config.yaml"), Path("train_config.yaml"), [])
+    data, train = load_configs(Path(DATA_CONFIG), Path(TRAIN_CONFIG), [])
     tokenizer = load_tokenizer(train.paths.model)
     rows = prepare_data(
         read_problems(data), data, train, vocabulary_of(tokenizer, train.model.tokens_per_step)

@@ -1,17 +1,22 @@
-"""Names of the files in a model folder."""
+"""Names of the files in a model folder, each spelled out here and nowhere else."""
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
-CONFIG = "config.json"
-MODEL_FILES = (WEIGHTS, "config.json", "generation_config.json", "modeling_simple_llm.py")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py")
-CONFIG_FILES = ("data_config.yaml", "train_config.yaml")
+CONFIG, GENERATION_CONFIG, MODEL_CODE = "config.json", "generation_config.json", "modeling_simple_llm.py"
+TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_CODE = "tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"
+DATA_CONFIG, TRAIN_CONFIG = "data_config.yaml", "train_config.yaml"
+MODEL_FILES = (WEIGHTS, CONFIG, GENERATION_CONFIG, MODEL_CODE)
+TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_CODE)
+CONFIG_FILES = (DATA_CONFIG, TRAIN_CONFIG)
 MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
 
+CHECKPOINTS = "checkpoints"  # a folder; in each of its folders are WEIGHTS, these two and a MANIFEST
+OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 METRICS = "metrics.jsonl"
 CURVE = "training_curve.png"
 LOG = "run.log"
+REPAIRS = "repairs.jsonl"
 
 EVALUATION = "evaluation.json"
 ACCURACY = "evaluation.png"

@@ -23,7 +23,19 @@ from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, read_manifest, verify_files, write_manifest
-from simple_llm.files.names import CARD, CONFIG_FILES, MANIFEST, MANIFEST_FILES, MODEL_FILES, WEIGHTS
+from simple_llm.files.names import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    CONFIG_FILES,
+    DATA_CONFIG,
+    MANIFEST,
+    MANIFEST_FILES,
+    MODEL_CODE,
+    MODEL_FILES,
+    TRAIN_CONFIG,
+    WEIGHTS,
+)
 from simple_llm.files.reading import plain_file, read_json
 from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
 from simple_llm.files.writing import move_in, room_for, staged, write_file
@@ -86,7 +98,7 @@ class LoadedModel:
         """What a proof is about: the weights, how they are used, and what tokens mean."""
         return {
             "model_sha256": self.sha256,
-            "config_sha256": self.manifest["files"]["config.json"]["sha256"],
+            "config_sha256": self.manifest["files"][CONFIG]["sha256"],
             "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
         }
 
@@ -154,9 +166,9 @@ def save_model(
     model.config.self_test = make_self_test(model, data, train, vocabulary)
     with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), staged(folder) as stage:
         model.save_pretrained(stage)
-        shutil.copyfile(modeling_simple_llm.__file__, stage / "modeling_simple_llm.py")
-        (stage / "data_config.yaml").write_text(to_yaml(data))
-        (stage / "train_config.yaml").write_text(to_yaml(train))
+        shutil.copyfile(modeling_simple_llm.__file__, stage / MODEL_CODE)
+        (stage / DATA_CONFIG).write_text(to_yaml(data))
+        (stage / TRAIN_CONFIG).write_text(to_yaml(train))
         (stage / CARD).write_text(card)
         move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
     write_manifest(folder, list(MANIFEST_FILES), facts)
@@ -217,7 +229,7 @@ def refuse_other_library(loaded: LoadedModel) -> None:
 
 def holds_model(folder: Path) -> bool:
     """Whether a finished model or an unfinished run lies in the folder."""
-    return (folder / MANIFEST).exists() or any((folder / "checkpoints").glob("step-*"))
+    return (folder / MANIFEST).exists() or any((folder / CHECKPOINTS).glob("step-*"))
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -263,20 +275,19 @@ def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer
     Raises:
         ArtefactError: naming the first key that differs.
     """
-    said = read_json(folder, "config.json")
+    said = read_json(folder, CONFIG)
     others = {name: said[name] for name in _OTHER_SETTINGS if name in said}
     if others.get("activation_function") not in _ACTIVATIONS:
-        raise ArtefactError(f"{folder / 'config.json'} has an activation_function that is none of {_ACTIVATIONS}")
+        raise ArtefactError(f"{folder / CONFIG} has an activation_function that is none of {_ACTIVATIONS}")
     try:
         implied = model_config(train, tokenizer, **others)
     except (ValueError, TypeError, StrictDataclassError) as error:
-        raise ArtefactError(f"{folder / 'config.json'}: {one_line(error)}") from error
+        raise ArtefactError(f"{folder / CONFIG}: {one_line(error)}") from error
     means = SimpleLLMConfig().to_dict() | said
     for name, value in implied.to_dict().items():
         if name not in _WRITTEN_BY_LIBRARY and means[name] != value:
             raise ArtefactError(
-                f"{folder / 'config.json'} has {name} = {means[name]!r:.40} where the folder's other files "
-                f"say {value!r:.40}"
+                f"{folder / CONFIG} has {name} = {means[name]!r:.40} where the folder's other files say {value!r:.40}"
             )
     return implied
 

@@ -10,7 +10,7 @@ import tokenizers
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.digits import NEGATIVE
 from simple_llm.errors import ArtefactError
-from simple_llm.files.names import TOKENIZER_FILES
+from simple_llm.files.names import TOKENIZER, TOKENIZER_CODE, TOKENIZER_CONFIG, TOKENIZER_FILES
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import move_in, staged
 from simple_llm.model import tokenization_simple_llm
@@ -25,7 +25,7 @@ def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
     """Write the tokenizer's files, each whole."""
     with staged(folder) as stage:
         tokenizer.save_pretrained(stage)
-        shutil.copyfile(tokenization_simple_llm.__file__, stage / "tokenization_simple_llm.py")
+        shutil.copyfile(tokenization_simple_llm.__file__, stage / TOKENIZER_CODE)
         move_in(stage, folder, TOKENIZER_FILES)
 
 
@@ -35,10 +35,10 @@ def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
     Raises:
         ArtefactError: there is none, or it cannot be read.
     """
-    for name in TOKENIZER_FILES[:2]:
+    for name in (TOKENIZER, TOKENIZER_CONFIG):
         if not (folder / name).exists():
             raise ArtefactError(f"{folder / name} not found; run `python3 tokenizer.py` first")
-    backend, settings = (read_json(folder, name) for name in TOKENIZER_FILES[:2])
+    backend, settings = read_json(folder, TOKENIZER), read_json(folder, TOKENIZER_CONFIG)
     try:
         tokenizer = SimpleLLMTokenizer(
             tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(backend)),

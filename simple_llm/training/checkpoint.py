@@ -25,7 +25,7 @@ from torch import Tensor
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import read_manifest, sha256_of_document, write_manifest
-from simple_llm.files.names import MANIFEST
+from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
 from simple_llm.processes import processes_of_torchrun
@@ -34,7 +34,7 @@ from simple_llm.training.optimizer import state_bytes
 
 _NAME = re.compile(r"step-(\d+)")
 _TEMPORARY_NAME = re.compile(r"\.tmp-(old-)?step-\d+-\d+")
-_FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+_FILES = [WEIGHTS, OPTIMIZER, STATE]
 _BESIDE_TENSORS = 2**15  # bytes, more than state and manifest take
 _BESIDE_A_TENSOR = 2**10  # and its name, shape and place, with those of its optimizer state
 
@@ -92,9 +92,9 @@ def save_checkpoint(
         sync_folder(folder.parent)
         temporary.mkdir()
         try:
-            _write_tensors(temporary / "model.safetensors", _named_tensors(model))
-            _write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(model, optimizers))
-            write_file(temporary / "state.json", json.dumps(asdict(state)).encode())
+            _write_tensors(temporary / WEIGHTS, _named_tensors(model))
+            _write_tensors(temporary / OPTIMIZER, _optimizer_tensors(model, optimizers))
+            write_file(temporary / STATE, json.dumps(asdict(state)).encode())
             write_manifest(temporary, _FILES, _facts(state, settings))
             if os.path.lexists(target):
                 _remove(target)  # one that was rejected, or that a run with --resume of an older one makes again
@@ -122,7 +122,7 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.
     Raises:
         ArtefactError: they are another model's.
     """
-    tensors, named = load_file(path / "model.safetensors"), _named_tensors(model)
+    tensors, named = load_file(path / WEIGHTS), _named_tensors(model)
     if {name: tensor.shape for name, tensor in tensors.items()} != {name: one.shape for name, one in named.items()}:
         raise ArtefactError(f"{path} holds other tensors than this model has")
     for name, tensor in named.items():
@@ -134,11 +134,11 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    for key, tensor in load_file(path / "optimizer.safetensors").items():
+    for key, tensor in load_file(path / OPTIMIZER).items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
         owners[id(parameter)].state[parameter][entry] = tensor.to(parameter.device)  # fused AdamW counts steps there
-    return TrainingState(**json.loads((path / "state.json").read_bytes()))
+    return TrainingState(**json.loads((path / STATE).read_bytes()))
 
 
 def read_checkpoint(path: Path) -> dict:

@@ -12,7 +12,7 @@ from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.files.manifest import read_manifest, sha256_of_document
-from simple_llm.files.names import CURVE, MANIFEST, METRICS, MODEL_FILES, REPORTS
+from simple_llm.files.names import CHECKPOINTS, CURVE, MANIFEST, METRICS, MODEL_FILES, REPAIRS, REPORTS
 from simple_llm.files.reading import refuse_link
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     @property
     def is_finished(self) -> bool:
@@ -110,7 +110,7 @@ def prepare_run(
         EnvironmentFault: the checkpoints' folder is a link.
     """
     folder = train.paths.model
-    refuse_link(folder / "checkpoints")
+    refuse_link(folder / CHECKPOINTS)
     settings = {**weight_settings(data, train), **_inputs(data, train, dataset, folder)}
     run = Run(folder, settings)
     if fresh:
@@ -214,10 +214,10 @@ def _remove_run(folder: Path) -> None:
 
     Killed on the way, what is left is still a run with its log, or none.
     """
-    for name in ("checkpoints", "proof"):
+    for name in (CHECKPOINTS, "proof"):
         refuse_link(folder / name)
     (folder / MANIFEST).unlink(missing_ok=True)
-    remove_checkpoints(folder / "checkpoints")
-    for pattern in (*MODEL_FILES, METRICS, CURVE, *REPORTS, "repairs.jsonl", "proof/shard-*.json"):
+    remove_checkpoints(folder / CHECKPOINTS)
+    for pattern in (*MODEL_FILES, METRICS, CURVE, *REPORTS, REPAIRS, "proof/shard-*.json"):
         for path in folder.glob(pattern):
             path.unlink()
