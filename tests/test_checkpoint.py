@@ -10,7 +10,7 @@ import torch
 from simple_llm.config.settings import Training
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files import manifest as manifest_module
-from simple_llm.files.manifest import read_manifest, sha256_of_document
+from simple_llm.files.manifest import sha256_of_document, verified_manifest
 from simple_llm.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -138,7 +138,7 @@ def test_a_manifest_says_by_name_what_a_reader_looks_for(tmp_path, monkeypatch):
         "tokenizer sha256": "e" * 64,
     }
     manifests = [
-        read_manifest(save_checkpoint(tmp_path, trained.model, trained.optimizers, TrainingState(step), changed, 2))
+        verified_manifest(save_checkpoint(tmp_path, trained.model, trained.optimizers, TrainingState(step), changed, 2))
         for step, changed in ((1, settings), (2, {**settings, "training.seed": 8}))
     ]
     told = {key: manifests[0][key] for key in ("step", "batch_size", "world_size", "seed", "settings")}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from simple_llm.config.settings import Paths
 from simple_llm.errors import EnvironmentFault
 from simple_llm.evaluation.reports import read_reports
-from simple_llm.files.manifest import read_manifest
+from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import MANIFEST
 from simple_llm.model.folder import load_model
 from simple_llm.proof.all_pairs import count_shards
@@ -65,7 +65,7 @@ def test_fault_31_a_name_in_the_manifest_that_is_none_is_refused(folder, name):
     claim = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
     forge_manifest(folder, lambda manifest: manifest["files"].update({name: claim}))
     assert "is no name of a file in it" in refusal(folder)
-    assert "is no name of a file in it" in refusal(folder, read_manifest)  # as a checkpoint's is read
+    assert "is no name of a file in it" in refusal(folder, verified_manifest)  # as a checkpoint's is read
 
 
 @pytest.mark.parametrize("claim", [None, 3, {}, {"bytes": "1", "sha256": ""}, {"bytes": 1}, {"bytes": 1, "sha256": 2}])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.files.manifest import read_manifest
+from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import MANIFEST
 from simple_llm.model.tokenizer_files import load_tokenizer
 from tests.model_folders import change_json, change_yaml, FILES, forge_manifest, refusal, TABLE, vouch_again
@@ -119,7 +119,7 @@ def test_fault_31_a_terabyte_of_weights_is_refused_without_reading_it(folder):
     os.truncate(folder / "model.safetensors", 2**40)  # sparse: takes no disk
     forge_manifest(folder, lambda manifest: manifest["files"]["model.safetensors"].update(bytes=2**40))
     assert "has 1,099,511,627,776 bytes, more than" in refusal(folder)
-    assert "has 1,099,511,627,776 bytes, more than" in refusal(folder, read_manifest)  # as a checkpoint's are
+    assert "has 1,099,511,627,776 bytes, more than" in refusal(folder, verified_manifest)  # as a checkpoint's are
 
 
 @pytest.mark.parametrize("name", SMALL_FILES)

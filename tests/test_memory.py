@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from simple_llm.config.settings import Training
-from simple_llm.files.manifest import read_manifest
+from simple_llm.files.manifest import verified_manifest
 from simple_llm.training.batches import BatchOrder
 from tests.forked import fork_script
 from tests.test_trainer import checkpoints
@@ -51,7 +51,7 @@ def test_fault_12_out_of_memory_in_training_says_what_to_try_and_the_run_goes_on
     )
     assert "Traceback" not in done.stderr
     assert checkpoints(run_folder) == ["step-1"]
-    assert read_manifest(run_folder / "model" / "checkpoints" / "step-1")["step"] == 1
+    assert verified_manifest(run_folder / "model" / "checkpoints" / "step-1")["step"] == 1
     assert not [path for path in run_folder.rglob("*") if path.name.startswith(".tmp")]
     done = fork_script("trainer.py", *settings, *often, cwd=run_folder).end()
     assert done.exit_code == 0, done.stderr

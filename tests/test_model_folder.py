@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
-from simple_llm.files.manifest import read_manifest, write_manifest
+from simple_llm.files.manifest import verified_manifest, write_manifest
 from simple_llm.model import folder as folder_module
 from simple_llm.model.calculator import Adder
 from simple_llm.model.folder import load_model, save_model
@@ -49,7 +49,7 @@ def test_what_is_loaded_is_what_was_saved(saved):
 
 
 def test_the_manifest_vouches_for_weights_configs_tokenizer_and_code(saved):
-    assert set(read_manifest(saved[0])["files"]) == FILES
+    assert set(verified_manifest(saved[0])["files"]) == FILES
 
 
 @pytest.mark.parametrize("name", sorted(FILES | {"manifest.json"}))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm.files.manifest import read_manifest
+from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import LOG
 from simple_llm.files.writing import exclusive
 from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
@@ -48,7 +48,7 @@ def test_the_pipeline_leaves_a_verified_model_its_evaluation_and_answers(finishe
     for name, done in finished_run.done.items():
         assert done.returncode == 0, f"{name}:\n{done.stderr}"
     model = finished_run.folder / "model"
-    manifest = read_manifest(model)  # checks every sha256
+    manifest = verified_manifest(model)  # checks every sha256
     assert set(manifest["files"]) == {
         *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
         *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"),
@@ -171,7 +171,7 @@ def test_fault_06_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one
     assert "rejected step-12: model/checkpoints/step-12/optimizer.safetensors is damaged" in called.stderr
     assert "going on from model/checkpoints/step-8" in called.stderr
     assert weights(run_folder) == weights(finished_run.folder)
-    read_manifest(run_folder / "model" / "checkpoints" / "step-12")
+    verified_manifest(run_folder / "model" / "checkpoints" / "step-12")
 
 
 def test_fault_07_when_every_checkpoint_is_damaged_nothing_starts_over(run_folder, call_script):

@@ -14,7 +14,7 @@ from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import data_config_of, prepare_run
 from simple_llm.data import dataset
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import read_manifest
+from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import CHECKPOINTS, MANIFEST
 from simple_llm.model.folder import load_model
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
@@ -92,7 +92,7 @@ def subjects_of(folder: Path) -> list[Subject]:
 
 def vouched_for(folder: Path) -> list[Path]:
     """The files that a manifest names, and it."""
-    return [*(folder / name for name in read_manifest(folder)["files"]), folder / MANIFEST]
+    return [*(folder / name for name in verified_manifest(folder)["files"]), folder / MANIFEST]
 
 
 def read_newest(checkpoints: Path) -> tuple[Path, dict]:

@@ -11,7 +11,7 @@ from benchmarks.faults.processes import KILLED, look_for_leavings, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import read_manifest, sha256_of
+from simple_llm.files.manifest import sha256_of, verified_manifest
 from simple_llm.files.names import CHECKPOINTS, MANIFEST, METRICS, WEIGHTS
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 from simple_llm.training.metrics import read_metrics
@@ -164,9 +164,9 @@ def what_is_wrong(model: Path, seen: int) -> str:
     try:
         newest, _, _ = newest_checkpoint(checkpoints)
         for path in list_checkpoints(checkpoints):
-            read_manifest(path)
+            verified_manifest(path)
         if (model / MANIFEST).exists():
-            read_manifest(model)
+            verified_manifest(model)
     except ArtefactError as error:
         return str(error)
     step = step_of(newest) if newest else 0

@@ -60,7 +60,7 @@ def unseal(document: dict, key: str = SELF) -> bool:
     return claimed == sha256_of_document(document)
 
 
-def read_manifest(folder: Path) -> dict:
+def verified_manifest(folder: Path) -> dict:
     """Read manifest.json and check every file it names.
 
     Raises:

@@ -22,7 +22,7 @@ from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
-from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, read_manifest, verify_files, write_manifest
+from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, verified_manifest, verify_files, write_manifest
 from simple_llm.files.names import (
     CARD,
     CHECKPOINTS,
@@ -172,7 +172,7 @@ def save_model(
         (stage / CARD).write_text(card)
         move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
     write_manifest(folder, list(MANIFEST_FILES), facts)
-    read_manifest(folder)
+    verified_manifest(folder)
 
 
 def make_self_test(

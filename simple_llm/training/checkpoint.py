@@ -24,7 +24,7 @@ from torch import Tensor
 
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
-from simple_llm.files.manifest import read_manifest, sha256_of_document, write_manifest
+from simple_llm.files.manifest import sha256_of_document, verified_manifest, write_manifest
 from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
@@ -147,7 +147,7 @@ def read_checkpoint(path: Path) -> dict:
     Raises:
         ArtefactError: naming the file and what is wrong with it.
     """
-    manifest = read_manifest(path)
+    manifest = verified_manifest(path)
     missing = [name for name in _FILES if name not in manifest["files"]]
     if missing:
         raise ArtefactError(f"{path / MANIFEST} does not vouch for {', '.join(missing)}")

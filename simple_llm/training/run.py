@@ -11,7 +11,7 @@ from simple_llm.config.keys import differences
 from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
-from simple_llm.files.manifest import read_manifest, sha256_of_document
+from simple_llm.files.manifest import sha256_of_document, verified_manifest
 from simple_llm.files.names import CHECKPOINTS, CURVE, MANIFEST, METRICS, MODEL_FILES, REPAIRS, REPORTS
 from simple_llm.files.reading import refuse_link
 from simple_llm.files.weights import tensor_bytes
@@ -170,7 +170,7 @@ def _inputs(data: DataConfig, train: TrainConfig, dataset: DatasetManifest, fold
 def _read_finished(folder: Path, settings: dict[str, object]) -> dict:
     """Read a finished model's manifest; where it no longer fits its files, say what to do."""
     try:
-        return read_manifest(folder)
+        return verified_manifest(folder)
     except ArtefactError as error:
         if "tokenizer" in str(error):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
