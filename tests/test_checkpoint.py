@@ -9,8 +9,9 @@ import torch
 
 from simple_llm.config.settings import Training
 from simple_llm.errors import ArtefactError, EnvironmentFault
-from simple_llm.files import manifest as manifest_module
-from simple_llm.files.manifest import sha256_of_document, verified_manifest
+from simple_llm.files import sealed_folder as sealed_folder_module
+from simple_llm.files.manifest import sha256_of_document
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -230,12 +231,12 @@ def test_fault_06_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(fo
 
 
 def test_fault_06_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_it_is_used(folder, monkeypatch):
-    def bad_sector(path, real=manifest_module.sha256_of):
+    def bad_sector(path, real=sealed_folder_module.sha256_of):
         if path == folder / "step-8" / "model.safetensors":
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return real(path)
 
-    monkeypatch.setattr(manifest_module, "sha256_of", bad_sector)
+    monkeypatch.setattr(sealed_folder_module, "sha256_of", bad_sector)
     path, _, [line] = newest_checkpoint(folder)
     assert path == folder / "step-4"
     assert line == f"rejected step-8: {folder / 'step-8' / 'model.safetensors'} cannot be read: Input/output error"

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from simple_llm.config.settings import Paths
 from simple_llm.errors import EnvironmentFault
 from simple_llm.evaluation.reports import read_reports
-from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import MANIFEST
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model.folder import load_model
 from simple_llm.proof.all_pairs import count_shards
 from simple_llm.training.run import _remove_run, prepare_run

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import MANIFEST
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model.tokenizer_files import load_tokenizer
 from tests.model_folders import change_json, change_yaml, FILES, forge_manifest, refusal, TABLE, vouch_again
 

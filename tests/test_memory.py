@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from simple_llm.config.settings import Training
-from simple_llm.files.manifest import verified_manifest
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.training.batches import BatchOrder
 from tests.forked import fork_script
 from tests.test_trainer import checkpoints

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
-from simple_llm.files.manifest import verified_manifest, write_manifest
+from simple_llm.files.manifest import write_manifest
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model import folder as folder_module
 from simple_llm.model.calculator import Adder
 from simple_llm.model.folder import load_model, save_model

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import LOG
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.writing import exclusive
 from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import list_checkpoints

@@ -14,8 +14,8 @@ from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import data_config_of, prepare_run
 from simple_llm.data import dataset
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import verified_manifest
 from simple_llm.files.names import CHECKPOINTS, MANIFEST
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model.folder import load_model
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 

@@ -11,8 +11,9 @@ from benchmarks.faults.processes import KILLED, look_for_leavings, Script
 from benchmarks.faults.tally import Plan, Tally
 from benchmarks.faults.tiny_run import MAX_STEPS, prepare_run
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import sha256_of, verified_manifest
+from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CHECKPOINTS, MANIFEST, METRICS, WEIGHTS
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.training.checkpoint import list_checkpoints, newest_checkpoint
 from simple_llm.training.metrics import read_metrics
 

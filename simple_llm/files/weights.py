@@ -18,6 +18,7 @@ from torch import Tensor
 
 from simple_llm.errors import ArtefactError
 
+MOST_FILE_BYTES = 2**34  # what an optimizer keeps of the largest model there can be
 MOST_HEADER_BYTES = 2**22  # a thousand blocks have some 1.3 million
 _BYTES_PER_NUMBER = 4
 

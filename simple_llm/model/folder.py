@@ -22,7 +22,7 @@ from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig
 from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
-from simple_llm.files.manifest import MOST_WEIGHT_BYTES, parse_manifest, verified_manifest, verify_files, write_manifest
+from simple_llm.files.manifest import write_manifest
 from simple_llm.files.names import (
     CARD,
     CHECKPOINTS,
@@ -33,11 +33,13 @@ from simple_llm.files.names import (
     MANIFEST_FILES,
     MODEL_CODE,
     MODEL_FILES,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
     TRAIN_CONFIG,
     WEIGHTS,
 )
-from simple_llm.files.reading import plain_file, read_json
-from simple_llm.files.weights import check_weights, read_weights, Shapes, tensor_bytes
+from simple_llm.files.sealed_folder import SealedFolder, verified_manifest
+from simple_llm.files.weights import Shapes, tensor_bytes
 from simple_llm.files.writing import move_in, room_for, staged, write_file
 from simple_llm.model import modeling_simple_llm
 from simple_llm.model.decoding import Decoder
@@ -52,7 +54,7 @@ from simple_llm.model.modeling_simple_llm import (
     write_self_test,
 )
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
-from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_sha256, vocabulary_of
+from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_from, tokenizer_sha256, vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
@@ -245,49 +247,47 @@ def load_model(folder: Path) -> LoadedModel:
         raise ArtefactError(f"{folder} not found; run `python3 trainer.py` first, or name a model with --model")
     if not (folder / MANIFEST).exists():
         raise ArtefactError(f"{folder} holds no finished model; run `python3 trainer.py` first")
-    manifest = parse_manifest(folder)
-    missing = sorted(set(MANIFEST_FILES) - manifest["files"].keys())
-    if missing:
-        raise ArtefactError(f"{folder / MANIFEST} does not vouch for {', '.join(missing)}")
-    verify_files(folder, manifest, [name for name in MANIFEST_FILES if name != WEIGHTS])
-    try:
-        data, train = load_configs(*(folder / name for name in CONFIG_FILES), [], are_recorded=True)
-    except ConfigError as error:
-        raise ArtefactError(f"{folder}: {one_line(error)}") from error
-    tokenizer = load_tokenizer(folder)
-    config = _read_config(folder, train, tokenizer)
-    weights = plain_file(folder, WEIGHTS, MOST_WEIGHT_BYTES)
-    check_weights(weights, _expected_shapes(config))
-    verify_files(folder, manifest, [WEIGHTS])
-    model = SimpleLLMForCausalLM.from_pretrained(
-        None, config=config, state_dict=read_weights(weights), dtype="float32"
-    ).eval()
-    sha256 = manifest["files"][WEIGHTS]["sha256"]
-    loaded = LoadedModel(greedy(model, data), tokenizer, data, train, sha256, manifest)
+    sealed = SealedFolder(folder, MANIFEST_FILES)
+    sealed.verify(name for name in MANIFEST_FILES if name != WEIGHTS)  # those are as they are read, below
+    data, train = _read_configs(sealed)
+    tokenizer = tokenizer_from(sealed.json(TOKENIZER), sealed.json(TOKENIZER_CONFIG), folder)
+    config = _read_config(sealed, train, tokenizer)
+    weights = sealed.weights(_expected_shapes(config))
+    model = SimpleLLMForCausalLM.from_pretrained(None, config=config, state_dict=weights, dtype="float32").eval()
+    loaded = LoadedModel(greedy(model, data), tokenizer, data, train, sealed.sha256(WEIGHTS), sealed.manifest)
     refuse_other_library(loaded)
     return loaded
 
 
-def _read_config(folder: Path, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMConfig:
+def _read_configs(sealed: SealedFolder) -> tuple[DataConfig, TrainConfig]:
+    """Read data_config.yaml and train_config.yaml as a run left them."""
+    try:
+        return load_configs(sealed.path(DATA_CONFIG), sealed.path(TRAIN_CONFIG), [], are_recorded=True)
+    except ConfigError as error:
+        raise ArtefactError(f"{sealed.folder}: {one_line(error)}") from error
+
+
+def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMConfig:
     """Read config.json, which has to say what train_config.yaml and the tokenizer imply; what it leaves out has its
     default, to whoever reads it.
 
     Raises:
         ArtefactError: naming the first key that differs.
     """
-    said = read_json(folder, CONFIG)
+    said = sealed.json(CONFIG)
     others = {name: said[name] for name in _OTHER_SETTINGS if name in said}
     if others.get("activation_function") not in _ACTIVATIONS:
-        raise ArtefactError(f"{folder / CONFIG} has an activation_function that is none of {_ACTIVATIONS}")
+        raise ArtefactError(f"{sealed.folder / CONFIG} has an activation_function that is none of {_ACTIVATIONS}")
     try:
         implied = model_config(train, tokenizer, **others)
     except (ValueError, TypeError, StrictDataclassError) as error:
-        raise ArtefactError(f"{folder / CONFIG}: {one_line(error)}") from error
+        raise ArtefactError(f"{sealed.folder / CONFIG}: {one_line(error)}") from error
     means = SimpleLLMConfig().to_dict() | said
     for name, value in implied.to_dict().items():
         if name not in _WRITTEN_BY_LIBRARY and means[name] != value:
             raise ArtefactError(
-                f"{folder / CONFIG} has {name} = {means[name]!r:.40} where the folder's other files say {value!r:.40}"
+                f"{sealed.folder / CONFIG} has {name} = {means[name]!r:.40} where the folder's other files "
+                f"say {value!r:.40}"
             )
     return implied
 

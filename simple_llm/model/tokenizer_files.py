@@ -38,7 +38,18 @@ def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
     for name in (TOKENIZER, TOKENIZER_CONFIG):
         if not (folder / name).exists():
             raise ArtefactError(f"{folder / name} not found; run `python3 tokenizer.py` first")
-    backend, settings = read_json(folder, TOKENIZER), read_json(folder, TOKENIZER_CONFIG)
+    return tokenizer_from(read_json(folder, TOKENIZER), read_json(folder, TOKENIZER_CONFIG), folder)
+
+
+def tokenizer_from(backend: dict, settings: dict, folder: Path) -> SimpleLLMTokenizer:
+    """Make the tokenizer that its two documents describe.
+
+    Args:
+        folder: where they lie, for who has to look there.
+
+    Raises:
+        ArtefactError: they describe none of ours.
+    """
     try:
         tokenizer = SimpleLLMTokenizer(
             tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(backend)),

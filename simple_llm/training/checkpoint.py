@@ -24,8 +24,9 @@ from torch import Tensor
 
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
-from simple_llm.files.manifest import sha256_of_document, verified_manifest, write_manifest
-from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
+from simple_llm.files.manifest import sha256_of_document, write_manifest
+from simple_llm.files.names import OPTIMIZER, STATE, WEIGHTS
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
 from simple_llm.processes import processes_of_torchrun
@@ -147,11 +148,7 @@ def read_checkpoint(path: Path) -> dict:
     Raises:
         ArtefactError: naming the file and what is wrong with it.
     """
-    manifest = verified_manifest(path)
-    missing = [name for name in _FILES if name not in manifest["files"]]
-    if missing:
-        raise ArtefactError(f"{path / MANIFEST} does not vouch for {', '.join(missing)}")
-    return manifest
+    return verified_manifest(path, _FILES)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

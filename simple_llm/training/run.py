@@ -11,9 +11,10 @@ from simple_llm.config.keys import differences
 from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight_settings
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
-from simple_llm.files.manifest import sha256_of_document, verified_manifest
+from simple_llm.files.manifest import sha256_of_document
 from simple_llm.files.names import CHECKPOINTS, CURVE, MANIFEST, METRICS, MODEL_FILES, REPAIRS, REPORTS
 from simple_llm.files.reading import refuse_link
+from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
 from simple_llm.model.folder import BESIDE_WEIGHTS

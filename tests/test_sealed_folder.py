@@ -1,0 +1,66 @@
+"""The one door to a folder that a manifest vouches for: nothing comes through that was changed since."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from simple_llm.errors import ArtefactError
+from simple_llm.files import sealed_folder as sealed_folder_module
+from simple_llm.files.manifest import sha256_of, write_manifest
+from simple_llm.files.names import CONFIG, STATE, WEIGHTS
+from simple_llm.files.sealed_folder import SealedFolder, verified_manifest
+
+DOCUMENT, TENSORS = {"n_embd": 2}, {"table": torch.arange(6.0).reshape(3, 2)}
+SHAPES = {"table": (3, 2)}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / CONFIG).write_text(json.dumps(DOCUMENT))
+    save_file(TENSORS, tmp_path / WEIGHTS)
+    write_manifest(tmp_path, [CONFIG, WEIGHTS], {"step": 7})
+    return tmp_path
+
+
+def test_what_comes_through_is_what_was_sealed(folder):
+    sealed = SealedFolder(folder, [WEIGHTS, CONFIG])
+    assert (sealed.folder, sealed.manifest["step"]) == (folder, 7)
+    assert sealed.json(CONFIG) == DOCUMENT
+    assert sealed.path(CONFIG) == folder / CONFIG
+    assert sealed.sha256(WEIGHTS) == sha256_of(folder / WEIGHTS)
+    assert torch.equal(sealed.weights(SHAPES)["table"], TENSORS["table"])
+    assert verified_manifest(folder) == sealed.manifest
+
+
+@pytest.mark.parametrize("read", [SealedFolder.path, SealedFolder.json, lambda sealed, name: sealed.verify([name])])
+def test_a_file_that_changed_after_the_manifest_was_read_does_not_come_through(folder, read):
+    sealed = SealedFolder(folder)
+    read(sealed, CONFIG)
+    (folder / CONFIG).write_text(json.dumps({"n_embd": 3}))
+    with pytest.raises(ArtefactError, match=r"config\.json is damaged: its sha256 is"):
+        read(sealed, CONFIG)
+
+
+def test_weights_that_changed_after_the_manifest_was_read_do_not_come_through(folder):
+    sealed = SealedFolder(folder)
+    save_file({"table": -TENSORS["table"]}, folder / WEIGHTS)
+    with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is"):
+        sealed.weights(SHAPES)
+
+
+def test_weights_of_other_shapes_are_refused_before_their_numbers_are_read(folder, monkeypatch):
+    sealed = SealedFolder(folder)
+    monkeypatch.setattr(sealed_folder_module, "sha256_of", None)
+    monkeypatch.setattr(sealed_folder_module, "read_weights", None)
+    with pytest.raises(ArtefactError, match=r"does not hold this model: 'table' is \(3, 2\) there, \(2, 3\) by its"):
+        sealed.weights({"table": (2, 3)})
+
+
+@pytest.mark.parametrize("open_folder", [SealedFolder, verified_manifest])
+def test_all_that_is_required_and_not_vouched_for_is_named(folder, open_folder):
+    (folder / STATE).write_text("{}")
+    with pytest.raises(ArtefactError, match=r"manifest\.json does not vouch for missing\.txt, state\.json$"):
+        open_folder(folder, [STATE, CONFIG, "missing.txt"])
