@@ -14,11 +14,14 @@ ROWS = {
 }
 
 
+FAULTS = [*range(1, 34), 45]
+
+
 def test_every_fault_has_its_row():
-    assert list(ROWS) == list(range(1, 34))
+    assert list(ROWS) == FAULTS
 
 
-@pytest.mark.parametrize("number", range(1, 34))
+@pytest.mark.parametrize("number", FAULTS)
 def test_every_file_named_in_a_row_has_a_test_of_that_number_and_no_other_file_has(number):
     name = re.compile(
         rf"^def test_(fault_\d\d_and_)*fault_{number:02}_|^def test_fault_\d\d_and_{number:02}_", re.MULTILINE

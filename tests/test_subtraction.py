@@ -239,12 +239,12 @@ def test_rubbish_with_signs_is_shown_and_never_an_error():
         assert isinstance(tokenizer.decode([ids[one] for one in row]), str)
 
 
-def test_a_tokenizer_that_only_adds_refuses_a_difference():
+def test_fault_45_a_tokenizer_that_only_adds_refuses_a_difference():
     with pytest.raises(ValueError, match="expected a sum of two whole numbers such as 1342\\+879=, got '5-3='"):
         make_tokenizer(DataConfig())("5-3=")
 
 
-def test_a_prompt_is_read_with_its_operation_and_what_was_not_learned_is_refused():
+def test_fault_45_a_prompt_is_read_with_its_operation_and_what_was_not_learned_is_refused():
     numbers = Numbers(max=9999)
     prompt = parse_prompt(" 342 \u2212 0879= ", numbers, operations=BOTH)
     assert (prompt.x, prompt.y, prompt.operation, str(prompt)) == ("342", "879", SUBTRACTION, "342-879")
