@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from simple_llm.errors import ArtefactError
 from simple_llm.files import sealed_folder as sealed_folder_module
-from simple_llm.files.manifest import sha256_of, write_manifest
-from simple_llm.files.names import CONFIG, STATE, WEIGHTS
+from simple_llm.files.manifest import SELF, sha256_of, write_manifest
+from simple_llm.files.names import CONFIG, MANIFEST, STATE, WEIGHTS
 from simple_llm.files.sealed_folder import SealedFolder, verified_manifest
 
 DOCUMENT, TENSORS = {"n_embd": 2}, {"table": torch.arange(6.0).reshape(3, 2)}
@@ -42,6 +42,26 @@ def test_a_file_that_changed_after_the_manifest_was_read_does_not_come_through(f
     (folder / CONFIG).write_text(json.dumps({"n_embd": 3}))
     with pytest.raises(ArtefactError, match=r"config\.json is damaged: its sha256 is"):
         read(sealed, CONFIG)
+
+
+def test_a_file_of_another_size_is_refused_before_it_is_read(folder, monkeypatch):
+    sealed = SealedFolder(folder)
+    num_bytes = (folder / CONFIG).stat().st_size
+    (folder / CONFIG).write_text(json.dumps(DOCUMENT) + " ")
+    monkeypatch.setattr(sealed_folder_module, "sha256_of", None)
+    with pytest.raises(ArtefactError, match=rf"has {num_bytes + 1} bytes where the manifest says {num_bytes}$"):
+        sealed.path(CONFIG)
+
+
+@pytest.mark.parametrize("open_folder", [SealedFolder, verified_manifest])
+def test_a_manifest_that_was_changed_and_not_sealed_again_is_refused(folder, open_folder):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=4))  # says the same
+    open_folder(folder)
+    for changed in ({**manifest, "step": 8}, {key: value for key, value in manifest.items() if key != SELF}):
+        (folder / MANIFEST).write_text(json.dumps(changed))
+        with pytest.raises(ArtefactError, match=r"manifest\.json is damaged: its sha256 is not its own"):
+            open_folder(folder)
 
 
 def test_weights_that_changed_after_the_manifest_was_read_do_not_come_through(folder):
