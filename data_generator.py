@@ -66,6 +66,11 @@ def draw_problems(config: DataConfig) -> Draw:
     """Draw the rows of a config, in random order."""
     rng, draws = np.random.default_rng(config.seed), {}
     for operation, num_rows in rows_by_operation(config).items():
+        if not num_rows:
+            raise UsageError(
+                f"operations.{operation.name}: of {config.storage.num_sequences:,} rows this share is not one; set it "
+                "to 0 or storage.num_sequences higher"
+            )
         asked = rows_by_stratum(config.sampling, num_rows)
         try:
             draw = draw_unique(Sampler.of(config.numbers, operation), config.split, (TRAIN, VALIDATION), asked, rng)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import data_generator
-from simple_llm.config.settings import DataConfig, Sampling, Split
+from simple_llm.config.settings import DataConfig, Operations, Sampling, Split
 from simple_llm.data.problems import from_integers
 from simple_llm.data.split import split_sides
-from simple_llm.errors import Interrupted
+from simple_llm.errors import Interrupted, UsageError
 from simple_llm.files.manifest import SELF
 from tests.pipeline import run_script, write_configs
 
@@ -166,6 +166,12 @@ def test_fault_04_a_signal_while_writing_leaves_no_file(small, tmp_path, monkeyp
         data_generator.write_problems(small, data_generator.draw_problems(small))
     assert caught.value.exit_code == exit_code
     assert os.listdir(tmp_path) == []
+
+
+def test_an_operation_whose_share_is_less_than_a_row_is_refused(small):
+    config = small.model_copy(update={"operations": Operations(add=0.999, subtract=0.001)})
+    with pytest.raises(UsageError, match=r"operations\.subtract: of 50 rows this share is not one; set it to 0 or"):
+        data_generator.draw_problems(config)
 
 
 def test_other_delimiters_and_the_other_order_of_digits_are_written(small):
