@@ -160,6 +160,49 @@ def test_a_certificate_that_counts_nonsense_is_damaged(tmp_path, change):
         read_certificate_of_pairs(tmp_path, "abc")
 
 
+def counted(wrong: int, failures: list) -> dict[str, object]:
+    """What was counted of one operation on 0 and 1."""
+    return {"expected": 4, "checked": 4, "wrong": wrong, "failures": failures} | {
+        "min_logit_margin": 1.0,
+        "min_logit_margin_at": [0, 1],
+    }
+
+
+OF_BOTH = {**FIRST, "expected": 8, "checked": 8, "wrong": 1, "failures": ["0-1"]} | {
+    "operations": {"add": counted(0, []), "subtract": counted(1, [[0, 1]])}
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"operations": None}, {"operations": {}}, {"operations": {"add": counted(1, [[0, 1]])}}),
+        *({"expected": 9}, {"checked": 7}, {"wrong": 0}),
+        {"operations": {"add": counted(0, []), "root": counted(1, [[0, 1]])}},
+        {"operations": {"add": counted(0, []), "subtract": counted(1, [[0, 2]])}},
+    ],
+)
+def test_a_certificate_whose_operations_do_not_make_its_totals_is_damaged(tmp_path, change):
+    (tmp_path / "certificate.json").write_text(json.dumps(OF_BOTH))
+    assert read_certificate_of_pairs(tmp_path, "abc").of_each["subtract"].failures == [(0, 1)]
+    (tmp_path / "certificate.json").write_text(json.dumps({**OF_BOTH, **change}))
+    with pytest.raises(ArtefactError, match=r"certificate\.json is damaged"):
+        read_certificate_of_pairs(tmp_path, "abc")
+
+
+@pytest.mark.parametrize("operations", [{"root": {"correct": 1, "total": 1}}, {"add": {"correct": 1}}, [1], {"add": 1}])
+def test_an_evaluation_of_operations_that_are_none_is_left_out(tmp_path, operations):
+    whole = {"model_sha256": "abc", "correct": 1, "total": 1, "error_rate_upper_95": 0.95, "min_logit_margin": 1.0} | {
+        "range": [0, 1],
+        "base": 10,
+        "commutes": {"agree": 1, "total": 1},
+        "runs": [{"total": 1}],
+    }
+    for of_each, is_read in (({"add": {"correct": 1, "total": 1}}, True), (operations, False)):
+        (tmp_path / "evaluation.json").write_text(json.dumps({**whole, "operations": of_each}))
+        assert ("evaluation.json" in read_reports(tmp_path, "abc")) is is_read
+
+
 def test_a_certificate_of_the_same_weights_under_another_config_is_of_another_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     whole = FIRST

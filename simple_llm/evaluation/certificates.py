@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
 
 Count = Annotated[int, Field(ge=0, le=2**128)]
@@ -117,6 +118,19 @@ class AllPairs(_Certificate):
     def _range_has_a_pair(self) -> "AllPairs":
         if self.minimum > self.maximum:
             raise ValueError(f"operands from {self.minimum} to {self.maximum}")
+        return self
+
+    @model_validator(mode="after")
+    def _operations_make_the_totals(self) -> "AllPairs":
+        if unknown := [name for name in self.of_each if name not in BY_NAME]:
+            raise ValueError(f"{unknown[0]!r} is no operation, known are {', '.join(BY_NAME)}")
+        for key in ("expected", "checked", "wrong"):
+            total = sum(getattr(one, key) for one in self.of_each.values())
+            if total != getattr(self, key):
+                raise ValueError(f"{getattr(self, key)} {key}, and {total} of the operations together")
+        for pair in (pair for one in self.of_each.values() for pair in one.failures):
+            if isinstance(pair, str) or not all(self.minimum <= operand <= self.maximum for operand in pair):
+                raise ValueError(f"{pair!r} is no pair of {self.minimum} to {self.maximum}")
         return self
 
     @property

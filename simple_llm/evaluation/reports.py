@@ -7,10 +7,11 @@ They are not in the manifest. Each names the weights it is about by `model_sha25
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from simple_llm.arithmetic import BY_NAME
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.certificates import AllPairs, Count, CountOfSome, read_as_certificate
 from simple_llm.files.manifest import sha256_of
@@ -38,6 +39,11 @@ class _Run(_Shown):
     total: Count
 
 
+class _Of(_Shown):
+    correct: Count
+    total: CountOfSome
+
+
 class _Evaluation(_Shown):
     correct: Count
     total: CountOfSome
@@ -46,6 +52,7 @@ class _Evaluation(_Shown):
     range: _Bounds
     base: int
     commutes: _Commutes
+    operations: dict[Literal[*BY_NAME], _Of] = {}
     runs: Annotated[list[_Run], Field(min_length=1)]
 
 
