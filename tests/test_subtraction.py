@@ -239,6 +239,13 @@ def test_rubbish_with_signs_is_shown_and_never_an_error():
         assert isinstance(tokenizer.decode([ids[one] for one in row]), str)
 
 
+def test_an_answer_further_below_zero_than_one_pass_can_say_is_refused_and_not_written_as_another():
+    tokenizer = tokenizer_of("all")
+    assert tokenizer.decode(tokenizer("5-7=-10").input_ids) == "5-7=-10"
+    with pytest.raises(ValueError, match="-1000 has more digits than one pass says"):
+        tokenizer("5-7=-1000")
+
+
 def test_fault_45_a_tokenizer_that_only_adds_refuses_a_difference():
     with pytest.raises(ValueError, match="expected a sum of two whole numbers such as 1342\\+879=, got '5-3='"):
         make_tokenizer(DataConfig())("5-3=")

@@ -151,7 +151,9 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         digits, sign = self.write_number(decimal), NEGATIVE * is_negative
         if self.says_all and is_negative:
             value = self.base**num_digits - from_digits(digits[::-1], self.base)
-            digits = to_digits(max(value, 0), self.base)[::-1]
+            if value < 0:
+                raise ValueError(f"-{decimal} has more digits than one pass says; it cannot be written")
+            digits = to_digits(value, self.base)[::-1]
         if self.says_all:
             digits = digits.ljust(num_digits, DIGITS[0])
         return (digits + sign if self.reversed else sign + digits) + DELIMITER
