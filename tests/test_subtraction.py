@@ -133,11 +133,18 @@ def test_a_difference_has_a_side_of_its_own_and_its_exchange_another():
 
 def test_planted_chains_of_borrows_are_long_and_half_of_them_are_whole():
     drawn = Sampler(Operands(0, 99999, 10), SUBTRACTION).carries(np.random.default_rng(0), 20_000)
-    uniform = Sampler(Operands(0, 99999, 10), SUBTRACTION).uniform(np.random.default_rng(0), 20_000)
-    assert (drawn.longest_chain >= 4).mean() > 2 * (uniform.longest_chain >= 4).mean()
+    others = Sampler(Operands(0, 99999, 10), SUBTRACTION).lengths(np.random.default_rng(0), 20_000)
+    assert (drawn.longest_chain >= 4).mean() > 1.5 * (others.longest_chain >= 4).mean()
     for x, y, chain in zip(*(to_integers(d, 10) for d in (drawn.x, drawn.y)), drawn.longest_chain[:500], strict=False):
-        borrows = "".join("1" if x % 10**place < y % 10**place else "0" for place in range(1, 6))
+        num_places = len(str(max(x, y)))
+        borrows = "".join("1" if x % 10**place < y % 10**place else "0" for place in range(1, num_places + 1))
         assert max(map(len, borrows.split("0"))) == chain
+
+
+def test_a_chain_of_borrows_ends_with_the_numbers_however_many_places_there_are():
+    pairs = {(3, 5): 1, (5, 3): 0, (0, 0): 0, (10, 19): 2, (100, 1): 2, (99, 100): 1, (0, 101): 3}
+    for width in (3, 4, 50):
+        assert differences(pairs, width=width).longest_chain.tolist() == list(pairs.values())
 
 
 # ---- Tokens ---------------------------------------------------------------------------------------

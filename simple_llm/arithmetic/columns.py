@@ -56,10 +56,12 @@ def carries(operation: Operation, x: Digits, y: Digits, base: int) -> NDArray[np
 def longest_chain(operation: Operation, x: Digits, y: Digits, base: int) -> NDArray[np.int64]:
     """Count the most columns in a row that pass on a carry: (W, N), (W, N) -> (N,).
 
-    25 + 31 has 0; 5 + 5 has 1; 999 + 1 and 999 + 999 have 3.
+    25 + 31 has 0; 5 + 5 has 1; 999 + 1 and 999 + 999 have 3. Columns above both numbers do not count: 3 - 5 has 1 in
+    however many places.
     """
     chain, longest = (np.zeros(x.shape[1], np.int64) for _ in range(2))
-    for carry in carries(operation, x, y, base):
+    is_within = np.logical_or.accumulate((x | y)[::-1] > 0)[::-1]  # (W, N) a digit of either number, or a 0 between
+    for carry in carries(operation, x, y, base)[1:] & is_within:
         chain = (chain + 1) * carry
         np.maximum(longest, chain, out=longest)
     return longest
