@@ -190,7 +190,10 @@ def test_a_certificate_whose_operations_do_not_make_its_totals_is_damaged(tmp_pa
         read_certificate_of_pairs(tmp_path, "abc")
 
 
-@pytest.mark.parametrize("operations", [{"root": {"correct": 1, "total": 1}}, {"add": {"correct": 1}}, [1], {"add": 1}])
+ADDED = {"correct": 1, "total": 1, "error_rate_upper_95": 0.95}
+
+
+@pytest.mark.parametrize("operations", [{"root": ADDED}, {"add": {"correct": 1}}, [1], {"add": 1}])
 def test_an_evaluation_of_operations_that_are_none_is_left_out(tmp_path, operations):
     whole = {"model_sha256": "abc", "correct": 1, "total": 1, "error_rate_upper_95": 0.95, "min_logit_margin": 1.0} | {
         "range": [0, 1],
@@ -198,7 +201,7 @@ def test_an_evaluation_of_operations_that_are_none_is_left_out(tmp_path, operati
         "commutes": {"agree": 1, "total": 1},
         "runs": [{"total": 1}],
     }
-    for of_each, is_read in (({"add": {"correct": 1, "total": 1}}, True), (operations, False)):
+    for of_each, is_read in (({"add": ADDED}, True), (operations, False)):
         (tmp_path / "evaluation.json").write_text(json.dumps({**whole, "operations": of_each}))
         assert ("evaluation.json" in read_reports(tmp_path, "abc")) is is_read
 

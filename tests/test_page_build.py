@@ -1,5 +1,6 @@
 """What `python3 -m web.build` writes, says and refuses; the page itself is tested in test_page.py."""
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -9,7 +10,8 @@ import urllib.request
 import pytest
 import yaml
 
-from simple_llm.errors import EnvironmentFault, GateError
+from simple_llm.config.settings import Operations
+from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.model.folder import load_model
 from tests.browser import needs_npm
 from tests.pipeline import REPOSITORY, run_python
@@ -25,6 +27,7 @@ CERTIFICATE = {"kind": "all pairs", "expected": 9, "checked": 9, "wrong": 0, "ra
     "min_logit_margin": 1.0,
     "dtype": "float32",
 }
+BOTH = ("add", "subtract")
 SAME = Comparison(100, 100, 0.0)
 
 
@@ -88,6 +91,27 @@ def test_the_best_evidence_of_this_model_is_told(tmp_path):
     assert evidence(tmp_path, SHA) == all_pairs
     write(tmp_path, "certificate.json", **CERTIFICATE | {"kind": "all lengths", "expected": 5, "checked": 5})
     assert evidence(tmp_path, SHA) == {"kind": "all lengths", "correct": 5, "total": 5, "range": None}
+
+
+def test_of_a_model_that_subtracts_too_the_page_is_told_what_was_counted_of_sums(tmp_path):
+    one = {"expected": 9, "checked": 9, "failures": [], "min_logit_margin": 1.0, "min_logit_margin_at": [0, 0]}
+    operations = {name: {**one, "wrong": wrong} for wrong, name in enumerate(BOTH)}
+    totals = {"expected": 18, "checked": 18, "wrong": 1, "operations": operations}
+    write(tmp_path, "certificate.json", **CERTIFICATE | totals)
+    assert evidence(tmp_path, SHA) == {"kind": "all pairs", "correct": 9, "total": 9, "range": ["0", "2"]}
+    (tmp_path / "certificate.json").unlink()
+    counts = {"commutes": {"agree": 97, "total": 100}, "runs": [{"total": 100}], "min_logit_margin": 1.0}
+    of_each = {name: {"correct": 90 + more, "total": 100, "error_rate_upper_95": 0.2} for more, name in enumerate(BOTH)}
+    sample = {"correct": 181, "total": 200, "error_rate_upper_95": 0.2, "operations": of_each}
+    write(tmp_path, "evaluation.json", range=[0, 99], base=10, **counts, **sample)
+    assert evidence(tmp_path, SHA) == {"kind": "sample", "range": ["0", "99"], **of_each["add"]}
+
+
+def test_a_model_that_knows_no_sums_gets_no_page(finished_run, tmp_path):
+    loaded = load_model(finished_run.folder / "model")
+    data = loaded.data.model_copy(update={"operations": Operations(add=0.0, subtract=1.0)})
+    with pytest.raises(UsageError, match=r"the page asks for sums, and .* was trained on none"):
+        build_script.build(dataclasses.replace(loaded, data=data), tmp_path, tmp_path / "page")
 
 
 def test_what_is_of_another_model_or_unfinished_or_damaged_is_no_evidence(tmp_path):

@@ -59,6 +59,7 @@ if __name__ == "__main__":
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from tqdm import tqdm
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.files.names import CARD
@@ -127,6 +128,8 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         UsageError: the folder holds something else than a page.
         EnvironmentFault: npm is not there or fails; a page that was there stays as it was.
     """
+    if ADDITION not in loaded.operations:
+        raise UsageError(f"the page asks for sums, and {folder} was trained on none")
     if output.is_dir() and not may_be_replaced(output):
         raise UsageError(f"{output} holds something else than a page; name another folder with --output")
     output.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.evaluation.certificates import AllPairs, read_as_certificate
 from simple_llm.evaluation.reports import read_reports
 from simple_llm.files.names import CERTIFICATE, EVALUATION
@@ -57,16 +58,22 @@ def evidence(folder: Path, model_sha256: str) -> dict[str, object] | None:
 
 
 def _of_certificate(report: dict) -> dict[str, object] | None:
-    """What a certificate counted; nothing if it is not whole."""
+    """What a certificate counted of sums, which are all that the page asks for; nothing if it is not whole."""
     certificate = read_as_certificate(report)
     if not certificate.is_whole:
         return None
-    bounds = _bounds(certificate.range) if isinstance(certificate, AllPairs) else None
-    return {"kind": certificate.kind, "correct": certificate.right, "total": certificate.expected, "range": bounds}
+    bounds, counted = None, certificate
+    if isinstance(certificate, AllPairs):
+        bounds, counted = _bounds(certificate.range), certificate.of_each.get(ADDITION.name)
+    if counted is None:
+        return None
+    right = counted.checked - counted.wrong
+    return {"kind": certificate.kind, "correct": right, "total": counted.expected, "range": bounds}
 
 
 def _of_evaluation(report: dict) -> dict[str, object]:
-    counts = {key: report[key] for key in ("correct", "total", "error_rate_upper_95")}
+    of_sums = report.get("operations", {}).get(ADDITION.name, report)
+    counts = {key: of_sums[key] for key in ("correct", "total", "error_rate_upper_95")}
     return {"kind": "sample", **counts, "range": _bounds(report["range"])}
 
 

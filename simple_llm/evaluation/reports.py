@@ -42,6 +42,7 @@ class _Run(_Shown):
 class _Of(_Shown):
     correct: Count
     total: CountOfSome
+    error_rate_upper_95: float
 
 
 class _Evaluation(_Shown):
