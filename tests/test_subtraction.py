@@ -18,9 +18,12 @@ from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.data.rows import RowFormat
 from simple_llm.data.sampling import Sampler
 from simple_llm.data.split import split_sides
+from simple_llm.errors import UsageError
+from simple_llm.evaluation.lengths import refuse_long_lengths
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.engine import Engine
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, PromptError
 from simple_llm.model.tokens import answer_tokens, make_examples, prompt_tokens, read_answers, row_tokens
 from simple_llm.proof.all_pairs import Prover
@@ -326,6 +329,13 @@ def test_shares_that_do_not_add_up_and_windows_that_cannot_see_the_sign_are_refu
     assert not list(conflicts(data, TrainConfig()))
     window = Model(attention_window=AttentionWindow(), position_period=3, tokens_per_step=1)
     assert "operations.subtract" in [key for one in conflicts(data, TrainConfig(model=window)) for key in one.keys]
+
+
+def test_a_model_without_sums_is_not_measured_on_sums_of_each_length():
+    data = DataConfig(operations=Operations(add=0.0, subtract=1.0))
+    loaded = LoadedModel(tiny_model(), make_tokenizer(data), data, TrainConfig(), "a" * 64, {})
+    with pytest.raises(UsageError, match="--lengths draws sums, and this model was trained on none"):
+        refuse_long_lengths(loaded, [1])
 
 
 def test_the_registry_has_each_name_and_symbol_once():

@@ -65,11 +65,13 @@ def problems_of_length(rng: np.random.Generator, base: int, num_digits: int, num
 
 
 def refuse_long_lengths(loaded: LoadedModel, lengths: Iterable[int]) -> None:
-    """Refuse numbers past the position table.
+    """Refuse numbers past the position table, and a model that knows no sums, of which the problems are.
 
     Raises:
         UsageError: naming the first that is too long.
     """
+    if ADDITION not in loaded.operations:
+        raise UsageError("--lengths draws sums, and this model was trained on none; see evaluate.py --exhaustive")
     longest = loaded.train.model.most_digits
     too_long = [num_digits for num_digits in lengths if longest is not None and num_digits > longest]
     if too_long:
