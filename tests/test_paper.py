@@ -18,6 +18,8 @@ from simple_llm.arithmetic.symbols import NOTHING, RAISED, shown, sign, SIGNS
 from simple_llm.model.modeling_simple_llm import columns_grid, in_view, KINDS
 from tests import paper as slow
 
+pytestmark = pytest.mark.library
+
 RESULT = {"+": lambda *numbers: sum(numbers), "-": lambda x, y: x - y, "*": lambda x, y: x * y, "/": divmod}
 COUNTS = {10: {"*": 14_510, "/": 18_722, "+": 693, "-": 753}, 16: {"*": 83_216, "/": 106_119, "+": 1_683, "-": 1_779}}
 

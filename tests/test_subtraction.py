@@ -31,6 +31,8 @@ from simple_llm.proof.pair_tree import PairTree
 from tests.test_tokens import show
 from tests.tiny_models import make_tokenizer, make_vocabulary, tiny_model
 
+pytestmark = pytest.mark.library
+
 BOTH = (ADDITION, SUBTRACTION)
 PAIRS = list(itertools.product(range(31), repeat=2))
 WAYS = [1, 2, "all"]
