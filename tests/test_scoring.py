@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def count_by_decoding(model, problems, vocabulary=VOCABULARY) -> int:
 
 
 def count_exact(model, problems, vocabulary=VOCABULARY, batch_size: int = 1024) -> int:
-    examples = make_examples(problems, vocabulary)
+    examples = make_examples(problems, replace(vocabulary, tokens_per_step=model.config.tokens_per_step))
     found = is_exact(model, examples.inputs, examples.targets, batch_size)
     assert len(found) == len(problems)
     return found.sum()

@@ -925,8 +925,8 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
 
     def _is_other_sign(self, input_ids: Tensor) -> Tensor:
         """Whether each token is an operator other than the delimiter: (B, T) -> (B, T)."""
-        ids = torch.tensor([*(self.config.sign_token_ids or {}).values()], device=input_ids.device, dtype=torch.long)
-        return (input_ids[..., None] == ids).any(-1)
+        others = torch.tensor([*(self.config.sign_token_ids or {}).values()], device=input_ids.device, dtype=torch.long)
+        return (input_ids[..., None] == others).any(-1)
 
     def _refuse_other_rows(self, rows: Tensor, is_token: Tensor) -> None:
         """Refuse rows that are not what this model's tokenizer writes: digits and delimiters, one in front."""

@@ -79,7 +79,8 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
     @property
     def operators(self) -> str:
         """The operators that the model knows."""
-        return "".join(one for one in OPERATORS if one in self.get_vocab())
+        known = self.convert_ids_to_tokens(self.convert_tokens_to_ids(list(OPERATORS)))
+        return "".join(one for one, token in zip(OPERATORS, known, strict=True) if one == token)
 
     @property
     def delimiter_id(self) -> int:
