@@ -30,7 +30,7 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.decoding import Decoder, FEW
 from simple_llm.model.engine import Engine
-from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.model.tokens import pad_left, prompt_tokens, Vocabulary
 from simple_llm.training.learner import build_model
 from tokenizer import train_tokenizer
@@ -75,15 +75,18 @@ def prompts_for(model: SimpleLLMForCausalLM, num_prompts: int, seed: int = 0) ->
     data = DataConfig()
     problems = Sampler.of(data.numbers).uniform(np.random.default_rng(seed), 4 * num_prompts + 100)
     problems = problems[problems.z_length == NUM_TOKENS - 1][:num_prompts]
-    config = model.config
-    vocabulary = Vocabulary(
+    return prompt_tokens(problems, vocabulary_for(model.config))
+
+
+def vocabulary_for(config: SimpleLLMConfig) -> Vocabulary:
+    """How a model of `make_model`, which only adds, reads and writes."""
+    return Vocabulary(
         tuple(config.digit_token_ids),
         config.eos_token_id,
         config.pad_token_id,
         operator_ids=(config.eos_token_id, *(None for _ in OPERATIONS[1:])),
         tokens_per_step=config.tokens_per_step,
     )
-    return prompt_tokens(problems, vocabulary)
 
 
 def ways(models: dict[int | str, SimpleLLMForCausalLM], seconds: float) -> dict[str, Callable[[], int]]:

@@ -13,9 +13,8 @@ import json
 
 import torch
 
-from benchmarks.decode import make_model
+from benchmarks.decode import make_model, vocabulary_for
 from benchmarks.report import in_turn, print_rates
-from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.command_line import integer_range
 from simple_llm.config.settings import DataConfig, Model
@@ -25,7 +24,6 @@ from simple_llm.evaluation.margins import row_margins
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.decoding import MEMORY_BUDGET
 from simple_llm.model.engine import Engine
-from simple_llm.model.tokens import Vocabulary
 from simple_llm.proof.pair_tree import PairTree
 
 MODELS = {
@@ -48,14 +46,8 @@ def main() -> None:
 def compare(size: Model, bounds: tuple[int, int], rounds: int, device: torch.device) -> dict[str, object]:
     """Time both ways with one model; print the rates and return them."""
     model, numbers = make_model(size, device), DataConfig().numbers
-    config, says_all = model.config, size.tokens_per_step == "all"
-    vocabulary = Vocabulary(
-        tuple(config.digit_token_ids),
-        config.eos_token_id,
-        config.pad_token_id,
-        operator_ids=(config.eos_token_id, *(None for _ in OPERATIONS[1:])),
-        tokens_per_step=size.tokens_per_step,
-    )
+    says_all = size.tokens_per_step == "all"
+    vocabulary = vocabulary_for(model.config)
     reader = Engine(model, resolve_precision("auto", device))
     operands = Sampler.of(numbers).operands
     tree = PairTree(reader, vocabulary, operands, ADDITION, MEMORY_BUDGET // reader.bytes_per_token())
@@ -72,7 +64,7 @@ def compare(size: Model, bounds: tuple[int, int], rounds: int, device: torch.dev
         return len(row_margins(reader, problems, vocabulary))
 
     assert in_the_tree() == one_row_each()  # and both are warm now
-    print(f"\n{size.tokens_per_step} a step, {config.n_layer} layers of width {config.n_embd}")
+    print(f"\n{size.tokens_per_step} a step, {size.n_layer} layers of width {size.n_embd}")
     ways = {"in the tree": in_the_tree, "one row each": one_row_each}
     return print_rates(in_turn(ways, rounds), "pairs", threads=torch.get_num_threads(), device=device.type)
 

@@ -9,11 +9,21 @@ Shape letters in this file: W places (digits of the widest number), N problems.
     answer     1 2 2 2      1342 + 879 = 2221, least significant digit first
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from simple_llm.arithmetic.digits import Digits
 from simple_llm.arithmetic.operation import Operation
+
+
+def _steps(operation: Operation, x: Digits, y: Digits, base: int) -> Iterator[tuple[NDArray, NDArray]]:
+    """Go from the lowest column up: yields the digit of each, and the carry out of it, (N,) both."""
+    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
+    for column in range(x.shape[0]):
+        digit, carry = operation.step(x[column], y[column], carry, base)
+        yield digit, carry
 
 
 def work(operation: Operation, x: Digits, y: Digits, base: int) -> Digits:
@@ -22,10 +32,9 @@ def work(operation: Operation, x: Digits, y: Digits, base: int) -> Digits:
     It is how an odometer shows the answer: one more digit, or a debt of base^W where the answer is below zero.
     """
     worked = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
-    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
-    for column in range(x.shape[0]):
-        worked[column], carry = operation.step(x[column], y[column], carry, base)
-    worked[-1] = carry
+    for column, (digit, carry) in enumerate(_steps(operation, x, y, base)):
+        worked[column], last = digit, carry
+    worked[-1] = last
     return worked
 
 
@@ -46,9 +55,7 @@ def without_sign(operation: Operation, worked: Digits, base: int) -> Digits:
 def carries(operation: Operation, x: Digits, y: Digits, base: int) -> NDArray[np.bool_]:
     """Whether a carry comes into each column: (W, N), (W, N) -> (W + 1, N); nothing comes into the first."""
     into = np.zeros((x.shape[0] + 1, x.shape[1]), bool)
-    carry = np.zeros(x.shape[1], np.uint8)  # (N,)
-    for column in range(x.shape[0]):
-        _, carry = operation.step(x[column], y[column], carry, base)
+    for column, (_, carry) in enumerate(_steps(operation, x, y, base)):
         into[column + 1] = carry
     return into
 

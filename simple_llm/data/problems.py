@@ -7,7 +7,7 @@ Digits are stored place by place, least significant place first, as `arithmetic/
     21 + 378 in base 10     x = [[1], [2], [0]]     y = [[8], [7], [3]]     W = 3, N = 1
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from simple_llm.arithmetic import columns, OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.arithmetic.digits import DIGIT_CODES, Digits, digits_of, modulo_2_64, num_digits, to_integers
+from simple_llm.arithmetic.digits import DIGIT_CODES, Digits, digits_of, modulo_2_64, num_digits
 from simple_llm.arithmetic.operation import Operation
 
 
@@ -56,12 +56,6 @@ class Problems:
         """The operations that occur."""
         return [OPERATIONS[index] for index in np.unique(self.which)]
 
-    @property
-    def written(self) -> Iterator[str]:
-        """The problems as people write them, in decimal: 342-879."""
-        numbers = zip(*(to_integers(digits, self.base) for digits in (self.x, self.y)), strict=True)
-        return (OPERATIONS[index].write(x, y) for index, (x, y) in zip(self.which, numbers, strict=True))
-
     def is_of(self, operation: Operation) -> NDArray[np.bool_]:
         """(N,) which of them are of one operation."""
         return self.which == OPERATIONS.index(operation)
@@ -86,9 +80,12 @@ class Problems:
     @cached_property
     def z(self) -> Digits:
         """(W + 1, N) digits of the answers, without their signs."""
-        if not any(operation.is_signed for operation in self.operations):
-            return self.worked
-        return self._of_each(lambda one, x, y, base: columns.without_sign(one, columns.work(one, x, y, base), base))
+        signed = [operation for operation in self.operations if operation.is_signed]
+        z = self.worked.copy() if signed else self.worked
+        for operation in signed:
+            is_of = self.is_of(operation)
+            z[:, is_of] = columns.without_sign(operation, z[:, is_of], self.base)
+        return z
 
     @cached_property
     def is_negative(self) -> NDArray[np.bool_]:

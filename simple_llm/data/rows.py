@@ -17,7 +17,6 @@ from simple_llm.data.problems import Problems
 _SYMBOLS = np.array([0 if one is ADDITION else ord(one.symbol) for one in OPERATIONS], np.uint8)
 _INDEX_OF = np.zeros(256, np.uint8)  # of the operation, by the character in front of the second number
 _INDEX_OF[_SYMBOLS] = np.arange(len(OPERATIONS))
-_INDEX_OF[0] = 0
 _SIGN = np.uint8(ord(NEGATIVE))
 _BLOCK = 2**13  # rows written at a time: small enough to stay in the processor's cache
 
