@@ -27,6 +27,7 @@ if __name__ == "__main__":
 import numpy as np
 from tqdm import tqdm
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import DataConfig, Sampling
 from simple_llm.data.dataset import DatasetManifest, read_manifest, write_dataset
@@ -71,14 +72,15 @@ def draw_problems(config: DataConfig) -> Draw:
                 f"operations.{operation.name}: of {config.storage.num_sequences:,} rows this share is not one; set it "
                 "to 0 or storage.num_sequences higher"
             )
-        asked = rows_by_stratum(config.sampling, num_rows)
+        asked = rows_by_stratum(config.sampling, num_rows, operation)
         try:
-            draw = draw_unique(Sampler.of(config.numbers, operation), config.split, (TRAIN, VALIDATION), asked, rng)
+            sampler = Sampler.of(config.numbers, operation, config.sampling.large_digits)
+            draw = draw_unique(sampler, config.split, (TRAIN, VALIDATION), asked, rng)
         except OutOfProblemsError as error:
             of_them = "" if len(config.operations.known) == 1 else f" {num_rows:,} of them {operation.noun}s,"
             raise UsageError(
                 f"storage.num_sequences: {config.storage.num_sequences:,} rows asked for,{of_them} but numbers from "
-                f"{config.numbers.min} to {config.numbers.max} make only {error.available:,} training and validation "
+                f"{config.numbers.min} to {sampler.largest} make only {error.available:,} training and validation "
                 "pairs"
             ) from error
         draws[operation.name] = draw
@@ -92,9 +94,14 @@ def rows_by_operation(config: DataConfig) -> dict[Operation, int]:
     return {first: config.storage.num_sequences - sum(num_rows.values()), **num_rows}
 
 
-def rows_by_stratum(sampling: Sampling, num_rows: int) -> dict[str, int]:
-    """Turn shares into whole numbers of rows that add up; what rounding leaves goes to uniform."""
+def rows_by_stratum(sampling: Sampling, num_rows: int, operation: Operation = ADDITION) -> dict[str, int]:
+    """Turn shares into whole numbers of rows that add up; what rounding leaves goes to uniform.
+
+    An operation that does not go from column to column has no rows of carries; uniform gets their share.
+    """
     lengths, carries = round(sampling.lengths * num_rows), round(sampling.carries * num_rows)
+    if operation.step is None:
+        return {"uniform": num_rows - lengths, "lengths": lengths}
     if sampling.uniform == 0:  # then rounding must not ask for a uniform row
         carries = num_rows - lengths
     return {"uniform": num_rows - lengths - carries, "lengths": lengths, "carries": carries}

@@ -1,5 +1,7 @@
 """Train the tokenizer: one token for each digit of the base, `+` and other operators, padding and unknown.
 
+With a scratchpad of columns there are carries too, | and =, and all operators: long division writes a `+`.
+
     python3 tokenizer.py [--fresh] [section.key=value ...]
 
     python3 tokenizer.py
@@ -32,6 +34,7 @@ import tokenizers
 from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
+from simple_llm.arithmetic.symbols import RAISED, SIGNS
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import read_manifest
 from simple_llm.errors import ArtefactError
@@ -62,7 +65,7 @@ def main(options: command_line.PipelineOptions) -> None:
 
 
 def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
-    """Go through the sequences file, each row as the model will see it: +E35+F63+DA8+."""
+    """Go through the sequences file, each row as a model without a scratchpad will see it: +E35+F63+DA8+."""
     storage, symbols = config.storage, [one.symbol for one in config.operations.known]
     with (
         storage.path.open(encoding="ascii", newline="") as file,
@@ -89,7 +92,9 @@ def train_tokenizer(rows: Iterator[str], config: DataConfig, train: TrainConfig)
     """
     special = train.tokenizer
     operators = [one.symbol for one in config.operations.known]
-    alphabet = "".join(sorted({DELIMITER, *operators})) + DIGIT_ALPHABET[: config.numbers.base]
+    signs = SIGNS if train.model.has_columns else sorted({DELIMITER, *operators})
+    carries = RAISED[: config.numbers.base] if train.model.has_columns else ""
+    alphabet = "".join(signs) + DIGIT_ALPHABET[: config.numbers.base] + carries
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=special.unk_token))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), behavior="isolated")
     backend.decoder = tokenizers.decoders.Fuse()
@@ -115,6 +120,7 @@ def train_tokenizer(rows: Iterator[str], config: DataConfig, train: TrainConfig)
         base=config.numbers.base,
         reversed=config.numbers.reversed,
         says_all=train.model.tokens_per_step == "all",
+        **({"scratchpad": train.model.scratchpad, "operators": "".join(operators)} if train.model.has_columns else {}),
     )
 
 

@@ -63,7 +63,8 @@ def test_a_dataset_is_the_rows_and_a_manifest_that_describes_them(config):
     assert (told["rows"], told["bytes"], told["seed"]) == (8, len(CONTENT), 0)
     assert told["sha256"] == hashlib.sha256(CONTENT).hexdigest()
     assert told["asked"] == told["drawn"] == COUNTS
-    assert told["config"]["numbers"] == {"min": 0, "max": 99, "base": 10, "reversed": True}
+    numbers = {"min": 0, "max": 99, "base": 10, "reversed": True, "operands": 2, "sizes": None}
+    assert told["config"]["numbers"] == numbers
     assert manifest == read_manifest(config)
     assert pairs_of(read_problems(config)) == PAIRS
 

@@ -270,12 +270,14 @@ def test_arithmetic_needs_numpy_alone(name):
 
 # Files that say what an operation is: each its own. The two that travel with a model import nothing of the project, so
 # they say once more what they have to know of symbols, and a test below holds them to the registry.
-ON_PAPER_ALONE = {"multiplication", "division"}  # of no use without a scratchpad, so not in the registry
-OPERATION_FILES = {f"simple_llm.arithmetic.{title}" for title in {one.title for one in OPERATIONS} | ON_PAPER_ALONE}
+OPERATION_FILES = {f"simple_llm.arithmetic.{one.title}" for one in OPERATIONS}
 # Names of what a column hands to the next: they may be passed on, counted and drawn, and are worked out in one place.
 ALLOWED = {
     "simple_llm.arithmetic.digits": ["'-'"],  # of numbers below zero
     "simple_llm.arithmetic.integers": ["value >= base"],  # counts digits
+    "simple_llm.command_line": ["'*'"],  # any number of arguments
+    "simple_llm.sharing.hub": ["'/'", "'/'"],  # between whose a repository is and its name
+    "simple_llm.training.checkpoint": ["'/'"],  # between folders
 }
 WRITTEN = re.compile(
     rf"{{[^{{}}]*\bx\b[^{{}}]*}}[{re.escape(''.join(one.symbol for one in OPERATIONS))}]{{[^{{}}]*\by\b"

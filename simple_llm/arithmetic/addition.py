@@ -23,4 +23,9 @@ def step(x: NDArray, y: NDArray, carry: NDArray, base: int) -> tuple[NDArray, ND
     return total - carry * base, carry
 
 
-ADDITION = Operation("add", "addition", "adds", "sum", "+", step, operator.add, commutes=True, is_signed=False)
+ADDITION = Operation(
+    *("add", "addition", "adds", "sum", "+", step, operator.add),
+    commutes=True,
+    is_signed=False,
+    takes_many=True,
+)

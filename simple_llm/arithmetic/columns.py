@@ -9,12 +9,12 @@ Shape letters in this file: W places (digits of the widest number), N problems.
     answer     1 2 2 2      1342 + 879 = 2221, least significant digit first
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simple_llm.arithmetic.digits import Digits
+from simple_llm.arithmetic.digits import Digits, digits_of, to_integers
 from simple_llm.arithmetic.operation import Operation
 
 
@@ -26,12 +26,40 @@ def _steps(operation: Operation, x: Digits, y: Digits, base: int) -> Iterator[tu
         yield digit, carry
 
 
+def answers(operation: Operation, numbers: Sequence[Digits], base: int) -> tuple[Digits, ...]:
+    """Digits of the answers without their signs: of two numbers, or of many one after the other, (W, N) each.
+
+    Returns:
+        the answer, and what is left where the operation leaves a rest; as wide as the answers to such numbers may be.
+    """
+    x, *others = numbers
+    if operation.step is None:
+        return _by_integers(operation, x, *others, base)
+    if len(others) == 1:
+        return (without_sign(operation, work(operation, x, others[0], base), base),)
+    for y in others:  # a carry out of the highest column is the next one's digit
+        x = work(operation, x, np.pad(y, [(0, len(x) - len(y)), (0, 0)]), base)
+    return (x,)
+
+
+def _by_integers(operation: Operation, x: Digits, y: Digits, base: int) -> tuple[Digits, ...]:
+    """The same by whole numbers, of an operation that does not go from column to column."""
+    width = len(x)
+    dtype = np.int64 if base ** (2 * width) < 2**63 else object
+    found = operation.of_integers(*(np.array(to_integers(one, base), dtype) for one in (x, y)))
+    answer, *rest = found if operation.leaves_rest else (found,)
+    return digits_of(answer, base, 2 * width), *(digits_of(one, base, width) for one in rest)
+
+
 def work(operation: Operation, x: Digits, y: Digits, base: int) -> Digits:
     """Work column by column: (W, N), (W, N) -> (W + 1, N), the digits and, in the last row, the last carry.
 
-    It is how an odometer shows the answer: one more digit, or a debt of base^W where the answer is below zero.
+    It is how an odometer shows the answer: one more digit, or a debt of base^W where the answer is below zero. An
+    operation that does not go from column to column gives zeros.
     """
-    worked = np.empty((x.shape[0] + 1, x.shape[1]), np.uint8)
+    worked = np.zeros((x.shape[0] + 1, x.shape[1]), np.uint8)
+    if operation.step is None:
+        return worked
     for column, (digit, carry) in enumerate(_steps(operation, x, y, base)):
         worked[column], last = digit, carry
     worked[-1] = last
@@ -53,8 +81,13 @@ def without_sign(operation: Operation, worked: Digits, base: int) -> Digits:
 
 
 def carries(operation: Operation, x: Digits, y: Digits, base: int) -> NDArray[np.bool_]:
-    """Whether a carry comes into each column: (W, N), (W, N) -> (W + 1, N); nothing comes into the first."""
+    """Whether a carry comes into each column: (W, N), (W, N) -> (W + 1, N); nothing comes into the first.
+
+    An operation that does not go from column to column has none.
+    """
     into = np.zeros((x.shape[0] + 1, x.shape[1]), bool)
+    if operation.step is None:
+        return into
     for column, (_, carry) in enumerate(_steps(operation, x, y, base)):
         into[column + 1] = carry
     return into

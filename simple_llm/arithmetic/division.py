@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simple_llm.arithmetic.operation import Operation
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-SYMBOL = "/"
 
 
 def step(head: NDArray, operand: NDArray, above: NDArray, borrow: NDArray, base: int) -> tuple[NDArray, NDArray]:
@@ -31,3 +31,11 @@ def guess(high: NDArray, low: NDArray, top: NDArray, base: int) -> NDArray:
     digit = (high * base + low) // top
     is_no_digit = digit >= base
     return digit * (1 - is_no_digit) + (base - 1) * is_no_digit
+
+
+DIVISION = Operation(
+    *("divide", "division", "divides", "quotient", "/", None, divmod),
+    commutes=False,
+    is_signed=False,
+    leaves_rest=True,
+)

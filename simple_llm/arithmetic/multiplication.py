@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
+
+from simple_llm.arithmetic.operation import Operation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-SYMBOL = "*"
 
 
 def step(head: NDArray, operand: NDArray, above: NDArray, carry: NDArray, base: int) -> tuple[NDArray, NDArray]:
@@ -20,3 +21,8 @@ def step(head: NDArray, operand: NDArray, above: NDArray, carry: NDArray, base: 
     total = head * operand + above + carry
     carry = total // base
     return total - carry * base, carry
+
+
+MULTIPLICATION = Operation(
+    "multiply", "multiplication", "multiplies", "product", "*", None, operator.mul, commutes=True, is_signed=False
+)

@@ -9,14 +9,15 @@ NOTHING                   padding to the right of a text
 import numpy as np
 from numpy.typing import NDArray
 
-from simple_llm.arithmetic import division, multiplication
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
+from simple_llm.arithmetic.division import DIVISION
+from simple_llm.arithmetic.multiplication import MULTIPLICATION
 from simple_llm.arithmetic.subtraction import SUBTRACTION
 
 BAR, END = "|", "="  # begins a row of work; ends a text
 PLUS, MINUS = ADDITION.symbol, SUBTRACTION.symbol
-TIMES, OVER = multiplication.SYMBOL, division.SYMBOL
+TIMES, OVER = MULTIPLICATION.symbol, DIVISION.symbol
 SIGNS = (BAR, PLUS, MINUS, TIMES, OVER, END)
 RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸᶻ"
 NOTHING = -1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.config.settings import DataConfig, Hub, Model, Restarts, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, Hub, Model, Numbers, Restarts, TrainConfig, Training
 
 MOST_WEIGHTS = 10**9  # of a model: four gigabytes
 
@@ -19,7 +19,7 @@ class Conflict(NamedTuple):
 def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
     """Name every combination of settings that cannot work."""
     yield from _data_conflicts(data)
-    yield from _model_conflicts(train.model, data)
+    yield from _columns_conflicts(train.model, data) if train.model.has_columns else _model_conflicts(train.model, data)
     training = train.training
     if training.batch_size % training.accumulation_steps:
         yield Conflict(
@@ -100,6 +100,7 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
             ("sampling.uniform", "sampling.lengths", "sampling.carries"),
             f"the shares uniform, lengths and carries must add up to 1, they make {total:g}",
         )
+    yield from _size_of_numbers_conflicts(numbers)
     shares = dict(data.operations)
     if abs(sum(shares.values()) - 1) > 1e-9:
         keys, names = tuple(f"operations.{name}" for name in shares), " and ".join(shares)
@@ -126,11 +127,85 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
         yield Conflict(tuple(f"storage.{name}" for name in delimiters), "must differ from storage.row_delimiter")
 
 
-def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
+def _size_of_numbers_conflicts(numbers: Numbers) -> Iterator[Conflict]:
+    for name, size in dict(numbers.sizes or {}).items():
+        if size and numbers.min > numbers.base ** min(size) - 1:
+            yield Conflict(
+                ("numbers.sizes", "numbers.min", "numbers.base"),
+                f"{name}: no number of {min(size)} digits in base {numbers.base} is as large as numbers.min = "
+                f"{_short(numbers.min)}; set numbers.min=0",
+            )
+
+
+_ALONE_WITH_COLUMNS = {
+    "tokens_per_step": (1, "each token of the work follows from the one before"),
+    "attention_window": (None, "what a token sees follows from where it stands on the paper"),
+    "position_period": (None, "no position on the paper is counted"),
+    "position_embedding": ("block", "the position of a token is what it is: a digit, a carry, ..."),
+    "max_position_offset": (0, "no position on the paper is counted"),
+    "dropout": (0.0, "there is one right thing to say in each context, whatever else is known"),
+    "n_layer": (1, "the five tokens in view say all there is to know, and one block is what a list of them proves"),
+}
+
+
+def _columns_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
+    """Work on paper goes with little else."""
+    yield from _width_conflicts(model)
+    yield from _size_conflicts(model)
+    for name, (needed, why) in _ALONE_WITH_COLUMNS.items():
+        value = getattr(model, name)
+        if value != needed:
+            asked = "null" if needed is None else needed
+            yield Conflict(
+                (f"model.{name}", "model.scratchpad"),
+                f"{value} with model.scratchpad = columns: {why}; set model.{name}={asked}",
+            )
+    if model.n_positions < _KINDS_ON_PAPER:
+        yield Conflict(
+            ("model.n_positions", "model.scratchpad"),
+            f"{model.n_positions} with model.scratchpad = columns: there are {_KINDS_ON_PAPER} kinds of token; set at "
+            f"least {_KINDS_ON_PAPER}",
+        )
+    if not data.numbers.reversed:
+        yield Conflict(
+            ("numbers.reversed", "model.scratchpad"),
+            "false with model.scratchpad = columns: work begins at the lowest digits; set numbers.reversed=true",
+        )
+
+
+_KINDS_ON_PAPER = 6  # rows of the position table that a scratchpad needs
+
+
+def _width_conflicts(model: Model) -> Iterator[Conflict]:
     if model.n_embd % model.n_head:
         yield Conflict(
             ("model.n_embd", "model.n_head"), f"{model.n_embd} is not a multiple of model.n_head = {model.n_head}"
         )
+
+
+def _without_columns_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
+    """What only a scratchpad makes possible."""
+    if data.numbers.operands > 2 and any(one.takes_many for one in data.operations.known):
+        yield Conflict(
+            ("numbers.operands", "model.scratchpad"),
+            f"{data.numbers.operands} with model.scratchpad = none: without one there are two numbers; set "
+            "numbers.operands=2, or model.scratchpad=columns",
+        )
+    for operation in data.operations.known:
+        if operation.step is not None:
+            continue
+        for name, value in (("tokens_per_step", "all"), ("attention_window", model.attention_window)):
+            if value is not None and getattr(model, name) == value:
+                yield Conflict(
+                    (f"model.{name}", f"operations.{operation.name}"),
+                    f"a digit of a {operation.noun} depends on more digits than that lets it see; set model.{name}="
+                    f"{1 if value == 'all' else 'null'}, or train on operations.{operation.name}=0",
+                )
+
+
+def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
+    yield from _width_conflicts(model)
+    yield from _without_columns_conflicts(model, data)
     is_block = model.position_embedding.startswith("block")
     if model.max_position_offset and not is_block:
         yield Conflict(
@@ -165,7 +240,8 @@ def _model_conflicts(model: Model, data: DataConfig) -> Iterator[Conflict]:
 
 def _size_conflicts(model: Model) -> Iterator[Conflict]:
     """Sizes that are each plausible, and together make what no machine here could hold."""
-    num_weights = model.n_embd * (model.n_positions + 12 * model.n_layer * model.n_embd)
+    of_a_block = 4 * model.n_embd + 2 * (model.n_inner or 4 * model.n_embd)
+    num_weights = model.n_embd * (model.n_positions + model.n_layer * of_a_block)
     if num_weights > MOST_WEIGHTS:
         yield Conflict(
             ("model.n_embd", "model.n_layer", "model.n_positions"),

@@ -5,14 +5,14 @@ reporting what is wrong with them is loading.py's business, and conflicts.py nam
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model, Field, field_validator
 
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.integers import digit_count
-from simple_llm.arithmetic.operation import Operation
+from simple_llm.arithmetic.operation import Bounds, Operation
 from simple_llm.config.strict_yaml import format_yaml
 
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
@@ -40,6 +40,12 @@ Operations = create_model(
 )
 
 
+_Size = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=2, max_length=2)]
+
+Sizes = create_model("Sizes", __base__=Section, **{one.name: (_Size | None, None) for one in OPERATIONS})
+Sizes.__doc__ = "Most digits of the first and of the other numbers of each operation, in place of `numbers.max`."
+
+
 class Numbers(Section):
     """Which operands there are and how they are written."""
 
@@ -47,6 +53,19 @@ class Numbers(Section):
     max: int = Field(9999, ge=0)
     base: int = Field(16, ge=2, le=36)
     reversed: bool = True
+    operands: int = Field(2, ge=2, le=9)
+    sizes: Sizes | None = None
+
+    def bounds(self, operation: Operation) -> tuple[Bounds, Bounds]:
+        """The smallest and the largest first number of an operation, and the same of its other numbers."""
+        size = getattr(self.sizes, operation.name, None)
+        first, second = [(self.min, self.base**digits - 1) for digits in size] if size else [(self.min, self.max)] * 2
+        least = int(operation.leaves_rest)  # nothing is divided by 0
+        return first, (max(least, second[0]), max(least, second[1]))
+
+    def most_operands(self, operation: Operation) -> int:
+        """Of one problem."""
+        return self.operands if operation.takes_many else 2
 
 
 class Sampling(Section):
@@ -55,6 +74,7 @@ class Sampling(Section):
     uniform: float = Field(0.4, ge=0, le=1)
     lengths: float = Field(0.3, ge=0, le=1)
     carries: float = Field(0.3, ge=0, le=1)
+    large_digits: float = Field(0.0, ge=0, le=1)
 
 
 class Split(Section):
@@ -91,17 +111,18 @@ class DataConfig(Section):
     @property
     def operand_digits(self) -> int:
         """Digits of the largest operand in the configured base."""
-        return digit_count(self.numbers.max, self.numbers.base)
+        largest = [bounds[1] for one in self._known for bounds in self.numbers.bounds(one)]
+        return digit_count(max(largest), self.numbers.base)
 
     @property
     def answer_digits(self) -> int:
         """Digits of the longest answer."""
-        return max(one.longest_answer(*self._range) for one in self.operations.known or OPERATIONS)
+        return max(one.longest_answer(*self._range(one)) for one in self._known)
 
     @property
     def answer_tokens(self) -> int:
         """Tokens of the longest answer: its digits, its sign, and what ends it."""
-        return max(one.answer_tokens(*self._range) for one in self.operations.known or OPERATIONS)
+        return max(one.answer_tokens(*self._range(one)) for one in self._known)
 
     @property
     def row_tokens(self) -> int:
@@ -109,8 +130,13 @@ class DataConfig(Section):
         return 2 * self.operand_digits + self.answer_tokens + 3
 
     @property
-    def _range(self) -> tuple[int, int, int]:
-        return self.numbers.min, self.numbers.max, self.numbers.base
+    def _known(self) -> list[Operation]:
+        return self.operations.known or [ADDITION]
+
+    def _range(self, operation: Operation) -> tuple[int, int, int, Bounds, int]:
+        """What an operation is asked for its longest answer with."""
+        first, second = self.numbers.bounds(operation)
+        return *first, self.numbers.base, second, self.numbers.most_operands(operation)
 
 
 class Paths(Section):
@@ -134,11 +160,12 @@ class AttentionWindow(Section):
 
 
 class Model(Section):
-    """The transformer; the first four names are GPT-2's own."""
+    """The transformer; the first five names are GPT-2's own."""
 
     n_layer: int = Field(8, ge=1, le=1000)
     n_head: int = Field(4, ge=1, le=1000)
     n_embd: int = Field(256, ge=1, le=100_000)
+    n_inner: int | None = Field(None, ge=1, le=1_000_000)
     n_positions: int = Field(16, ge=2, le=1_000_000)
     dropout: float = Field(0.0, ge=0, lt=1)
     position_embedding: PositionEmbedding = "block"
@@ -146,11 +173,17 @@ class Model(Section):
     tokens_per_step: Literal[1, 2, "all"] = 2
     attention_window: AttentionWindow | None = None
     position_period: int | None = Field(None, ge=1, le=1_000_000)
+    scratchpad: Literal["none", "columns"] = "none"
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether work is written as on paper, before the answer is read off it."""
+        return self.scratchpad == "columns"
 
     @property
     def knows_every_length(self) -> bool:
         """Whether numbers may be longer than those in training: no position is new, and a window is never full."""
-        return self.attention_window is not None and self.position_period is not None
+        return self.has_columns or (self.attention_window is not None and self.position_period is not None)
 
     @property
     def most_digits(self) -> int | None:

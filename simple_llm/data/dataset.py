@@ -44,8 +44,9 @@ class DatasetManifest:
 
 def row_format(config: DataConfig) -> RowFormat:
     """How this config writes its rows."""
-    storage = config.storage
-    return RowFormat(config.numbers.base, config.numbers.reversed, storage.column_delimiter, storage.row_delimiter)
+    numbers, storage = config.numbers, config.storage
+    delimiters = (storage.column_delimiter, storage.row_delimiter)
+    return RowFormat(numbers.base, numbers.reversed, *delimiters, numbers.operands)
 
 
 def expected_config(config: DataConfig) -> dict[str, object]:

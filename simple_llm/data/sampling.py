@@ -3,15 +3,16 @@
 Shape letters in this file: W places (digits of the widest number), N problems.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simple_llm.arithmetic import columns
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.arithmetic.digits import Digits, digits_of
+from simple_llm.arithmetic.digits import Digits, digits_of, num_digits
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import Numbers, Split
@@ -19,6 +20,7 @@ from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.split import ordered_keys, problems_on_sides, side_share
 
 _CHUNK = 2**14  # candidates drawn at a time: small enough to stay in the processor's cache
+_MOSTLY = 0.6  # of the digits
 _RUNS_OUT_BELOW = 1 / 256  # of a round's candidates on the right sides: with fewer new ones a stratum has run out
 _MAKING_NO_CARRY, _ONE_LESS, _ONE_MORE = 2, 2, 3  # kinds of planted chains, out of 8: 0 and 1, 2, 3
 
@@ -35,30 +37,82 @@ class OutOfProblemsError(ValueError):
 
 @dataclass(frozen=True)
 class Sampler:
-    """The strata of one operation over one range of operands."""
+    """The strata of one operation over one range of operands.
+
+    Attributes:
+        operands: the first ones, and the others where there is no other range for them.
+        second: the others.
+        most: operands of a problem; as many as that, or any number from two on.
+        large_digits: share of the operands that have mostly the two largest digits. In a division only divisors have:
+            beside them its guesses go wrong.
+    """
 
     operands: Operands
     operation: Operation = ADDITION
+    second: Operands | None = None
+    most: int = 2
+    large_digits: float = 0.0
 
     @classmethod
-    def of(cls, numbers: Numbers, operation: Operation = ADDITION) -> "Sampler":
-        return cls(Operands(numbers.min, numbers.max, numbers.base), operation)
+    def of(cls, numbers: Numbers, operation: Operation = ADDITION, large_digits: float = 0.0) -> "Sampler":
+        first, second = (Operands(*bounds, numbers.base) for bounds in numbers.bounds(operation))
+        most = numbers.most_operands(operation)
+        return cls(first, operation, None if first == second else second, most, large_digits)
+
+    @property
+    def others(self) -> Operands:
+        """Operands after the first."""
+        return self.second or self.operands
+
+    @property
+    def width(self) -> int:
+        """W: digits of the largest operand."""
+        return max(self.operands.width, self.others.width)
+
+    @property
+    def largest(self) -> int:
+        """Of all operands."""
+        return max(self.operands.maximum, self.others.maximum)
 
     @property
     def strata(self) -> dict[str, Stratum]:
-        return {"uniform": self.uniform, "lengths": self.lengths, "carries": self.carries}
+        of_carries = {"carries": self.carries} if self.operation.step else {}
+        return {"uniform": self.uniform, "lengths": self.lengths, **of_carries}
 
     @property
     def num_pairs(self) -> int:
-        return self.operands.count**2
+        """Count the problems of two operands."""
+        return self.operands.count * self.others.count
+
+    @property
+    def num_problems(self) -> int:
+        """Count the problems, of however many operands."""
+        return sum(self.operands.count * self.others.count ** (number - 1) for number in range(2, self.most + 1))
 
     def uniform(self, rng: np.random.Generator, count: int) -> Problems:
-        """Draw both operands uniformly over values."""
-        return self._problems(*(self.operands.uniform(rng, count) for _ in "xy"))
+        """Draw operands uniformly over values."""
+        return self._drawn(lambda operands: operands.uniform(rng, count), rng, count)
 
     def lengths(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw the number of digits of each operand uniformly, then its value uniformly."""
-        return self._problems(*(self.operands.by_length(rng, count) for _ in "xy"))
+        return self._drawn(lambda operands: operands.by_length(rng, count), rng, count)
+
+    def _drawn(self, draw: Callable[[Operands], Digits], rng: np.random.Generator, count: int) -> Problems:
+        """Draw operands one after the other; at most `count` problems, as some go out of range with large digits."""
+        ranges = [self.operands, *(self.others,) * (self.most - 1)]
+        numbers, is_inside = [], np.ones(count, bool)
+        for index, operands in enumerate(ranges):
+            number = draw(operands)
+            if self.large_digits and not (self.operation.leaves_rest and index == 0):
+                number = _with_large_digits(number, self.large_digits, operands.base, rng)
+                is_inside &= operands.contain(number)
+            numbers.append(self._wide(number))
+        problems = self._problems(*numbers[:2])
+        if self.most > 2:
+            num_more = rng.integers(0, self.most - 1, count, np.uint8)
+            more = tuple(number * (index < num_more) for index, number in enumerate(numbers[2:]))
+            problems = replace(problems, more=more, num_more=num_more)
+        return problems if is_inside.all() else problems[is_inside]
 
     def carries(self, rng: np.random.Generator, count: int) -> Problems:
         """Draw problems with a long carry chain, or with what nearly is one.
@@ -76,7 +130,7 @@ class Sampler:
         Returns:
             At most `count` problems: those whose second operand went out of range are left out.
         """
-        x, y = (self.operands.by_length(rng, count) for _ in "xy")
+        x, y = (self._wide(operands.by_length(rng, count)) for operands in (self.operands, self.others))
         quiet = columns.num_quiet(self.operation, self.operands.base).astype(np.uint8)  # (base,)
         places = rng.integers(0, self._num_carrying_places, (2, count), np.uint16)
         start, last = places.min(axis=0), places.max(axis=0)
@@ -89,7 +143,7 @@ class Sampler:
         odd = start + _below(last - start, rng) + (start < last)  # a place of the rest, where there is one
         nudge = (start < last) * ((kind == _ONE_MORE).astype(np.int16) - (kind == _ONE_LESS))
         y[odd, column] = (y[odd, column] + nudge).clip(0, largest)
-        return self._problems(x, y)[self.operands.contain(y)]
+        return self._problems(x, y)[self.others.contain(y)]
 
     def like(self, rng: np.random.Generator, example: Problems, count: int) -> Problems:
         """Draw problems whose operands have the lengths of another's and whose places pass on a carry where its do.
@@ -103,8 +157,8 @@ class Sampler:
         Returns:
             At most `count` problems: those with an operand out of range are left out.
         """
-        operands, step = self.operands, self.operation.step
-        x, y = (np.zeros((operands.width, count), np.uint8) for _ in "xy")
+        operands, others, step = self.operands, self.others, self.operation.step
+        x, y = (np.zeros((self.width, count), np.uint8) for _ in "xy")
         digits = np.indices((operands.base, operands.base)).reshape(2, -1)  # every pair of digits: (2, base^2)
         carries = example.carries[:, 0].astype(np.int64)
         for place, pair in enumerate(zip(example.x[:, 0], example.y[:, 0], strict=True)):
@@ -116,15 +170,27 @@ class Sampler:
             is_same = fits & (answers == step(*map(np.int64, pair), carries[place], operands.base)[0])
             any_fit, same = (rng.choice(np.flatnonzero(which), count) for which in (fits, is_same))
             x[place], y[place] = digits[:, np.where(rng.random(count) < 0.5, same, any_fit)]
-        return self._problems(x, y)[operands.contain(x) & operands.contain(y)]
+        return self._problems(x, y)[operands.contain(x) & others.contain(y)]
 
     def all_pairs(self) -> Iterator[Problems]:
         """Go through every ordered pair of the range, in order, a chunk at a time."""
-        operands = self.operands
-        values = digits_of(operands.values, operands.base, operands.width)
-        for first in range(0, self.num_pairs, _CHUNK):
-            index = np.arange(first, min(first + _CHUNK, self.num_pairs))
-            yield self._problems(values[:, index // operands.count], values[:, index % operands.count])
+        first, second = (digits_of(one.values, one.base, self.width) for one in (self.operands, self.others))
+        for start in range(0, self.num_pairs, _CHUNK):
+            index = np.arange(start, min(start + _CHUNK, self.num_pairs))
+            yield self._problems(first[:, index // self.others.count], second[:, index % self.others.count])
+
+    def all_problems(self) -> Iterator[Problems]:
+        """The same, and then every three operands in order, and so on."""
+        yield from self.all_pairs()
+        values = digits_of(self.others.values, self.others.base, self.width)
+        for num_more in range(1, self.most - 1):
+            for pairs in self.all_pairs():
+                for chosen in itertools.product(range(self.others.count), repeat=num_more):
+                    of_each = (np.repeat(values[:, index : index + 1], len(pairs), axis=1) for index in chosen)
+                    yield replace(pairs, more=tuple(of_each), num_more=np.full(len(pairs), num_more, np.uint8))
+
+    def _wide(self, digits: Digits) -> Digits:
+        return np.pad(digits, [(0, self.width - len(digits)), (0, 0)])
 
     def _problems(self, x: Digits, y: Digits) -> Problems:
         return Problems.of(self.operation, x, y, self.operands.base)
@@ -132,10 +198,22 @@ class Sampler:
     @property
     def _num_carrying_places(self) -> int:
         """Places that can pass a carry on: not the highest, if its largest digits make none of one that comes in."""
-        operands = self.operands
-        top_digits = np.indices((operands.maximum // operands.base ** (operands.width - 1) + 1,) * 2)
-        can_carry = self.operation.step(*top_digits, 1, operands.base)[1].any()
-        return operands.width if can_carry else max(1, operands.width - 1)
+        base, width = self.operands.base, self.width
+        top_digits = np.indices([one.maximum // base ** (width - 1) + 1 for one in (self.operands, self.others)])
+        can_carry = self.operation.step(*top_digits, 1, base)[1].any()
+        return width if can_carry else max(1, width - 1)
+
+
+def _with_large_digits(digits: Digits, share: float, base: int, rng: np.random.Generator) -> Digits:
+    """Have most digits of a share of the numbers be one of the two largest: (W, N) -> (W, N).
+
+    A number keeps its length. What is rare otherwise is frequent then: the largest carries, and guesses that are five
+    too large.
+    """
+    is_within = np.arange(len(digits))[:, None] < num_digits(digits)
+    is_large = (rng.random(digits.shape[1]) < share) & (rng.random(digits.shape) < _MOSTLY) & is_within
+    large = base - 1 - rng.integers(0, min(2, base - 1), digits.shape, np.uint8)
+    return np.where(is_large, large, digits).astype(np.uint8)
 
 
 def _below(bounds: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.uint32]:
@@ -169,11 +247,11 @@ def draw_unique(
         OutOfProblemsError: the range has fewer such pairs than were asked for.
     """
     num_wanted = sum(asked.values())
-    num_expected = sampler.num_pairs * side_share(split, sides)
+    num_expected = sampler.num_problems * side_share(split, sides)
     uniform = None
     if num_expected < 4 * num_wanted + 1000:
         # A good part of all pairs is wanted: list them, so that their number is known and the last are found.
-        listed = concatenate([problems_on_sides(chunk, split, sides) for chunk in sampler.all_pairs()])
+        listed = concatenate([problems_on_sides(chunk, split, sides) for chunk in sampler.all_problems()])
         if len(listed) < num_wanted:
             raise OutOfProblemsError(len(listed))
         uniform = listed[rng.permutation(len(listed))]
@@ -210,7 +288,8 @@ class _Pool:
 
     def __init__(self, sampler: Sampler, split: Split, sides: tuple[int, ...], num_wanted: int) -> None:
         self.split, self.sides = split, sides
-        self.operands = sampler.operands.values
+        ranges = (sampler.operands, sampler.others)
+        self.operands = range(min(one.minimum for one in ranges), max(one.maximum for one in ranges) + 1)
         self.parts: list[Problems] = []
         self.index_bits = (10 * num_wanted + 2000).bit_length()
         self.keys = np.zeros(0, np.uint64)  # of the problems in `parts`, in their order

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.arithmetic.digits import Digits
+from simple_llm.arithmetic.digits import Digits, modulo_2_64
 from simple_llm.config.settings import Split
 from simple_llm.data.problems import Problems
 
@@ -26,9 +26,9 @@ _MERSENNE_31 = np.uint64(2**31 - 1)
 def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
     """Say for each problem whether it is for training (0), validation (1) or test (2).
 
-    The side is a hash of the pair of *values*, of `split.seed`, and of any operation but a sum of two; the pair is
-    unordered where the operands may change places. So a+b and b+a are on one side, the same problem is on the same
-    side in every base, and nothing has to be stored.
+    The side is a hash of the *values*, of `split.seed`, and of any operation but a sum of two; they are unordered where
+    the operands may change places. So a+b and b+a are on one side, the same problem is on the same side in every base,
+    and nothing has to be stored.
 
     Returns:
         (N,) TRAIN, VALIDATION or TEST.
@@ -38,11 +38,29 @@ def split_sides(problems: Problems, split: Split) -> NDArray[np.int8]:
     seed = np.uint64((split.seed + int(_GOLDEN)) % 2**64)
     first, second = np.where(problems.commutes, [np.minimum(x, y), np.maximum(x, y)], [x, y])
     key = _mix(first ^ _mix(seed)) + (second ^ _TAGS[problems.which])
+    if problems.more:
+        key = np.where(problems.num_numbers > 2, _unordered_hash(problems) ^ _mix(seed), key)
     fraction = _mix(key) >> np.uint64(11)  # uniform in [0, 1), in units of 2^-53
     past_train, past_validation = (
         (fraction >= math.ceil(share * 2**53)).view(np.int8) for share in (split.train, split.train + split.validation)
     )
     return past_train + past_validation
+
+
+def _unordered_hash(problems: Problems) -> NDArray[np.uint64]:
+    """Hash the operands of each problem, in whatever order they stand, and how many they are: (N,)."""
+    total = _mix(problems.num_numbers.astype(np.uint64))
+    for index, number in enumerate(problems.numbers):
+        total = total + _mix(_hash_values(number, problems.base) + _GOLDEN) * (index < problems.num_numbers)
+    return _mix(total)
+
+
+def _ordered_hash(problems: Problems) -> NDArray[np.uint64]:
+    """The same in the order in which they stand."""
+    total = _mix(problems.num_numbers.astype(np.uint64))
+    for index, number in enumerate(problems.numbers):
+        total = _mix(total * _GOLDEN ^ _hash_values(number, problems.base) * (index < problems.num_numbers))
+    return total
 
 
 def side_share(split: Split, sides: tuple[int, ...]) -> float:
@@ -68,6 +86,8 @@ def ordered_keys(problems: Problems, num_bits: int, operands: range | None = Non
     """
     operands = operands or range(problems.base ** problems.x.shape[0])
     num_operands = operands.stop - operands.start
+    if problems.more:
+        return _ordered_hash(problems) >> np.uint64(64 - num_bits)
     if num_operands**2 > 2**num_bits:
         x = _hash_numbers(problems.x, problems.x_modulo_2_64, problems.base)  # (N,)
         y = _hash_numbers(problems.y, problems.y_modulo_2_64, problems.base)  # (N,)
@@ -92,6 +112,10 @@ def _mix(word: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
         word *= np.uint64(0x94D049BB133111EB)
         word ^= word >> np.uint64(31)
         return word
+
+
+def _hash_values(digits: Digits, base: int) -> NDArray[np.uint64]:
+    return _hash_numbers(digits, modulo_2_64(digits, base), base)
 
 
 def _hash_numbers(digits: Digits, value: NDArray[np.uint64], base: int) -> NDArray[np.uint64]:

@@ -58,8 +58,8 @@ def is_exact(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, batch
     if not len(inputs):  # split() would give one batch of no row, which a model takes for an error
         return found[0]
     for batch, wanted in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-        wanted = wanted.to(model.device)
-        said = model(input_ids=batch.to(model.device)).logits.argmax(-1)  # (B, T)
+        wanted = wanted.to(model.device, torch.long)
+        said = model(input_ids=batch.to(model.device, torch.long)).logits.argmax(-1)  # (B, T)
         found.append(((said == wanted) | (wanted == IGNORE_INDEX)).all(1).cpu().numpy())
     return np.concatenate(found)
 

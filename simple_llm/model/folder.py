@@ -53,7 +53,7 @@ from simple_llm.model.modeling_simple_llm import (
     up_to_the_end,
     write_self_test,
 )
-from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_from, tokenizer_sha256, vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
@@ -113,34 +113,31 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
         n_layer=model.n_layer,
         n_head=model.n_head,
         n_embd=model.n_embd,
+        n_inner=model.n_inner,
         n_positions=model.n_positions,
         resid_pdrop=model.dropout,
         embd_pdrop=model.dropout,
         attn_pdrop=model.dropout,
         digit_token_ids=tokenizer.digit_ids,
-        sign_token_ids=_other_signs(tokenizer),
+        sign_token_ids=tokenizer.sign_ids,
+        carry_token_ids=tokenizer.carry_ids,
+        scratchpad=model.scratchpad,
         tokens_per_step=model.tokens_per_step,
         position_embedding=model.position_embedding,
         max_position_offset=model.max_position_offset,
         attention_window=model.attention_window and model.attention_window.model_dump(),
         position_period=model.position_period,
         bos_token_id=None,
-        eos_token_id=tokenizer.delimiter_id,
+        eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_token_id,
         **others,
     )
 
 
-def _other_signs(tokenizer: SimpleLLMTokenizer) -> dict[str, int] | None:
-    """IDs of the operators but for the delimiter; None where there is no other."""
-    others = tokenizer.operators.replace(DELIMITER, "")
-    return {one: tokenizer.convert_tokens_to_ids(one) for one in others} or None
-
-
 def greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalLM:
     """Have generate() say the most likely tokens until a delimiter, as many as the longest answer has."""
     model.generation_config.do_sample = False
-    knows_every_length = model.config.position_period is not None
+    knows_every_length = model.config.position_period is not None or model.config.scratchpad == "columns"
     model.generation_config.max_new_tokens = MOST_NEW_TOKENS if knows_every_length else data.answer_tokens
     return model
 

@@ -9,16 +9,21 @@ import tokenizers
 
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.digits import NEGATIVE
+from simple_llm.arithmetic.symbols import SIGNS
 from simple_llm.errors import ArtefactError
 from simple_llm.files.names import TOKENIZER, TOKENIZER_CODE, TOKENIZER_CONFIG, TOKENIZER_FILES
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import move_in, staged
 from simple_llm.model import tokenization_simple_llm
-from simple_llm.model.tokenization_simple_llm import DELIMITER, DIGITS, SimpleLLMTokenizer
+from simple_llm.model.modeling_simple_llm import SCRATCHPADS
+from simple_llm.model.tokenization_simple_llm import DIGITS, OPERATORS, SimpleLLMTokenizer
 from simple_llm.model.tokens import Vocabulary
 
 # Of tokenizer_config.json; with others the library would look for more files.
-_TOKENIZER_SETTINGS = ("base", "reversed", "says_all", "pad_token", "unk_token", "padding_side", "model_input_names")
+_TOKENIZER_SETTINGS = (
+    *("base", "reversed", "says_all", "scratchpad", "operators", "pad_token", "unk_token", "padding_side"),
+    "model_input_names",
+)
 
 
 def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
@@ -71,15 +76,24 @@ def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:
         return False
     if type(tokenizer.reversed) is not bool or type(tokenizer.says_all) is not bool:
         return False
-    operator_ids = tokenizer.convert_tokens_to_ids([DELIMITER, *tokenizer.operators.replace(DELIMITER, "")])
-    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, *operator_ids, *tokenizer.digit_ids]
-    num_tokens = tokenizer.base + 2 + len(operator_ids)
-    return sorted(ids) == list(range(num_tokens)) == sorted(tokenizer.get_vocab().values())
+    if tokenizer.init_kwargs.get("scratchpad", "none") not in SCRATCHPADS or not _knows_operators(tokenizer.operators):
+        return False
+    sign_ids = {tokenizer.delimiter_id, tokenizer.end_id, *(tokenizer.sign_ids or {}).values()}
+    digit_ids = [*tokenizer.digit_ids, *(tokenizer.carry_ids or ())]
+    ids = [tokenizer.pad_token_id, tokenizer.unk_token_id, *sign_ids, *digit_ids]
+    return sorted(ids) == list(range(len(ids))) == sorted(tokenizer.get_vocab().values())
+
+
+def _knows_operators(operators: object) -> bool:
+    """Whether it is some of the operators there are, in their order."""
+    return isinstance(operators, str) and operators == "".join(one for one in OPERATORS if one in operators)
 
 
 def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
     """Hash what decides token IDs and the writing of numbers."""
     writing = (tokenizer.base, tokenizer.reversed, tokenizer.says_all)
+    if tokenizer.has_columns:
+        writing = (*writing, tokenizer.operators)
     facts = (tokenizer.backend_tokenizer.to_str(), *writing, tokenizer.pad_token)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -87,6 +101,9 @@ def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
 def vocabulary_of(tokenizer: SimpleLLMTokenizer, tokens_per_step: int | str) -> Vocabulary:
     """How a model with this tokenizer reads and writes problems."""
     ids, known = tokenizer.get_vocab(), tokenizer.operators
+    work_ids = None
+    if tokenizer.has_columns:
+        work_ids = (*tokenizer.digit_ids, *tokenizer.carry_ids, *(ids[one] for one in SIGNS))
     return Vocabulary(
         tuple(tokenizer.digit_ids),
         tokenizer.delimiter_id,
@@ -95,6 +112,7 @@ def vocabulary_of(tokenizer: SimpleLLMTokenizer, tokens_per_step: int | str) -> 
         ids[NEGATIVE] if NEGATIVE in known else None,
         tokenizer.reversed,
         tokens_per_step,
+        work_ids,
     )
 
 

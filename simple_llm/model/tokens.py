@@ -5,7 +5,7 @@ Shape letters in this file: N rows, B rows in a batch, T tokens in the longest r
 Everything is tokenized once; a batch is an index into a tensor.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.digits import num_digits
 from simple_llm.arithmetic.operation import Operation
+from simple_llm.arithmetic.symbols import END, sign
 from simple_llm.data.problems import Problems
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.paper_tokens import question_tokens, read_texts, text_tokens
+
+_MOST_OF_A_BYTE = 127
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Vocabulary:
                 + 2 4 3 + 9 7 8 +      342 + 879 = 1221     one pass says 1 2 2 1
                 + 2 4 3 - 9 7 8 +      342 - 879 = -537     one pass says 3 6 4 - (463 - 1000)
                 + 2 4 3 - 9 0 0 +      342 - 9              one pass says 3 3 3 +
+
+        work_ids: with a scratchpad of columns, the IDs of the symbols of arithmetic/symbols.py; else None. Then the
+            work is the answer, and = ends it.
     """
 
     digit_ids: tuple[int, ...]
@@ -45,6 +53,19 @@ class Vocabulary:
     sign_id: int | None = None
     reversed: bool = True
     tokens_per_step: int | str = 1
+    work_ids: tuple[int, ...] | None = None
+
+    @property
+    def end_id(self) -> int:
+        """Of what ends an answer."""
+        return self.delimiter_id if self.work_ids is None else self.work_ids[sign(END, self.base)]
+
+    @property
+    def rest_id(self) -> int:
+        """Of what stands before what is left, in an answer that has such a thing."""
+        return next(
+            token for one, token in zip(OPERATIONS, self.operator_ids, strict=True) if one.leaves_rest and token
+        )
 
     @property
     def says_all(self) -> bool:
@@ -87,32 +108,88 @@ class _Part:
         tokens: (W, N) by place, least significant first.
         length: (N,) how many of them are written.
         mark: (N,) the token behind them.
+        is_there: (N,) whether the row has it at all; None: all have.
     """
 
     tokens: NDArray[np.int64]
     length: NDArray[np.int64]
     mark: NDArray[np.int64]
+    is_there: NDArray[np.bool_] | None = None
+
+    @property
+    def num_tokens(self) -> NDArray[np.int64]:
+        """(N,) with the mark."""
+        return self.length + 1 if self.is_there is None else (self.length + 1) * self.is_there
 
 
 def prompt_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
-    """Write `+x+y+`, or `+x-y+`, for each problem, padded on the right: (N, T)."""
+    """Write `+x+y+`, or `+x-y+`, for each problem, padded on the right: (N, T). Of work on paper, `*x*y|`."""
+    if vocabulary.work_ids:
+        return question_tokens(_known(problems, vocabulary), vocabulary.work_ids, vocabulary.pad_id)
     return _write(_prompt(_in_order(problems, vocabulary), vocabulary), vocabulary)
 
 
 def row_tokens(problems: Problems, vocabulary: Vocabulary) -> Rows:
-    """Write `+x+y+z+` for each problem."""
+    """Write `+x+y+z+` for each problem, or its work on paper."""
+    if vocabulary.work_ids:
+        num_asked = (prompt_tokens(problems, vocabulary) != vocabulary.pad_id).sum(1)
+        return Rows(text_tokens(problems, vocabulary.work_ids, vocabulary.pad_id), num_asked)
     prompt = _prompt(problems, vocabulary)
     answer_start = torch.from_numpy(prompt[0].length + prompt[1].length) + 3
-    return Rows(_write([*prompt, _answer(problems, vocabulary)], vocabulary), answer_start)
+    return Rows(_write([*prompt, *_answers(problems, vocabulary)], vocabulary), answer_start)
 
 
 def answer_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
-    """Write what the model has to say, `z+`, padded on the right: (N, T)."""
-    return _write([_answer(_in_order(problems, vocabulary), vocabulary)], vocabulary)[:, 1:]
+    """Write what the model has to say, `z+` or its work on paper, padded on the right: (N, T)."""
+    if vocabulary.work_ids:
+        rows = row_tokens(problems, vocabulary)
+        longest = int(((rows.tokens != vocabulary.pad_id).sum(1) - rows.answer_start).max()) if len(rows) else 1
+        column = rows.answer_start[:, None] + torch.arange(longest)
+        is_there = column < rows.tokens.size(1)
+        said = rows.tokens.gather(1, column.clamp(max=rows.tokens.size(1) - 1))
+        return torch.where(is_there, said, vocabulary.pad_id)
+    return _write(_answers(_in_order(problems, vocabulary), vocabulary), vocabulary)[:, 1:]
+
+
+def read_results(prompts: Tensor, answers: Tensor, vocabulary: Vocabulary) -> list[tuple[int, ...] | None]:
+    """Read what was said to prompts: (N, T), (N, A) -> the answer and, of a division, what is left; None where none is.
+
+    Args:
+        prompts: see `prompt_tokens`.
+        answers: see `answer_tokens`.
+    """
+    if vocabulary.work_ids:
+        num_asked = (prompts != vocabulary.pad_id).sum(1)  # (N,)
+        texts = functional.pad(prompts, (0, answers.size(1)), value=vocabulary.pad_id)
+        column = num_asked[:, None] + torch.arange(answers.size(1))
+        return read_texts(texts.scatter(1, column, answers), vocabulary.work_ids, vocabulary.base)
+    if not any(one.leaves_rest for one in vocabulary.operations):
+        return [None if answer is None else (answer,) for answer in read_answers(answers, vocabulary)]
+    return _read_with_rests(prompts, answers, vocabulary)
+
+
+def _read_with_rests(prompts: Tensor, answers: Tensor, vocabulary: Vocabulary) -> list[tuple[int, ...] | None]:
+    """The same where an answer may have two parts, `q/r+`: each is read as an answer by itself."""
+    end, pad, mark = vocabulary.delimiter_id, vocabulary.pad_id, vocabulary.rest_id
+    num_columns = answers.size(1)
+    is_behind = (answers == mark).cumsum(1) > 0  # (N, A) the first mark, and all behind it
+    before = torch.where(is_behind, end, answers)
+    column = (~is_behind).sum(1, keepdim=True) + 1 + torch.arange(num_columns)
+    behind = answers.gather(1, column.clamp(max=num_columns - 1)).masked_fill(column >= num_columns, pad)
+    found = []
+    for divides, is_marked, answer, rest in zip(
+        (prompts == mark).any(1).tolist(),
+        is_behind.any(1).tolist(),
+        *(read_answers(part, vocabulary) for part in (before, behind)),
+        strict=True,
+    ):
+        parts = (answer, rest) if divides else (answer,)
+        found.append(parts if divides == is_marked and None not in parts else None)
+    return found
 
 
 def read_answers(tokens: Tensor, vocabulary: Vocabulary) -> list[int | None]:
-    """Read what was said, the inverse of `answer_tokens`: (N, A) -> N numbers, None where it is no number.
+    """Read what was said without a scratchpad, one number each: (N, A) -> N numbers, None where it is no number.
 
     What follows the delimiter is not read. Padding before it is no digit: with anything behind it there is no number.
     Nor is there one where a sign stands elsewhere than at the number's top, or at nothing.
@@ -157,14 +234,29 @@ def _second_length(problems: Problems, vocabulary: Vocabulary) -> NDArray[np.int
 
 
 def _prompt(problems: Problems, vocabulary: Vocabulary) -> list[_Part]:
-    digit_ids = np.array(vocabulary.digit_ids)
-    unknown = [one.name for one in problems.operations if one not in vocabulary.operations]
-    assert not unknown, f"{unknown} asked of a model that knows {[one.name for one in vocabulary.operations]}"
+    digit_ids, problems = np.array(vocabulary.digit_ids), _known(problems, vocabulary)
     operators = np.array([-1 if one is None else one for one in vocabulary.operator_ids])[problems.which]
     return [
         _Part(digit_ids[problems.x], problems.x_length, operators),
         _Part(digit_ids[problems.y], _second_length(problems, vocabulary), _delimiters(problems, vocabulary)),
     ]
+
+
+def _known(problems: Problems, vocabulary: Vocabulary) -> Problems:
+    """The problems, of which none may be of an operation that the model does not know."""
+    unknown = [one.name for one in problems.operations if one not in vocabulary.operations]
+    assert not unknown, f"{unknown} asked of a model that knows {[one.name for one in vocabulary.operations]}"
+    return problems
+
+
+def _answers(problems: Problems, vocabulary: Vocabulary) -> list[_Part]:
+    """The answer and, where an operation leaves something, what is left behind that operation's symbol."""
+    answer = _answer(problems, vocabulary)
+    if not problems.leaves_rest.any():
+        return [answer]
+    rest = _Part(np.array(vocabulary.digit_ids)[problems.rest], num_digits(problems.rest), answer.mark)
+    answer = replace(answer, mark=np.where(problems.leaves_rest, vocabulary.rest_id, answer.mark))
+    return [answer, replace(rest, is_there=problems.leaves_rest)]
 
 
 def _answer(problems: Problems, vocabulary: Vocabulary) -> _Part:
@@ -189,17 +281,18 @@ def _delimiters(problems: Problems, vocabulary: Vocabulary) -> NDArray[np.int64]
 def _write(parts: list[_Part], vocabulary: Vocabulary) -> Tensor:
     """Write numbers of any lengths, a delimiter in front: (N, T)."""
     num_rows = parts[0].length.size
-    row_length = 1 + sum(part.length + 1 for part in parts)  # (N,)
+    row_length = 1 + sum(part.num_tokens for part in parts)  # (N,)
     tokens = np.full((num_rows, int(row_length.max(initial=1))), vocabulary.pad_id, np.int64)
     tokens[:, 0] = vocabulary.delimiter_id
     row, start = np.arange(num_rows), np.ones(num_rows, np.int64)  # (N,) column of the number's first token
     for part in parts:
         for place, of_place in enumerate(part.tokens):
-            has_place = place < part.length
+            has_place = place < np.minimum(part.length, part.num_tokens)
             column = start + (place if vocabulary.reversed else part.length - 1 - place)
             tokens[row[has_place], column[has_place]] = of_place[has_place]
-        tokens[row, start + part.length] = part.mark
-        start = start + part.length + 1
+        has_mark = slice(None) if part.is_there is None else part.is_there
+        tokens[row[has_mark], (start + part.length)[has_mark]] = part.mark[has_mark]
+        start = start + part.num_tokens
     return torch.from_numpy(tokens)
 
 
@@ -237,7 +330,7 @@ class Examples:
         return Examples(self.inputs[index], self.targets[index], self.place_targets[index])
 
     def to(self, device: torch.device) -> "Examples":
-        return Examples(self.inputs.to(device), self.targets.to(device), self.place_targets.to(device))
+        return Examples(*(one.to(device, torch.long) for one in (self.inputs, self.targets, self.place_targets)))
 
 
 def make_examples(problems: Problems, vocabulary: Vocabulary) -> Examples:
@@ -251,7 +344,11 @@ def make_examples(problems: Problems, vocabulary: Vocabulary) -> Examples:
         targets    . . . . . 1 3 + .
         inputs     + 2 1 + 9 1 +                all at once
         targets    . . . . 1 3 +
+        inputs     * 7 5 * 6 4 | 2 ⁴ 4 ³ 3 | 2 ³ 6 ² 2 |      57 * 46, work on paper
+        targets    . . . . . . 2 ⁴ 4 ³ 3 | 2 ³ 6 ² 2 | =
     """
+    if vocabulary.work_ids:
+        return _work_examples(problems, vocabulary)
     problems, k = _in_order(problems, vocabulary), vocabulary.tokens_per_step
     if k == "all":
         inputs = prompt_tokens(problems, vocabulary)
@@ -264,6 +361,16 @@ def make_examples(problems: Problems, vocabulary: Vocabulary) -> Examples:
     inputs = rows.tokens[:, :-k].contiguous()
     targets = labels[:, k:].contiguous()
     return Examples(inputs, targets, place_targets(problems, vocabulary, inputs.size(1)))
+
+
+def _work_examples(problems: Problems, vocabulary: Vocabulary) -> Examples:
+    """Texts to learn every token of the work from, in few bytes: they are long. The middle is asked for the same."""
+    rows = row_tokens(problems, vocabulary)
+    tokens = rows.tokens.to(torch.int8 if max(vocabulary.work_ids) <= _MOST_OF_A_BYTE else torch.int16)
+    column = torch.arange(tokens.size(1))
+    is_work = (column >= rows.answer_start[:, None]) & (tokens != vocabulary.pad_id)  # (N, T)
+    targets = torch.where(is_work, tokens, IGNORE_INDEX)[:, 1:].contiguous()
+    return Examples(tokens[:, :-1].contiguous(), targets, targets)
 
 
 def _with_last_token(targets: Tensor, problems: Problems, vocabulary: Vocabulary) -> Tensor:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from simple_llm.config.settings import DataConfig, TrainConfig, Training
 from simple_llm.errors import DivergedError, UsageError
 from simple_llm.machine import autocast, resolve_precision
+from simple_llm.model.contexts_in_view import context_logits, distinct, in_view_of_work
 from simple_llm.model.folder import greedy, model_config
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
@@ -150,7 +151,8 @@ class TrainingLoss(torch.nn.Module):
     def __init__(self, model: SimpleLLMForCausalLM, deep_supervision: float) -> None:
         super().__init__()
         self.model, self.deep_supervision = model, deep_supervision
-        sees_all = model.config.attention_window is None
+        self.has_columns = model.config.scratchpad == "columns"
+        sees_all = model.config.attention_window is None and not self.has_columns
         self.middle = model.config.n_layer // 2 if deep_supervision and sees_all else 0
 
     def forward(self, batch: Examples, offsets: Tensor, num_targets: Tensor, num_place_targets: Tensor) -> Tensor:
@@ -161,6 +163,8 @@ class TrainingLoss(torch.nn.Module):
             num_targets, num_place_targets: in the whole batch, of which this may be a slice.
         """
         model = self.model
+        if self.has_columns:
+            return self._of_columns(batch) / num_targets
         positions = model.position_ids(batch.inputs)  # (B, T)
         positions = torch.where(positions > 0, positions + offsets, positions)
         output = model(
@@ -172,6 +176,14 @@ class TrainingLoss(torch.nn.Module):
             logits = model.lm_head(model.transformer.ln_f(state))
             loss = loss + self.deep_supervision * _summed_cross_entropy(logits, batch.place_targets) / num_place_targets
         return loss
+
+    def _of_columns(self, batch: Examples) -> Tensor:
+        """Cross entropy of work on paper, summed over all tokens of the work."""
+        grid = self.model.grid(batch.inputs)
+        targets = batch.targets[grid.is_work]
+        contexts, targets, counts = distinct(in_view_of_work(batch.inputs, grid), targets)
+        losses = functional.cross_entropy(context_logits(self.model, contexts).float(), targets, reduction="none")
+        return (losses * counts).sum()
 
 
 def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
