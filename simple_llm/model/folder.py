@@ -43,7 +43,6 @@ from simple_llm.files.weights import Shapes, tensor_bytes
 from simple_llm.files.writing import move_in, room_for, staged, write_file
 from simple_llm.model import modeling_simple_llm
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.engine import Engine
 from simple_llm.model.modeling_simple_llm import (
     LOGITS_MOVE,
     SimpleLLMConfig,
@@ -186,21 +185,33 @@ def make_self_test(
     Returns:
         what SimpleLLMConfig.self_test says.
     """
-    numbers = data.numbers
-    shares = [(64, 60), (1, 13), (90, 90), (0, 0), (90, 1), (45, 44), (31, 59), (3, 88)]  # of the range, in 90ths
-    pairs = [tuple(numbers.min + (numbers.max - numbers.min) * share // 90 for share in pair) for pair in shares]
-    width = data.operand_digits
+    numbers, width = data.numbers, data.operand_digits
     if train.model.knows_every_length:
         width = max(width, 2 * _LONG)
-        pairs += [(numbers.base**_LONG // 3, 2 * numbers.base**_LONG // 3 + 1), (numbers.base**_LONG // 7, 1)]
-    problems = concatenate([from_integers(pairs, numbers.base, width, one) for one in data.operations.known])
+    problems = concatenate(
+        [from_integers(_asked_of(one, data, train), numbers.base, width, one) for one in data.operations.known]
+    )
     prompts = prompt_tokens(problems, vocabulary)  # (N, T)
     most = answer_tokens(problems, vocabulary).size(1)
-    answers = Decoder(Engine(model, torch.float32)).decode(prompts, most, keep_logits=True)
-    end, pad = vocabulary.delimiter_id, vocabulary.pad_id
+    answers = Decoder.in_float32(model).decode(prompts, most, keep_logits=True)
+    end, pad = vocabulary.end_id, vocabulary.pad_id
     rows = [[token for token in prompt if token != pad] for prompt in prompts.tolist()]
     said = [up_to_the_end(answer, end, pad) for answer in answers.tokens.tolist()]
     return write_self_test(rows, said, answers.logits[:, 0])
+
+
+def _asked_of(operation: Operation, data: DataConfig, train: TrainConfig) -> list[tuple[int, ...]]:
+    """Problems of one operation that a model asks itself."""
+    numbers = data.numbers
+    (first_min, first_max), (second_min, second_max) = numbers.bounds(operation)
+    shares = [(64, 60), (1, 13), (90, 90), (0, 0), (90, 1), (45, 44), (31, 59), (3, 88)]  # of the range, in 90ths
+    asked = [
+        (first_min + (first_max - first_min) * one // 90, second_min + (second_max - second_min) * other // 90)
+        for one, other in shares
+    ]
+    if train.model.knows_every_length and operation.step:  # the work of other long ones is longer by far
+        asked += [(numbers.base**_LONG // 3, 2 * numbers.base**_LONG // 3 + 1), (numbers.base**_LONG // 7, 1)]
+    return asked
 
 
 def refuse_other_library(loaded: LoadedModel) -> None:

@@ -1,4 +1,4 @@
-"""What a person types: `1342+879`, checked character by character.
+"""What a person types: `1342+879`, `12+873+4`, `57×46`, checked character by character.
 
 Leading zeros are dropped (007+1 is 7+1), spaces around the operator and one trailing = are fine, anything else is
 refused with the column it stands in. So is what the model was not trained for: an operation always, and larger numbers
@@ -11,16 +11,20 @@ from dataclasses import dataclass
 
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.arithmetic.operation import Operation
+from simple_llm.arithmetic.division import DIVISION
+from simple_llm.arithmetic.multiplication import MULTIPLICATION
+from simple_llm.arithmetic.operation import Bounds, Operation
 from simple_llm.arithmetic.subtraction import SUBTRACTION
 from simple_llm.config.settings import Numbers
 from simple_llm.errors import UsageError
 
 MAX_CHARACTERS = 500_000
 
-_READ_AS = str.maketrans("\u2212", SUBTRACTION.symbol)  # what people and their keyboards write
+# What people and their keyboards write.
+_READ_AS = str.maketrans({"\u2212": SUBTRACTION.symbol, "\u00d7": MULTIPLICATION.symbol, "\u00f7": DIVISION.symbol})
 _SYMBOLS = "".join(one.symbol for one in OPERATIONS)
-_PROMPT = re.compile(rf"[ \t]*([0-9]+)[ \t]*([{re.escape(_SYMBOLS)}])[ \t]*([0-9]+)[ \t]*(?:=[ \t]*)?")
+_OPERATOR = rf"[ \t]*[{re.escape(_SYMBOLS)}][ \t]*"
+_PROMPT = re.compile(rf"[ \t]*([0-9]+(?:{_OPERATOR}[0-9]+)+)[ \t]*(?:=[ \t]*)?")
 
 
 class PromptError(UsageError):
@@ -29,19 +33,25 @@ class PromptError(UsageError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """Two operands in decimal digits, without leading zeros.
+    """Operands in decimal digits, without leading zeros.
 
     Attributes:
         is_longer: one of them is above the largest of the training.
+        more: those after the second.
     """
 
     x: str
     y: str
     is_longer: bool = False
     operation: Operation = ADDITION
+    more: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return self.x, self.y, *self.more
 
     def __str__(self) -> str:
-        return self.operation.write(self.x, self.y)
+        return self.operation.write(*self.numbers)
 
 
 def parse_prompt(
@@ -50,42 +60,55 @@ def parse_prompt(
     any_length: bool = False,
     most_digits: int | None = None,
     operations: Sequence[Operation] = (ADDITION,),
+    adds_many: bool = False,
 ) -> Prompt:
     """Read a prompt.
 
     Args:
         numbers: the operands the model was trained for.
         any_length: it takes larger ones too, as well as those.
-        most_digits: where given, larger ones are read too, of at most so many digits in the model's base.
+        most_digits: larger ones are read too, up to so many digits in the model's base; None: they are refused.
         operations: that the model was trained for.
+        adds_many: a sum may have more than two numbers.
 
     Raises:
         PromptError: naming what is wrong and where.
     """
     if len(text) > MAX_CHARACTERS:
         raise PromptError(f"{text[:20]!r}...: {len(text):,} characters; a prompt has at most {MAX_CHARACTERS:,}")
-    example = " or ".join(one.write(*pair) for one, pair in zip(operations, _EXAMPLES, strict=False))
-    found = _PROMPT.fullmatch(text.translate(_READ_AS))
-    if not found:
-        what = _what_is_wrong(text, operations)
-        raise PromptError(f"{_shown(text)}: {what}; write {_kind(operations)} such as {example}")
-    x, symbol, y = found.groups()
-    operation = OPERATIONS[_SYMBOLS.index(symbol)]
-    if operation not in operations:
+    example = " or ".join(one.write(*_EXAMPLES[one.name]) for one in operations)
+    asked = text.translate(_READ_AS)
+    found = _PROMPT.fullmatch(asked)
+    symbols = re.findall(rf"[{re.escape(_SYMBOLS)}]", asked) if found else []
+    operation = OPERATIONS[_SYMBOLS.index(symbols[0])] if symbols else None
+    if operation and len(set(symbols)) == 1 and operation not in operations:
         known = " and ".join(f"{one.noun}s" for one in operations)
         raise PromptError(f"{_shown(text)}: this model was trained on {known} alone, such as {example}")
-    x, y = (operand.lstrip("0") or "0" for operand in (x, y))
+    is_many = len(symbols) > 1
+    if not found or len(set(symbols)) > 1 or (is_many and not (adds_many and operation.takes_many)):
+        what = _what_is_wrong(text, operations, adds_many)
+        raise PromptError(f"{_shown(text)}: {what}; write {_kind(operations)} such as {example}")
+    operands = [operand.lstrip("0") or "0" for operand in re.findall("[0-9]+", found[1])]
+    if operation.leaves_rest and operands[1] == "0":
+        raise PromptError(f"{_shown(text)}: nothing is divided by 0")
     is_longer = False
-    for operand in (x, y):
-        if not any_length and _is_above(operand, numbers.max):
+    for operand, bounds in zip(operands, _bounds(numbers, operation, len(operands)), strict=True):
+        if not any_length and _is_above(operand, bounds[1]):
             is_longer = True
-            _refuse_longer(f"{_shown(text)}: {_shown(operand)}", operand, numbers, most_digits)
+            _refuse_longer(f"{_shown(text)}: {_shown(operand)}", operand, bounds[1], numbers.base, most_digits)
         if numbers.min and not _is_above(operand, numbers.min - 1):
             raise PromptError(f"{_shown(text)}: {operand} is below {numbers.min}, the smallest this model knows")
-    return Prompt(x, y, is_longer, operation)
+    x, y, *more = operands
+    return Prompt(x, y, is_longer, operation, tuple(more))
 
 
-_EXAMPLES = ((1342, 879), (342, 879))
+_EXAMPLES = {"add": (1342, 879), "subtract": (342, 879), "multiply": (57, 46), "divide": (1742, 56)}
+
+
+def _bounds(numbers: Numbers, operation: Operation, count: int) -> list[Bounds]:
+    """The smallest and the largest of each operand."""
+    first, second = numbers.bounds(operation)
+    return [first, *(second,) * (count - 1)]
 
 
 def _kind(operations: Sequence[Operation]) -> str:
@@ -93,13 +116,13 @@ def _kind(operations: Sequence[Operation]) -> str:
     return f"a {operations[0].noun}" if len(operations) == 1 else "a problem"
 
 
-def _refuse_longer(what: str, operand: str, numbers: Numbers, most_digits: int | None) -> None:
+def _refuse_longer(what: str, operand: str, largest: int, base: int, most_digits: int | None) -> None:
     """Raise PromptError for a larger operand than in training, unless it was asked for and there is room for it."""
     if most_digits is None:
-        raise PromptError(f"{what} is above {_shown(str(numbers.max))}, the largest this model knows")
-    if _is_above(operand, numbers.base**most_digits - 1):
+        raise PromptError(f"{what} is above {_shown(str(largest))}, the largest this model knows")
+    if _is_above(operand, base**most_digits - 1):
         raise PromptError(
-            f"{what} has more than {most_digits:,} digits in base {numbers.base}, the most this model has room for"
+            f"{what} has more than {most_digits:,} digits in base {base}, the most this model has room for"
         )
 
 
@@ -109,29 +132,37 @@ def _is_above(decimal: str, bound: int) -> bool:
     return (len(decimal), decimal) > (len(written), written)
 
 
-def _what_is_wrong(text: str, operations: Sequence[Operation]) -> str:
-    """Walk the grammar `digits operator digits [=]` and name the first character that leaves it."""
+def _what_is_wrong(text: str, operations: Sequence[Operation], adds_many: bool) -> str:
+    """Walk the grammar `digits operator digits ... [=]` and name the first character that leaves it."""
     is_digit: Callable[[str], bool] = lambda character: "0" <= character <= "9"  # noqa: E731 - isdigit() takes more
-    symbols = [one.symbol for one in operations]
-    operands_read, previous_is_digit, has_operator, has_equals = 0, False, False, False
+    known = {one.symbol: one for one in operations}
+    operands_read, operators, previous_is_digit, has_equals = 0, "", False, False
     for column, character in enumerate(text, 1):
-        is_space = character in " \t"
+        symbol = character.translate(_READ_AS)
+        may_follow = not operators or (symbol == operators[0] and adds_many and symbol in known)
         if is_digit(character):
             if not previous_is_digit:
                 operands_read += 1
-            if operands_read > 1 + has_operator:
+            if operands_read > 1 + len(operators) or has_equals:
                 return f"column {column}: {character!r} is not expected here"
-        elif character.translate(_READ_AS) in symbols and operands_read == 1 and not has_operator:
-            has_operator = True
-        elif character == "=" and operands_read == 2 and not has_equals:
+        elif symbol in known and operands_read == 1 + len(operators) and not has_equals and may_follow:
+            if operators and not known[symbol].takes_many:
+                return f"column {column}: {character!r} is not expected here"
+            operators += symbol
+        elif symbol in known and operators and operands_read == 1 + len(operators) and symbol != operators[0]:
+            return f"column {column}: {character!r} is not expected here, a problem has one operation"
+        elif character == "=" and operands_read > 1 and operands_read == 1 + len(operators) and not has_equals:
             has_equals = True
-        elif not is_space:
+        elif character not in " \t":
             kind = "not a digit 0 to 9" if character.isalnum() else "not expected here"
             return f"column {column}: {character!r} is {kind}"
         previous_is_digit = is_digit(character)
     if not operands_read:
-        return "nothing to add" if symbols == [ADDITION.symbol] else "no number in it"
-    return f"no {' or '.join(symbols)} in it" if not has_operator else "no second number"
+        return "nothing to add" if list(known) == [ADDITION.symbol] else "no number in it"
+    return f"no {' or '.join(known)} in it" if not operators else f"no {_ORDINALS[min(len(operators), 2)]} number"
+
+
+_ORDINALS = ("first", "second", "further")
 
 
 def _shown(text: str) -> str:
