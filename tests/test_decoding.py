@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import pipeline
 
-from simple_llm.model.decoding import Answers, Decoder, sorted_by_shape
+from simple_llm.model.answers import Answers
+from simple_llm.model.decoding import Decoder, sorted_by_shape
 from simple_llm.model.engine import Engine
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 from tests.greedy import say_alone

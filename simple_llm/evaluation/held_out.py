@@ -24,7 +24,8 @@ from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import logit_margins
 from simple_llm.evaluation.scoring import by_stratum, Score
-from simple_llm.model.decoding import Answers, Decoder
+from simple_llm.model.answers import Answers
+from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simple_llm.arithmetic.symbols import MINUS, NOTHING, OVER, PLUS, Symbols, TIMES
+from simple_llm.model.answers import Answers
 from simple_llm.model.context_engine import ContextEngine
-from simple_llm.model.decoding import Answers
 from simple_llm.model.known_contexts import KnownContexts
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.questions import Questions

@@ -5,7 +5,6 @@ answer, V tokens in the vocabulary, k tokens a step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.machine import resolve_precision
+from simple_llm.model.answers import Answers, Said
+from simple_llm.model.columns_decoding import ColumnsDecoder
 from simple_llm.model.engine import Cache, Engine
 from simple_llm.model.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
 from simple_llm.model.tokens import pad_left, shift_right
@@ -26,53 +27,6 @@ FEW = 8  # prompts: so few are read in float32 at once, which does not take long
 _WORTH_A_PASS = 1 / 10  # of the tokens of a batch: sharing has to save more than that
 _FIRST_ROWS = 32  # sizes a batch of first tokens may have: kernels are made, and kept, for every size
 _WORTH_DROPPING = 1 / 4  # of the answers: fewer that have ended are not worth copying the others' keys and values
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model said to N prompts.
-
-    Attributes:
-        tokens: (N, A) up to and with the token that ends the answer, then padding.
-        is_finished: (N,) whether the answer was ended.
-        margins: (N,) smallest lead of a token that was said over the second best.
-        logits: (N, A, V) that each token was chosen by, or None where they were not kept.
-    """
-
-    tokens: Tensor
-    is_finished: Tensor
-    margins: Tensor
-    logits: Tensor | None
-
-    @classmethod
-    def empty(
-        cls, num_prompts: int, num_tokens: int, config: SimpleLLMConfig, keep_logits: bool, dtype: torch.dtype
-    ) -> "Answers":
-        return cls(
-            torch.full((num_prompts, num_tokens), config.pad_token_id),
-            torch.zeros(num_prompts, dtype=torch.bool),
-            torch.zeros(num_prompts, dtype=dtype),
-            torch.zeros(num_prompts, num_tokens, config.vocab_size, dtype=dtype) if keep_logits else None,
-        )
-
-    def keep(self, index: Tensor, said: "_Said") -> None:
-        """Write down what some of the prompts, (B,), were answered."""
-        best, second = said.logits.topk(2, dim=-1).values.unbind(-1)  # (B, A) each
-        self.tokens[index], self.is_finished[index] = said.tokens.cpu(), said.is_finished.cpu()
-        self.margins[index] = torch.where(said.is_said, best - second, torch.inf).amin(1).cpu()
-        if self.logits is not None:
-            self.logits[index] = said.logits.cpu()
-
-    def gathered(self, processes: Processes, num_prompts: int) -> "Answers":
-        """Put together what the processes answered, each its share of the prompts."""
-        if processes.count == 1:
-            return self
-        return Answers(
-            processes.gather(self.tokens, num_prompts),
-            processes.gather(self.is_finished.long(), num_prompts) > 0,
-            processes.gather(self.margins, num_prompts),
-            None if self.logits is None else processes.gather(self.logits, num_prompts),
-        )
 
 
 class Reader(Protocol):
@@ -106,11 +60,18 @@ class Decoder:
         self.config = readers[0].config
 
     @classmethod
-    def of(cls, model: SimpleLLMForCausalLM, processes: Processes = ALONE) -> "Decoder":
-        """Ready a model's weights, in bfloat16 and float32 or in float32 alone."""
+    def of(cls, model: SimpleLLMForCausalLM, processes: Processes = ALONE) -> "Decoder | ColumnsDecoder":
+        """Ready a model's weights, in bfloat16 and float32 or in float32 alone; work on paper has a way of its own."""
+        if model.config.scratchpad == "columns":
+            return ColumnsDecoder.of(model, processes)
         dtype = resolve_precision("auto", model.device)
         exact = [Engine(model, torch.float32)] if dtype != torch.float32 else []
         return cls(Engine(model, dtype), *exact, processes=processes)
+
+    @classmethod
+    def in_float32(cls, model: SimpleLLMForCausalLM) -> "Decoder | ColumnsDecoder":
+        """Ready a model's weights in float32 alone, wherever it is."""
+        return cls.of(model) if model.config.scratchpad == "columns" else cls(Engine(model, torch.float32))
 
     @property
     def dtype_names(self) -> str:
@@ -157,23 +118,6 @@ class Decoder:
         return answers.gathered(self.processes, num_prompts)
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What one batch of prompts was answered.
-
-    Attributes:
-        tokens: (B, A), padding after the end.
-        logits: (B, A, V) that each was chosen by.
-        is_said: (B, A), False after the end.
-        is_finished: (B,).
-    """
-
-    tokens: Tensor
-    logits: Tensor
-    is_said: Tensor
-    is_finished: Tensor
-
-
 def sorted_by_shape(prompts: Tensor, config: SimpleLLMConfig) -> Tensor:
     """Order prompts by their length, then by the length of x, then by x itself: (N, T) -> (N,) indices."""
     length, prefix_length = _lengths(prompts, config)
@@ -197,7 +141,7 @@ def _batches(index: Tensor, most: int) -> tuple[Tensor, ...]:
     return index.split(-(-len(index) // num_batches)) if num_batches else ()
 
 
-def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
+def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> Said:
     """Answer one batch of prompts, (B, T) padded on the right."""
     config = reader.config
     length, prefix_length = _lengths(prompts, config)
@@ -213,7 +157,7 @@ def _answer(reader: Reader, prompts: Tensor, num_tokens: int) -> _Said:
     return _said_in_steps(reader, pad_left(prompts, config.pad_token_id), logits, cache, num_tokens)
 
 
-def _answer_by_place(reader: Reader, prompts: Tensor, length: Tensor, prefix_length: Tensor, num_tokens: int) -> _Said:
+def _answer_by_place(reader: Reader, prompts: Tensor, length: Tensor, prefix_length: Tensor, num_tokens: int) -> Said:
     """Answer prompts, (B, T) padded on the right, with a model that sees a window of places."""
     x_length, y_length = prefix_length - 2, length - prefix_length - 1  # (B,) each
     place = torch.arange(int(torch.maximum(x_length, y_length).max()), device=prompts.device)  # (P,)
@@ -289,7 +233,7 @@ def _read(reader: Reader, tokens: Tensor, positions: Tensor, num_tokens: Tensor,
     )
 
 
-def _said_at_once(logits: Tensor, num_answer_tokens: Tensor, num_tokens: int, config: SimpleLLMConfig) -> _Said:
+def _said_at_once(logits: Tensor, num_answer_tokens: Tensor, num_tokens: int, config: SimpleLLMConfig) -> Said:
     """Pick the answers out of one pass over the prompts.
 
     Args:
@@ -301,7 +245,7 @@ def _said_at_once(logits: Tensor, num_answer_tokens: Tensor, num_tokens: int, co
     return _up_to_the_end(logits.argmax(-1), logits, index < num_answer_tokens[:, None], num_tokens, config)
 
 
-def _said_in_steps(reader: Reader, rows: Tensor, logits: Tensor, cache: Cache, num_tokens: int) -> _Said:
+def _said_in_steps(reader: Reader, rows: Tensor, logits: Tensor, cache: Cache, num_tokens: int) -> Said:
     """Say k tokens, read them, and so on until every answer has ended.
 
         12+873+        k = 2: pass 1 says 99 at "3+", pass 2 reads 99 and says 3+
@@ -334,7 +278,7 @@ def _said_in_steps(reader: Reader, rows: Tensor, logits: Tensor, cache: Cache, n
     return _up_to_the_end(said, said_logits, torch.ones_like(said, dtype=torch.bool), num_tokens, config)
 
 
-def _up_to_the_end(tokens: Tensor, logits: Tensor, is_said: Tensor, num_tokens: int, config: SimpleLLMConfig) -> _Said:
+def _up_to_the_end(tokens: Tensor, logits: Tensor, is_said: Tensor, num_tokens: int, config: SimpleLLMConfig) -> Said:
     """Cut answers behind the first delimiter, and all of them to A tokens.
 
     Args:
@@ -348,7 +292,7 @@ def _up_to_the_end(tokens: Tensor, logits: Tensor, is_said: Tensor, num_tokens: 
     else:
         is_finished = is_end[:, :num_tokens].any(1)
     missing = num_tokens - tokens.size(1)
-    return _Said(
+    return Said(
         functional.pad(torch.where(is_said, tokens, config.pad_token_id), (0, missing), value=config.pad_token_id),
         functional.pad(logits, (0, 0, 0, missing)),
         functional.pad(is_said, (0, missing)),
