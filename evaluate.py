@@ -63,7 +63,6 @@ if __name__ == "__main__":
         ),
     )
 
-import itertools
 import shlex
 import statistics
 import sys
@@ -80,6 +79,7 @@ from simple_llm.errors import GateError, UsageError
 from simple_llm.evaluation.certificates import Certificate
 from simple_llm.evaluation.held_out import (
     chosen_operands,
+    chosen_samplers,
     evaluate_sample,
     Evaluation,
     held_out,
@@ -87,7 +87,7 @@ from simple_llm.evaluation.held_out import (
     strata_of,
     written_failure,
 )
-from simple_llm.evaluation.lengths import evaluate_length, KINDS, make_length_report, refuse_long_lengths
+from simple_llm.evaluation.lengths import evaluate_length, kinds_of, make_length_report, refuse_long_lengths
 from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.machine import resolve_device
@@ -108,7 +108,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
     loaded = load_model(folder)
     loaded.model.to(resolve_device("auto"))
-    operands = chosen_operands(loaded.data.numbers, arguments.range)
+    operands = chosen_operands(loaded.data, arguments.range)
     other_work = {
         "--exhaustive": (arguments.exhaustive, lambda: prove(loaded, folder, operands, arguments)),
         "--check-certificate": (arguments.check_certificate, lambda: check_certificate(loaded, folder, arguments)),
@@ -140,8 +140,8 @@ def measure(loaded: LoadedModel, folder: Path, operands: Operands, arguments: co
     with joined(loaded.model.device) as processes:
         decoder = Decoder.of(loaded.model, processes)
         evaluations = [
-            measure_sample(loaded, decoder, Sampler(operands, operation), arguments.samples or 10_000, seed)
-            for operation in loaded.operations
+            measure_sample(loaded, decoder, sampler, arguments.samples or 10_000, seed)
+            for sampler in chosen_samplers(loaded.data, arguments.range)
             for seed in seeds
         ]
     if not processes.is_first:
@@ -296,15 +296,20 @@ def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.
     """Decode problems of each length asked for, with uniform digits and with long carries, and print a table."""
     refuse_long_lengths(loaded, arguments.lengths)
     decoder, scores, num_problems = Decoder.of(loaded.model), [], arguments.samples or 100
-    print(f"{'digits':>9}  {'drawn':>8}  {'exact':>17}  {'error rate at most':>18}  {'seconds':>8}")
-    bar = tqdm(total=len(arguments.lengths) * len(KINDS) * num_problems, unit="problem", desc="decoding")
+    print(f"{'digits':>9}  {'drawn':>17}  {'exact':>17}  {'error rate at most':>18}  {'seconds':>8}")
+    operations = loaded.operations if loaded.vocabulary.work_ids else [ADDITION]
+    asked = [
+        (num_digits, one, kind) for num_digits in arguments.lengths for one in operations for kind in kinds_of(one)
+    ]
+    bar = tqdm(total=len(asked) * num_problems, unit="problem", desc="decoding")
     with advancing(bar) as on_batch:
-        for num_digits, kind in itertools.product(arguments.lengths, KINDS):
-            score = evaluate_length(loaded, decoder, num_digits, kind, num_problems, arguments.seed, on_batch)
+        for num_digits, operation, kind in asked:
+            counted = (num_problems, arguments.seed, on_batch, operation)
+            score = evaluate_length(loaded, decoder, num_digits, kind, *counted)
             scores.append(score)
             bar.clear()
             print(
-                f"{num_digits:>9,}  {kind:>8}  {score.correct:>7,} / {score.total:>7,}  "
+                f"{num_digits:>9,}  {f'{operation.noun}s, {kind}':>17}  {score.correct:>7,} / {score.total:>7,}  "
                 f"{score.error_rate_upper_95:>18.2e}  {score.seconds:>8.1f}"
             )
     report = make_length_report(loaded, decoder, scores, arguments.seed)

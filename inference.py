@@ -7,7 +7,7 @@
     python3 inference.py < problems.txt             one problem a line; answers come in the same order
     python3 inference.py --input problems.txt > sums.txt
     python3 inference.py                            on a terminal: asks for sums; :help tells more
-    python3 inference.py --model me/my-adder "1+1"  a model from the Hugging Face Hub
+    python3 inference.py --model me/my-calculator "1+1"  a model from the Hugging Face Hub
     python3 inference.py --allow-longer "12345+1"   beyond the training: answered, and marked as such
 
 A number above the largest of the training is refused, for what a model says to it is a guess. With --allow-longer it is
@@ -54,7 +54,7 @@ from tqdm import tqdm
 
 from simple_llm.errors import UsageError
 from simple_llm.machine import resolve_device
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
 from simple_llm.model.prompts import MAX_CHARACTERS, Prompt, PromptError
 from simple_llm.sharing.hub import fetch_model
@@ -83,12 +83,12 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         lines = bounded_lines(sys.stdin.buffer)
     else:
         lines = None
-    adder = Adder(load_model(fetch_model(arguments.model)), resolve_device("auto"), arguments.allow_longer)
+    calculator = Calculator(load_model(fetch_model(arguments.model)), resolve_device("auto"), arguments.allow_longer)
     if lines is None:
-        converse(adder, arguments)
+        converse(calculator, arguments)
         return
     with tqdm(total=num_lines, unit="line", unit_scale=True, desc="adding", delay=BAR_AFTER) as bar:
-        num_bad = answer_lines(adder, lines, arguments, bar)
+        num_bad = answer_lines(calculator, lines, arguments, bar)
     if num_bad:
         sys.stdout.flush()  # while an error can still be told
         sys.exit(UsageError.exit_code)  # what is wrong with each was said where it stood
@@ -112,7 +112,9 @@ def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
             is_whole = line.endswith(b"\n") or len(line) < 1_000_000
 
 
-def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.argparse.Namespace, bar: tqdm) -> int:
+def answer_lines(
+    calculator: Calculator, lines: Iterator[str], arguments: command_line.argparse.Namespace, bar: tqdm
+) -> int:
     """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those.
 
     While the model answers one block of lines, the next is read and the one before is printed. What ends that early,
@@ -129,17 +131,17 @@ def answer_lines(adder: Adder, lines: Iterator[str], arguments: command_line.arg
 
     with ThreadPoolExecutor(max_workers=1) as model_thread, set_at_exit(is_over):
         while (block := next_block(numbered)) or answering:
-            prompts, num_bad_here = parse_block(adder, block, bar, are_lines=not arguments.prompts)
+            prompts, num_bad_here = parse_block(calculator, block, bar, are_lines=not arguments.prompts)
             num_seen, num_bad = num_seen + len(prompts) + num_bad_here, num_bad + num_bad_here
             before = answering
-            answering = (block, prompts, model_thread.submit(adder.answer, prompts, go_on)) if block else None
+            answering = (block, prompts, model_thread.submit(calculator.answer, prompts, go_on)) if block else None
             if before:
-                replies += print_answers(adder, before[1], before[2].result(), arguments)
+                replies += print_answers(calculator, before[1], before[2].result(), arguments)
                 bar.update(len(before[0]))
     if not num_seen:
         raise UsageError("no problem to answer; give sums such as 1342+879, one a line")
     if arguments.json:
-        print_document(adder, replies)
+        print_document(calculator, replies)
     return num_bad
 
 
@@ -152,14 +154,16 @@ def set_at_exit(event: threading.Event) -> Iterator[None]:
         event.set()
 
 
-def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, are_lines: bool) -> tuple[list[Prompt], int]:
+def parse_block(
+    calculator: Calculator, block: list[tuple[int, str]], bar: tqdm, are_lines: bool
+) -> tuple[list[Prompt], int]:
     """Read the sums of numbered lines, of which blank ones are skipped, or of arguments; count what is no sum."""
     prompts, num_bad = [], 0
     for number, line in block:
         if are_lines and not line.strip():
             continue
         try:
-            prompts.append(adder.parse(line))
+            prompts.append(calculator.parse(line))
         except PromptError as error:
             num_bad += 1
             tell(f"line {number}: {error}" if are_lines else str(error), bar)
@@ -167,13 +171,13 @@ def parse_block(adder: Adder, block: list[tuple[int, str]], bar: tqdm, are_lines
 
 
 def print_answers(
-    adder: Adder, prompts: list[Prompt], answers: list[str], arguments: command_line.argparse.Namespace
+    calculator: Calculator, prompts: list[Prompt], answers: list[str], arguments: command_line.argparse.Namespace
 ) -> list[dict[str, object]]:
     """Print sums with their answers; return them for --json, else nothing."""
     for prompt, answer in zip(prompts, answers, strict=True):
         print(line_of(prompt, answer))
         if arguments.trace:
-            print(adder.trace(prompt))
+            print(calculator.trace(prompt))
     if not arguments.json:
         return []
     return [
@@ -182,9 +186,9 @@ def print_answers(
     ]
 
 
-def print_document(adder: Adder, replies: list[dict[str, object]]) -> None:
+def print_document(calculator: Calculator, replies: list[dict[str, object]]) -> None:
     """Print what --json asks for, as the last line."""
-    print(json.dumps({"model_sha256": adder.loaded.sha256, "replies": replies}))
+    print(json.dumps({"model_sha256": calculator.loaded.sha256, "replies": replies}))
 
 
 def line_of(prompt: Prompt, answer: str) -> str:
@@ -210,11 +214,11 @@ def tell(line: str, bar: tqdm) -> None:
     print(line, file=sys.stderr)
 
 
-def converse(adder: Adder, arguments: command_line.argparse.Namespace) -> None:
+def converse(calculator: Calculator, arguments: command_line.argparse.Namespace) -> None:
     """Answer sums on a terminal until the user leaves."""
-    numbers = adder.loaded.data.numbers
-    known = "of any length" if adder.knows_every_length else f"from {numbers.min} to {numbers.max}"
-    does = " and ".join(one.verb for one in adder.loaded.operations)
+    numbers = calculator.loaded.data.numbers
+    known = "of any length" if calculator.knows_every_length else f"from {numbers.min} to {numbers.max}"
+    does = " and ".join(one.verb for one in calculator.loaded.operations)
     print(f"{does} numbers {known}; :help tells more", file=sys.stderr)
     replies = []
     for line in typed_lines():
@@ -227,13 +231,13 @@ def converse(adder: Adder, arguments: command_line.argparse.Namespace) -> None:
             print(f"no command {line}; :help lists them", file=sys.stderr)
         elif line:
             try:
-                prompt = adder.parse(line)
+                prompt = calculator.parse(line)
             except PromptError as error:
                 print(error, file=sys.stderr)
                 continue
-            replies += print_answers(adder, [prompt], adder.answer([prompt]), arguments)
+            replies += print_answers(calculator, [prompt], calculator.answer([prompt]), arguments)
     if arguments.json:
-        print_document(adder, replies)
+        print_document(calculator, replies)
 
 
 def typed_lines() -> Iterator[str]:

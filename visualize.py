@@ -4,7 +4,7 @@
 
     python3 visualize.py "101+1002"
     python3 visualize.py --model ../simple-llm-data/any-length --output pictures "999+1"
-    python3 visualize.py --model me/my-adder --output pictures "101+1002"       a model from the Hugging Face Hub
+    python3 visualize.py --model me/my-calculator --output pictures "101+1002"       a model from the Hugging Face Hub
 
 Reads   a model folder that trainer.py wrote; nothing else
 Writes  into the model folder, or --output:
@@ -49,7 +49,7 @@ from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
 from simple_llm.files.names import ATTENTION, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW
 from simple_llm.machine import resolve_device
-from simple_llm.model.calculator import Adder, NO_ANSWER
+from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.folder import load_model, write_report
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import write_card
@@ -62,13 +62,13 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     output = arguments.output or folder
     if arguments.output is None and folder != Path(arguments.model):
         raise UsageError(f"{arguments.model} is on the Hub; name a folder for the pictures with --output")
-    adder = Adder(load_model(folder), resolve_device("auto"))
-    prompt = adder.parse(arguments.prompt)
-    maps = attention_maps(adder, prompt)
+    calculator = Calculator(load_model(folder), resolve_device("auto"))
+    prompt = calculator.parse(arguments.prompt)
+    maps = attention_maps(calculator, prompt)
     if len(maps.tokens) > MAX_TOKENS:
         raise UsageError(f"{len(maps.tokens)} tokens are too many for a picture, which holds {MAX_TOKENS}")
     output.mkdir(parents=True, exist_ok=True)
-    [answer] = adder.answer([prompt])
+    [answer] = calculator.answer([prompt])
     title = f"{prompt}={answer}" if answer != NO_ANSWER else f"{prompt}, no answer"
     written = []
     for layer in range(len(maps.weights)):
@@ -77,10 +77,10 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     written.append(output / ATTENTION_OVERVIEW)
     draw_overview(maps, title, written[-1])
 
-    by_place, num_problems = average(adder, prompt.operation, arguments.samples, arguments.seed)
+    by_place, num_problems = average(calculator, prompt.operation, arguments.samples, arguments.seed)
     written.append(output / ATTENTION_BY_PLACE)
     draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", written[-1])
-    report = make_report(adder, by_place, num_problems, arguments.seed)
+    report = make_report(calculator, by_place, num_problems, arguments.seed)
     written.append(write_report(output, ATTENTION, (json.dumps(report, indent=2) + "\n").encode()))
     if output == folder:
         write_card(folder)  # which shows the overview
@@ -91,19 +91,19 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         print(json.dumps({"written": [str(path) for path in written], **report}))
 
 
-def average(adder: Adder, operation: Operation, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
+def average(calculator: Calculator, operation: Operation, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
     """Average over held-out problems of an operation; return that and how many there were."""
-    sampler = Sampler.of(adder.loaded.data.numbers, operation)
-    problems = held_out_sample(sampler, adder.loaded.data.split, num_samples, seed)
+    sampler = Sampler.of(calculator.loaded.data.numbers, operation)
+    problems = held_out_sample(sampler, calculator.loaded.data.split, num_samples, seed)
     with tqdm(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
-        return attention_by_place(adder.model, problems, adder.vocabulary, bar.update), len(problems)
+        return attention_by_place(calculator.model, problems, calculator.vocabulary, bar.update), len(problems)
 
 
-def make_report(adder: Adder, by_place: AttentionByPlace, num_problems: int, seed: int) -> dict[str, object]:
+def make_report(calculator: Calculator, by_place: AttentionByPlace, num_problems: int, seed: int) -> dict[str, object]:
     """What attention.json holds; its shares are [layer][head][without, with carry][place][category]."""
     shares = np.where(np.isnan(by_place.shares), None, by_place.shares.round(4).astype(object))
     return {
-        "model_sha256": adder.loaded.sha256,
+        "model_sha256": calculator.loaded.sha256,
         "problems": num_problems,
         "seed": seed,
         "side": "test",

@@ -17,13 +17,13 @@ from matplotlib import pyplot
 from simple_llm import command_line
 from simple_llm.errors import GateError
 from simple_llm.machine import resolve_device
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
 from simple_llm.model.tokenization_simple_llm import from_digits
 
 
 def main(arguments: argparse.Namespace) -> None:
-    adder = Adder(load_model(arguments.model), resolve_device("auto"))
+    adder = Calculator(load_model(arguments.model), resolve_device("auto"))
     rng = random.Random(arguments.seed)
     wrong, milliseconds = [], []
     for num_digits in arguments.digits:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.evaluation.margins import lead, row_logits
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.decoding import SURE
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
@@ -209,7 +209,7 @@ def test_what_cannot_be_listed_is_refused_with_the_reason(any_length):
 @pytest.fixture(scope="module")
 def add(any_length):
     loaded = LoadedModel(any_length.model, any_length.tokenizer, any_length.data, any_length_config(1), "0" * 64, {})
-    adder = Adder(loaded, torch.device("cpu"))
+    adder = Calculator(loaded, torch.device("cpu"))
     return lambda *pairs: adder.answer([Prompt(str(x), str(y)) for x, y in pairs])
 
 

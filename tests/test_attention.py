@@ -14,7 +14,7 @@ from simple_llm.evaluation.attention_maps import (
     said_places,
 )
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import LoadedModel
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of, tiny_model
 
@@ -30,7 +30,7 @@ def adder_for(trained_for):
         trained = trained_for(k)
         train = TrainConfig.model_validate({"model": {"tokens_per_step": k}})
         loaded = LoadedModel(trained.model, trained.tokenizer, trained.data, train, "", {})
-        return Adder(loaded, torch.device("cpu"))
+        return Calculator(loaded, torch.device("cpu"))
 
     return make
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model, save_model
 from simple_llm.model.tokenizer_files import save_tokenizer
 from tests.trained_model import any_length_config, config_for
@@ -52,7 +52,7 @@ def sums(folder) -> list[str]:
 @pytest.fixture(scope="module")
 def expected(folder, sums) -> list[str]:
     """What inference.py says: by this package's own decoding."""
-    adder = Adder(load_model(folder), torch.device("cpu"))
+    adder = Calculator(load_model(folder), torch.device("cpu"))
     answers = adder.answer([adder.parse(text) for text in sums])
     return [text + answer for text, answer in zip(sums, answers, strict=True)]
 

@@ -25,7 +25,7 @@ DATA = make_data_config(9999, base=16)
 
 
 class Model(PerfectAdder):
-    """The oracle with what an Adder asks of a model besides."""
+    """The oracle with what an Calculator asks of a model besides."""
 
     def to(self, device):
         return self
@@ -268,7 +268,7 @@ def test_fault_25_a_line_of_100_megabytes_is_named_and_takes_no_memory(infer, tm
 
 
 def test_fault_25_of_very_many_lines_each_is_answered_in_its_place_and_each_bad_one_named(capsys):
-    class Adder:
+    class Calculator:
         loaded = SimpleNamespace(data=DATA, sha256="")
 
         def parse(self, text):
@@ -280,7 +280,7 @@ def test_fault_25_of_very_many_lines_each_is_answered_in_its_place_and_each_bad_
     num_lines = 200_000  # more than are held at a time
     lines = (f"{number % 9999}+1" if number % 50_000 else "1e9+1" for number in range(1, num_lines + 1))
     arguments = SimpleNamespace(prompts=[], trace=False, json=False)
-    assert inference.answer_lines(Adder(), lines, arguments, inference.tqdm(disable=True)) == 4
+    assert inference.answer_lines(Calculator(), lines, arguments, inference.tqdm(disable=True)) == 4
     out, err = capsys.readouterr()
     expected = (f"{number % 9999}+1={number % 9999 + 1}" for number in range(1, num_lines + 1) if number % 50_000)
     assert all(line == one for line, one in zip(out.splitlines(), expected, strict=True))
@@ -296,7 +296,7 @@ def test_fault_25_lines_are_answered_block_by_block(monkeypatch, capsys):
             taken.append(number)
             yield "x" if number == 4 else f"{number}+1"
 
-    class Adder:
+    class Calculator:
         loaded = SimpleNamespace(data=DATA, sha256="")
 
         def parse(self, text):
@@ -308,7 +308,7 @@ def test_fault_25_lines_are_answered_block_by_block(monkeypatch, capsys):
             return ["?"] * len(prompts)
 
     arguments = SimpleNamespace(prompts=[], trace=False, json=False)
-    assert inference.answer_lines(Adder(), lines(), arguments, inference.tqdm(disable=True)) == 1
+    assert inference.answer_lines(Calculator(), lines(), arguments, inference.tqdm(disable=True)) == 1
     assert asked == [3, 2, 3, 1]
     out, err = capsys.readouterr()
     assert out.split() == [f"{number}+1=?" for number in range(10) if number != 4]

@@ -8,7 +8,7 @@ import torch
 
 from simple_llm.config.settings import Model, TrainConfig
 from simple_llm.model import calculator
-from simple_llm.model.calculator import Adder, NO_ANSWER
+from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import Prompt, PromptError
@@ -67,7 +67,7 @@ def test_fault_24_longer_sums_are_answered_as_far_as_the_position_table_has_room
     position_embedding, n_positions, k, positions_read
 ):
     loaded = random_model(position_embedding, n_positions, k)
-    adder = Adder(loaded, CPU, allow_longer=True)
+    adder = Calculator(loaded, CPU, allow_longer=True)
     most = max(num_digits for num_digits in range(1, 40) if fits(loaded, num_digits))
     prompts = [adder.parse(f"{x}+{y}") for x in ("7", "1" * most, "9" * most) for y in ("12", "100", "9" * most)]
     answers = adder.answer(prompts)
@@ -85,7 +85,7 @@ def test_fault_24_longer_sums_are_answered_as_far_as_the_position_table_has_room
 
 @pytest.mark.parametrize("base", [2, 10, 16, 36])
 def test_fault_24_the_limit_is_one_of_digits_in_the_models_base(base):
-    adder = Adder(random_model("block", 12, 1, base), CPU, allow_longer=True)
+    adder = Calculator(random_model("block", 12, 1, base), CPU, allow_longer=True)
     largest = base**10 - 1
     assert adder.parse(f"00{largest}+1") == Prompt(str(largest), "1", is_longer=True)
     assert adder.parse("99+99") == Prompt("99", "99")
@@ -96,7 +96,7 @@ def test_fault_24_the_limit_is_one_of_digits_in_the_models_base(base):
 
 def test_fault_24_without_a_table_there_is_a_limit_all_the_same(monkeypatch):
     monkeypatch.setattr(calculator, "_MOST_DIGITS", 30)
-    adder = Adder(random_model("none", 16, 1), CPU, allow_longer=True)
+    adder = Calculator(random_model("none", 16, 1), CPU, allow_longer=True)
     assert adder.answer([adder.parse("9" * 30 + "+1")])
     with pytest.raises(PromptError, match="has more than 30 digits in base 10"):
         adder.parse("1" + "0" * 30 + "+1")
@@ -105,19 +105,19 @@ def test_fault_24_without_a_table_there_is_a_limit_all_the_same(monkeypatch):
 @pytest.mark.parametrize("text", ["100+1", "1+100", "0100+1", f"{'9' * 400}+1"])
 def test_fault_24_unless_it_is_asked_for_a_longer_number_is_refused_and_the_limit_named(text):
     with pytest.raises(PromptError, match="is above 99, the largest this model knows"):
-        Adder(random_model("block", 40, 2), CPU).parse(text)
+        Calculator(random_model("block", 40, 2), CPU).parse(text)
 
 
 def test_what_is_in_the_range_is_answered_alike_with_and_without_longer_ones_allowed():
     for k in KINDS:
         loaded = random_model("block", 12, k)
         prompts = [Prompt(str(x), str(y)) for x in (0, 7, 45, 99) for y in (3, 50, 99)]
-        assert Adder(loaded, CPU, allow_longer=True).answer(prompts) == Adder(loaded, CPU).answer(prompts)
+        assert Calculator(loaded, CPU, allow_longer=True).answer(prompts) == Calculator(loaded, CPU).answer(prompts)
 
 
 def test_a_model_that_knows_every_length_marks_nothing(any_length):
     loaded = LoadedModel(any_length.model, any_length.tokenizer, ANY_LENGTH_DATA, any_length_config(1), "", {})
-    adder = Adder(loaded, CPU, allow_longer=True)
+    adder = Calculator(loaded, CPU, allow_longer=True)
     prompt = adder.parse(f"{10**40}+{10**39}")
     assert not prompt.is_longer
     assert adder.answer([prompt]) == [str(10**40 + 10**39)]
@@ -125,7 +125,7 @@ def test_a_model_that_knows_every_length_marks_nothing(any_length):
 
 def test_long_answers_are_read_as_short_ones_are():
     loaded = random_model("block", 12, 1)
-    adder = Adder(loaded, CPU)
+    adder = Calculator(loaded, CPU)
     one, end, pad = adder.vocabulary.digit_ids[1], adder.vocabulary.delimiter_id, adder.vocabulary.pad_id
     for said in (
         [one, one, end],

@@ -10,7 +10,7 @@ from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.manifest import write_manifest
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model import folder as folder_module
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model, save_model
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
@@ -173,7 +173,7 @@ def test_a_folder_carries_questions_and_what_the_model_says_to_them(tmp_path):
     write_model(tmp_path, data, make_train_config(2))
     loaded = load_model(tmp_path)
     asked = json.loads((tmp_path / "config.json").read_text())["self_test"]
-    adder = Adder(loaded, torch.device("cpu"))
+    adder = Calculator(loaded, torch.device("cpu"))
     texts = [loaded.tokenizer.decode([*map(int, prompt.split())]) for prompt in asked["prompts"]]
     assert texts[:4] == ["7110+6666=", "111+1444=", "9999+9999=", "0+0="]
     for text, answer in zip(texts, asked["answers"], strict=True):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from simple_llm.config.settings import Numbers
-from simple_llm.model.calculator import Adder, NO_ANSWER
+from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, Prompt
 from tests.browser import chromium, visit
@@ -54,7 +54,7 @@ def test_the_page_answers_as_python_does_and_knows_what_is_right(kind, stage, op
     largest = 10**12 if kind == "any length" else loaded.data.numbers.max
     num_sums = NUM_SUMS.get(kind, NUM_OTHER_SUMS)
     pairs = [(rng.randrange(largest + 1), rng.randrange(10 ** rng.randint(1, 2))) for _ in range(num_sums)]
-    adder = Adder(loaded, torch.device("cpu"))
+    adder = Calculator(loaded, torch.device("cpu"))
     expected = [adder.answer([Prompt(str(x), str(y))])[0] for x, y in pairs]  # one by one, in float32
     told = [visited.add(str(x), str(y)) for x, y in pairs]
     assert [answer for answer, _ in told] == [one.replace(NO_ANSWER, "no number") for one in expected]

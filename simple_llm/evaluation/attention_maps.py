@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simple_llm.data.problems import Problems
-from simple_llm.model.calculator import Adder
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
 from simple_llm.model.prompts import Prompt
 from simple_llm.model.tokens import make_examples, Vocabulary
@@ -39,7 +39,7 @@ class AttentionMaps:
     said: list[str | None]
 
 
-def attention_maps(adder: Adder, prompt: Prompt) -> AttentionMaps:
+def attention_maps(adder: Calculator, prompt: Prompt) -> AttentionMaps:
     """Answer one prompt, and look at it.
 
     With k tokens a step the row holds all of the answer but its last k tokens, which are said and not read:

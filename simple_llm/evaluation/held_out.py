@@ -17,7 +17,7 @@ from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.arithmetic.operation import Operation
-from simple_llm.config.settings import Numbers, Split
+from simple_llm.config.settings import DataConfig, Split
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import draw_unique, OutOfProblemsError, Sampler
 from simple_llm.data.split import ordered_keys, problems_on_sides, TEST
@@ -27,13 +27,14 @@ from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.model.answers import Answers
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
+from simple_llm.model.tokens import answer_tokens, prompt_tokens, read_results, Vocabulary
 
 # A model can be right on nearly all of a uniform sample and never on a class of problems that it hardly shows.
+BY_CHAIN = "by_longest_carry_chain"  # where an operation goes from column to column
 STRATA: dict[str, Callable[[Problems], NDArray[np.int64]]] = {
     "by_operand_length": lambda problems: np.maximum(problems.x_length, problems.y_length),
     "by_second_operand_length": lambda problems: problems.y_length,
-    "by_longest_carry_chain": attrgetter("longest_chain"),
+    BY_CHAIN: attrgetter("longest_chain"),
 }
 BY_SIGN = "by_sign"  # of the answers, where an operation has signs: -1, 0, 1
 # Pairs of strata, for the pictures: where in the table of two lengths, and of length and carries, a model is right.
@@ -113,23 +114,38 @@ class HeldOut:
 def strata_of(operation: Operation) -> dict[str, Callable[[Problems], NDArray[np.int64]]]:
     """What the problems of an operation are told apart by."""
     sign = lambda problems: np.where(problems.is_negative, -1, (problems.z > 0).any(axis=0))  # noqa: E731
-    return {**STRATA, BY_SIGN: sign} if operation.is_signed else STRATA
+    strata = {name: of for name, of in STRATA.items() if operation.step or name != BY_CHAIN}
+    return {**strata, BY_SIGN: sign} if operation.is_signed else strata
 
 
-def chosen_operands(numbers: Numbers, chosen: tuple[int, int] | None) -> Operands:
+def chosen_operands(data: DataConfig, chosen: tuple[int, int] | None) -> Operands:
     """A model's range of operands, or the part of it that was asked for.
 
     Raises:
         UsageError: it is no part of it.
     """
+    numbers = data.numbers
     if chosen is None:
-        return Sampler.of(numbers).operands
+        return Operands(numbers.min, numbers.max, numbers.base)
     minimum, maximum = chosen
     if not numbers.min <= minimum <= maximum <= numbers.max:
         raise UsageError(
             f"--range {minimum}:{maximum}: this model knows {numbers.min}:{numbers.max}, smaller number first"
         )
     return Operands(minimum, maximum, numbers.base)
+
+
+def chosen_samplers(data: DataConfig, chosen: tuple[int, int] | None) -> list[Sampler]:
+    """For each operation a model knows, its range of operands, or the part of it that was asked for.
+
+    Raises:
+        UsageError: it is no part of it.
+    """
+    if chosen is None:
+        return [Sampler.of(data.numbers, operation) for operation in data.operations.known]
+    operands = chosen_operands(data, chosen)
+    numbers = data.numbers.model_copy(update={"min": operands.minimum, "max": operands.maximum, "sizes": None})
+    return [Sampler.of(numbers, operation) for operation in data.operations.known]
 
 
 def held_out(sampler: Sampler, split: Split, num_samples: int, seed: int) -> HeldOut:
@@ -189,18 +205,13 @@ def evaluate_sample(
     """
     started = time.monotonic()
     vocabulary, sample, added = loaded.vocabulary, problems.sample, problems.added
-    max_answer_tokens, operation = loaded.data.answer_tokens, problems.operation
-
-    def decode(problems: Problems, keep_logits: bool = False) -> Answers:
-        prompts = prompt_tokens(problems, vocabulary)
-        return decoder.decode(prompts, max_answer_tokens, keep_logits=keep_logits, on_batch=on_batch)
-
-    answers = decode(sample, keep_logits=True)
-    right = _padded(answer_tokens(sample, vocabulary), max_answer_tokens, vocabulary.pad_id)  # (N, A)
-    is_correct = (answers.tokens == right).all(1).numpy()  # (N,)
+    operation = problems.operation
+    answers = _decoded(decoder, sample, loaded, on_batch, keep_logits=vocabulary.work_ids is None)
+    is_correct = said_right(answers, sample, vocabulary)  # (N,)
     num_commuting = None
     if operation.commutes:
-        num_commuting = int((decode(sample.swapped).tokens == answers.tokens).all(1).sum())
+        swapped = _decoded(decoder, sample.swapped, loaded, on_batch)
+        num_commuting = _num_alike(sample, answers, swapped, vocabulary)
     added_correct = decoded_right(decoder, added, loaded, on_batch)
     everything, all_correct = concatenate([sample, added]), np.concatenate([is_correct, added_correct])
     return Evaluation(
@@ -208,7 +219,7 @@ def evaluate_sample(
         num_asked=problems.num_asked,
         operation=operation,
         score=Score(int(is_correct.sum()), len(sample)),
-        min_logit_margin=float(logit_margins(answers.logits, right, vocabulary.pad_id).min()),
+        min_logit_margin=_least_margin(answers, sample, is_correct, vocabulary),
         num_commuting=num_commuting,
         tables={
             name: _table(by_stratum(all_correct, stratum_of(everything)), by_stratum(is_correct, stratum_of(sample)))
@@ -273,10 +284,50 @@ def decoded_right(
     on_batch: Callable[[int], object] = lambda num_problems: None,
 ) -> NDArray[np.bool_]:
     """Decode problems and say which answers are right: (N,)."""
-    vocabulary, num_tokens = loaded.vocabulary, loaded.data.answer_tokens
-    right = _padded(answer_tokens(problems, vocabulary), num_tokens, vocabulary.pad_id)
-    answers = decoder.decode(prompt_tokens(problems, vocabulary), num_tokens, on_batch=on_batch)
-    return (answers.tokens == right).all(1).numpy()
+    return said_right(_decoded(decoder, problems, loaded, on_batch), problems, loaded.vocabulary)
+
+
+def _decoded(
+    decoder: Decoder,
+    problems: Problems,
+    loaded: LoadedModel,
+    on_batch: Callable[[int], object],
+    keep_logits: bool = False,
+) -> Answers:
+    """Ask for problems; work on paper is as long as it is."""
+    most = None if loaded.vocabulary.work_ids else loaded.data.answer_tokens
+    prompts = prompt_tokens(problems, loaded.vocabulary)
+    return decoder.decode(prompts, most, keep_logits=keep_logits, on_batch=on_batch)
+
+
+def said_right(answers: Answers, problems: Problems, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """Say which answers are right, with all their work, to the last token: (N,)."""
+    right = answer_tokens(problems, vocabulary)  # (N, A)
+    num_tokens = max(right.size(1), answers.tokens.size(1))
+    said, right = (_padded(one, num_tokens, vocabulary.pad_id) for one in (answers.tokens, right))
+    return (said == right).all(1).numpy()
+
+
+def _num_alike(problems: Problems, answers: Answers, swapped: Answers, vocabulary: Vocabulary) -> int:
+    """Count the problems that are answered alike when x and y change places, by whatever work."""
+    if vocabulary.work_ids is None:
+        return int((swapped.tokens == answers.tokens).all(1).sum())
+    results, others = (
+        read_results(prompt_tokens(some, vocabulary), said.tokens, vocabulary)
+        for some, said in ((problems, answers), (problems.swapped, swapped))
+    )
+    return sum(one == other and one is not None for one, other in zip(results, others, strict=True))
+
+
+def _least_margin(answers: Answers, problems: Problems, is_correct: NDArray[np.bool_], vocabulary: Vocabulary) -> float:
+    """Smallest lead of a right token over the best other one, up to an answer's first error.
+
+    Of work on paper the logits are not kept: they are many. Where it is wrong, another token leads by what is taken.
+    """
+    if answers.logits is None:
+        return float(np.where(is_correct, answers.margins.numpy(), -answers.margins.numpy()).min())
+    right = _padded(answer_tokens(problems, vocabulary), answers.logits.size(1), vocabulary.pad_id)
+    return float(logit_margins(answers.logits, right, vocabulary.pad_id).min())
 
 
 def _table(scores: dict[int, Score], sampled: dict[int, Score]) -> list[dict[str, int]]:
@@ -313,20 +364,25 @@ def _failures(
     problems: Problems, said: torch.Tensor, vocabulary: Vocabulary, loaded: LoadedModel
 ) -> list[dict[str, str]]:
     """Name wrong problems in decimal, with what the model said in its own digits."""
-    columns = (to_integers(digits, problems.base) for digits in (problems.x, problems.y, problems.z))
-    tokenizer = loaded.tokenizer
-    return [
-        {
-            "x": str(x),
-            "y": str(y),
-            OPERATIONS[index].noun: str(-z if is_negative else z),
-            "said": "".join(tokenizer.convert_ids_to_tokens(row[row != vocabulary.pad_id].tolist())),
-        }
-        for x, y, z, is_negative, index, row in zip(*columns, problems.is_negative, problems.which, said, strict=True)
-    ]
+    numbers = zip(*(to_integers(digits, problems.base) for digits in problems.numbers), strict=True)
+    tokenizer, failures = loaded.tokenizer, []
+    for operands, count, index, row in zip(numbers, problems.num_numbers, problems.which, said, strict=True):
+        x, y, *more = operands[:count]
+        operation = OPERATIONS[index]
+        failures.append(
+            {
+                "x": str(x),
+                "y": str(y),
+                **({"more": " ".join(map(str, more))} if more else {}),
+                operation.noun: " r ".join(map(str, operation.answer(*operands[:count]))),
+                "said": "".join(tokenizer.convert_ids_to_tokens(row[row != vocabulary.pad_id].tolist())),
+            }
+        )
+    return failures
 
 
 def written_failure(failure: dict[str, str]) -> str:
     """A failure as a line."""
     operation = next(one for one in OPERATIONS if one.noun in failure)
-    return f"{operation.write(failure['x'], failure['y'])}={failure[operation.noun]}, said {failure['said']}"
+    numbers = (failure["x"], failure["y"], *failure.get("more", "").split())
+    return f"{operation.write(*numbers)}={failure[operation.noun]}, said {failure['said']}"

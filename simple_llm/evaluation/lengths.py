@@ -1,5 +1,7 @@
 """How a model does on numbers of given lengths, however long: exact match by length and by longest carry chain.
 
+A divisor has half as many digits as what is divided, so that the quotient is as long as it is.
+
 Shape letters in this file: W digits of both operands, N problems.
 """
 
@@ -11,9 +13,12 @@ import numpy as np
 import torch
 
 from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.columns import num_quiet
+from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.problems import Problems
 from simple_llm.data.split import problems_on_sides, TEST
 from simple_llm.errors import UsageError
+from simple_llm.evaluation.held_out import said_right
 from simple_llm.evaluation.margins import row_margins
 from simple_llm.evaluation.scoring import clopper_pearson_upper
 from simple_llm.model.decoding import Decoder, Reader
@@ -32,7 +37,7 @@ class LengthScore:
     """Exact matches among problems of one length and one kind.
 
     Attributes:
-        num_digits: of both operands.
+        num_digits: of both operands; of a division, of the first.
         kind: "uniform" digits, or "carries": long chains of them.
         by_longest_carry_chain: (shortest chain of the bin, correct, total) for each bin that holds some.
         seconds: of decoding.
@@ -44,6 +49,7 @@ class LengthScore:
     total: int
     by_longest_carry_chain: list[tuple[int, int, int]]
     seconds: float
+    operation: str = ADDITION.name
 
     @property
     def error_rate_upper_95(self) -> float:
@@ -53,15 +59,32 @@ class LengthScore:
         return {**asdict(self), "error_rate_upper_95": self.error_rate_upper_95}
 
 
-def problems_of_length(rng: np.random.Generator, base: int, num_digits: int, num_problems: int, kind: str) -> Problems:
+def kinds_of(operation: Operation) -> tuple[str, ...]:
+    """How problems of an operation are drawn: where it goes from column to column, with long chains of carries too."""
+    return KINDS if operation.step else KINDS[:1]
+
+
+def problems_of_length(
+    rng: np.random.Generator,
+    base: int,
+    num_digits: int,
+    num_problems: int,
+    kind: str,
+    operation: Operation = ADDITION,
+) -> Problems:
     """Draw operands of W digits each, (W, N): "uniform" ones, or "carries", in which most places pass a carry on."""
     x, y = rng.integers(base, size=(2, num_digits, num_problems), dtype=np.uint8)
     if kind == "carries":
-        y = np.where(rng.random(x.shape) < CHAIN_SHARE, base - 1 - x, y).astype(np.uint8)
+        passes_on = num_quiet(operation, base)[x] - 1
+        y = np.where(rng.random(x.shape) < CHAIN_SHARE, passes_on, y).astype(np.uint8)
     if num_digits > 1:  # the highest digit is not 0
         tops = rng.integers(1, base, size=(2, num_problems), dtype=np.uint8)
         x[-1], y[-1] = np.where(x[-1], x[-1], tops[0]), np.where(y[-1], y[-1], tops[1])
-    return Problems.of(ADDITION, x, y, base)
+    if operation.leaves_rest:
+        middle = (num_digits - 1) // 2
+        y[middle + 1 :] = 0
+        y[middle] = np.maximum(y[middle], 1)
+    return Problems.of(operation, x, y, base)
 
 
 def refuse_long_lengths(loaded: LoadedModel, lengths: Iterable[int]) -> None:
@@ -70,7 +93,7 @@ def refuse_long_lengths(loaded: LoadedModel, lengths: Iterable[int]) -> None:
     Raises:
         UsageError: naming the first that is too long.
     """
-    if ADDITION not in loaded.operations:
+    if ADDITION not in loaded.operations and loaded.vocabulary.work_ids is None:
         raise UsageError("--lengths draws sums, and this model was trained on none; see evaluate.py --exhaustive")
     longest = loaded.train.model.most_digits
     too_long = [num_digits for num_digits in lengths if longest is not None and num_digits > longest]
@@ -86,6 +109,7 @@ def evaluate_length(
     num_problems: int,
     seed: int,
     on_batch: Callable[[int], object],
+    operation: Operation = ADDITION,
 ) -> LengthScore:
     """Draw problems of one length and decode them: longer ones than in training, or from the test side.
 
@@ -94,14 +118,17 @@ def evaluate_length(
     rng = np.random.default_rng((seed, num_digits, kind == "carries"))
     data = loaded.data
     is_new = num_digits > data.operand_digits
-    problems = problems_of_length(
-        rng, data.numbers.base, num_digits, num_problems if is_new else _CANDIDATES * num_problems, kind
-    )
+    num_candidates = num_problems if is_new else _CANDIDATES * num_problems
+    problems = problems_of_length(rng, data.numbers.base, num_digits, num_candidates, kind, operation)
     if not is_new:
         problems = problems_on_sides(problems, data.split, (TEST,))[:num_problems]
     vocabulary = loaded.vocabulary
     started = time.monotonic()
-    if decoder.config.attention_window:
+    if vocabulary.work_ids:
+        is_right = said_right(
+            decoder.decode(prompt_tokens(problems, vocabulary), on_batch=on_batch), problems, vocabulary
+        )
+    elif decoder.config.attention_window:
         answers = decoder.decode(prompt_tokens(problems, vocabulary), num_digits + 2, on_batch=on_batch)
         right = answer_tokens(problems, vocabulary)  # (N, A)
         is_right = (answers.tokens[:, : right.shape[1]] == right).all(1).numpy()
@@ -110,7 +137,8 @@ def evaluate_length(
     seconds = time.monotonic() - started
     bins = np.searchsorted(CHAINS, problems.longest_chain, side="right") - 1
     by_chain = [(CHAINS[one], int(is_right[bins == one].sum()), int((bins == one).sum())) for one in np.unique(bins)]
-    return LengthScore(num_digits, kind, int(is_right.sum()), len(problems), by_chain, round(seconds, 3))
+    counts = int(is_right.sum()), len(problems)
+    return LengthScore(num_digits, kind, *counts, by_chain, round(seconds, 3), operation.name)
 
 
 def make_length_report(

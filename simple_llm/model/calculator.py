@@ -1,20 +1,23 @@
-"""A loaded model as something that adds: prompts in, decimal answers out."""
+"""A loaded model as something that calculates: prompts in, decimal answers out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simple_llm.arithmetic import OPERATIONS
-from simple_llm.arithmetic.digits import digits_of
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET, digits_of, NEGATIVE
+from simple_llm.arithmetic.drawing import drawn
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.data.problems import from_written, Problems
+from simple_llm.model.columns_decoding import Result
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, Prompt
-from simple_llm.model.tokens import prompt_tokens, read_answers
+from simple_llm.model.tokens import prompt_tokens, read_results
 
 NO_ANSWER = "no answer"
 _SMALL = 18  # decimal digits that fit in 64 bits
@@ -36,7 +39,7 @@ class Transcript:
     says_at: list[int]
 
 
-class Adder:
+class Calculator:
     """Answers prompts with a loaded model.
 
     Args:
@@ -55,7 +58,8 @@ class Adder:
     def parse(self, text: str) -> Prompt:
         """Read a prompt that this model can be asked; raises PromptError."""
         operations = self.loaded.operations
-        return parse_prompt(text, self.loaded.data.numbers, self.knows_every_length, self.most_digits, operations)
+        numbers, has_columns = self.loaded.data.numbers, self.vocabulary.work_ids is not None
+        return parse_prompt(text, numbers, self.knows_every_length, self.most_digits, operations, has_columns)
 
     def answer(self, prompts: list[Prompt], on_batch: Callable[[int], object] = lambda num_prompts: None) -> list[str]:
         """Answer prompts, in their order: decimal, or NO_ANSWER where the model did not end it or said no number.
@@ -67,12 +71,30 @@ class Adder:
             return []
         problems = self._problems(prompts)
         tokens = prompt_tokens(problems, self.vocabulary)  # (N, T)
+        if self.vocabulary.work_ids:
+            return [self._shown(*self._read_off(result)) for result in self.decoder.results(tokens, on_batch)]
         answers = self.decoder.decode(tokens, self._max_answer_tokens(prompts, problems), on_batch=on_batch)
-        values = self._values(answers.tokens)
+        results = self._results(tokens, answers.tokens)
         return [
-            NO_ANSWER if value is None or not is_finished else str(value)
-            for value, is_finished in zip(values, answers.is_finished.tolist(), strict=True)
+            self._shown(*(result if is_finished and result else (None,)))
+            for result, is_finished in zip(results, answers.is_finished.tolist(), strict=True)
         ]
+
+    @staticmethod
+    def _shown(answer: object, rest: object = 0) -> str:
+        """An answer for people: 31 r 6 where something is left, NO_ANSWER where there is none."""
+        if answer is None:
+            return NO_ANSWER
+        return f"{answer} r {rest}" if str(rest) != "0" else str(answer)
+
+    def _read_off(self, result: Result | None) -> tuple[str | None, ...]:
+        """A result of work on paper in decimal digits: the answer, and what is left."""
+        if result is None:
+            return (None,)
+        parts = [result.digits] if result.rest is None else [result.digits, result.rest]
+        texts = ["".join(DIGIT_ALPHABET[digit] for digit in digits) for digits in parts]
+        answer, *rest = map(self.loaded.tokenizer.read_number, texts)
+        return (f"{NEGATIVE * result.is_negative}{answer}", *rest)
 
     def trace(self, prompt: Prompt) -> str:
         """Show the tokens, their positions, and what each step said.
@@ -85,7 +107,11 @@ class Adder:
         tokens     + E 3 5 + F 6 3 +              all at once, under the tokens that said them
         positions  0 1 2 3 0 1 2 3 0
         step 1     . . . . . D A 8 +
+
+        Work on paper is drawn, see arithmetic/drawing.py.
         """
+        if self.vocabulary.work_ids:
+            return self._drawn(prompt)
         transcript = self.transcript(prompt)
         k = self.model.config.tokens_per_step
         unread = [] if k == "all" else transcript.said[-k:]
@@ -102,6 +128,14 @@ class Adder:
                 lines.append((f"step {number}", ["."] * (num_prompt + first) + said_tokens[first : first + k]))
         width = max(len(cell) for _, cells in lines for cell in cells)
         return "\n".join(f"{name:9}  " + " ".join(cell.rjust(width) for cell in cells) for name, cells in lines)
+
+    def _drawn(self, prompt: Prompt) -> str:
+        """Draw the work on a problem."""
+        tokens = prompt_tokens(self._problems([prompt]), self.vocabulary)  # (1, T)
+        said = self.decoder.decode(tokens).tokens
+        symbol_of = {token: symbol for symbol, token in enumerate(self.vocabulary.work_ids)}
+        text = torch.cat([tokens, said], dim=1)[0].tolist()
+        return drawn([symbol_of[token] for token in text if token in symbol_of], self.vocabulary.base)
 
     def transcript(self, prompt: Prompt) -> Transcript:
         """Answer one prompt, and tell what was said where."""
@@ -123,15 +157,16 @@ class Adder:
     def _problems(self, prompts: list[Prompt]) -> Problems:
         base = self.loaded.data.numbers.base
         which = np.array([OPERATIONS.index(prompt.operation) for prompt in prompts], np.uint8)
-        if max(len(operand) for prompt in prompts for operand in (prompt.x, prompt.y)) <= _SMALL:
-            operands = [[int(operand) for operand in (prompt.x, prompt.y)] for prompt in prompts]
-            x, y = zip(*operands, strict=True)
-            width = digit_count(max(map(max, operands)), base)
-            return Problems(digits_of(x, base, width), digits_of(y, base, width), base, which)
+        if max(len(number) for prompt in prompts for number in prompt.numbers) <= _SMALL:
+            values = [*zip_longest(*([int(number) for number in prompt.numbers] for prompt in prompts), fillvalue=0)]
+            width = digit_count(max(map(max, values)), base)
+            x, y, *more = (digits_of(column, base, width) for column in values)
+            num_more = np.array([len(prompt.more) for prompt in prompts], np.uint8) if more else None
+            return Problems(x, y, base, which, tuple(more), num_more)
         write = self.loaded.tokenizer.write_number  # any number of digits, in a moment
-        written = [[write(operand) for operand in (prompt.x, prompt.y)] for prompt in prompts]
+        written = [[write(number) for number in prompt.numbers] for prompt in prompts]
         if not self.vocabulary.reversed:
-            written = [[operand[::-1] for operand in pair] for pair in written]
+            written = [[number[::-1] for number in numbers] for numbers in written]
         return from_written(written, base, which)
 
     def _max_answer_tokens(self, prompts: list[Prompt], problems: Problems) -> int:
@@ -140,9 +175,11 @@ class Adder:
             return problems.x.shape[0] + 2
         return self.loaded.data.answer_tokens
 
-    def _values(self, tokens: Tensor) -> list[int | str | None]:
-        """Answers as decimal numbers, None where they are none: (N, A) -> N."""
-        return read_answers(tokens, self.vocabulary) if tokens.size(1) <= _SMALL else [*map(self._value, tokens)]
+    def _results(self, prompts: Tensor, tokens: Tensor) -> list[tuple[int | str | None, ...] | None]:
+        """Answers as decimal numbers, None where they are none: (N, T), (N, A) -> N."""
+        if tokens.size(1) <= _SMALL or any(one.leaves_rest for one in self.loaded.operations):
+            return read_results(prompts, tokens, self.vocabulary)
+        return [(self._value(row),) for row in tokens]
 
     def _value(self, tokens: Tensor) -> str | None:
         """The same of one answer, (A,), of any length."""

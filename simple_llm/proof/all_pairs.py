@@ -236,6 +236,10 @@ def refuse_what_cannot_be_counted(vocabulary: Vocabulary, sampler: Sampler) -> N
     Raises:
         UsageError: naming what to change.
     """
+    if vocabulary.work_ids:
+        raise UsageError("--exhaustive is for answers without work on paper; every length is proved by --all-lengths")
+    if sampler.operation.step is None:
+        raise UsageError(f"--exhaustive goes from column to column, as no {sampler.operation.noun} does; see --samples")
     if not vocabulary.reversed:
         raise UsageError("--exhaustive needs a model of numbers.reversed = true")
     operands = sampler.operands
