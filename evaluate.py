@@ -12,8 +12,9 @@
                                                        held-out problems; torchrun's exit code is 0 or 1
     python3 evaluate.py --exhaustive --table           the same in seconds, for a model of one block with a window
     python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
-    python3 evaluate.py --all-lengths                  every context that a sum of any length has; exit code 7 unless
+    python3 evaluate.py --all-lengths                  every context that answers of any length have; exit code 7 unless
                                                        all are right; for models of one block with an attention window
+                                                       or a scratchpad of columns
     python3 evaluate.py --lengths 8,64,1024            problems of these many digits, in the model's base
 
 Reads   a model folder that trainer.py wrote; nothing else
@@ -44,7 +45,7 @@ if __name__ == "__main__":
             parser.add_argument(
                 "--table", action="store_true", help="with --exhaustive: of pairs that look alike to a token, read one"
             ),
-            parser.add_argument("--all-lengths", action="store_true", help="prove every sum of any length"),
+            parser.add_argument("--all-lengths", action="store_true", help="prove the answers of every length"),
             parser.add_argument(
                 "--lengths", type=command_line.positive_integers, metavar="N,N,...", help="digits of both operands"
             ),
@@ -71,12 +72,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError, UsageError
-from simple_llm.evaluation.certificates import Certificate
+from simple_llm.evaluation.certificates import AllLengths, Certificate, written_place
 from simple_llm.evaluation.held_out import (
     chosen_operands,
     chosen_samplers,
@@ -94,8 +96,8 @@ from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.processes import joined, processes_of_torchrun
-from simple_llm.proof.all_lengths import num_contexts
-from simple_llm.proof.certifying import certify_lengths, certify_pairs
+from simple_llm.proof.certifying import certify_pairs
+from simple_llm.proof.certifying_lengths import certify_lengths, num_contexts
 from simple_llm.proof.checking import check_pairs, read_certificate_to_check, refuse_contradictions
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import record
@@ -226,12 +228,17 @@ def prove(loaded: LoadedModel, folder: Path, operands: Operands, arguments: comm
     for name, counted in (certificate.operations or {}).items():
         right = counted.checked - counted.wrong
         print(f"  {name:9} {right:,} of {counted.expected:,} right, smallest margin {counted.min_logit_margin:.3f}")
-    differences = ", ".join(f"{name} {value:.2g}" for name, value in certificate.rounding.items())
-    print(f"rounding, largest difference from float64: {differences} logits")
+    print_rounding(certificate.rounding)
     for problem in certificate.failures[:MAX_FAILURES_SHOWN]:
         print(f"  wrong: {written(problem)}")
     say(f"wrote {path}")
     end(certificate, "pairs", arguments)
+
+
+def print_rounding(moved: dict[str, float]) -> None:
+    """Print how far each arithmetic moves a logit."""
+    differences = ", ".join(f"{name} {value:.2g}" for name, value in moved.items())
+    print(f"rounding, largest difference from float64: {differences} logits")
 
 
 def written(problem: str | tuple[int, int]) -> str:
@@ -275,21 +282,30 @@ def end(certificate: Certificate, what: str, arguments: command_line.argparse.Na
 
 def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Run every context that a token of an answer can depend on, and write the certificate."""
-    bar = tqdm(total=num_contexts(loaded.model.config), unit="context", unit_scale=True, desc="proving")
+    bar = tqdm(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
     with advancing(bar) as on_contexts:
-        certificate, moved = certify_lengths(loaded, on_contexts, **said_when())
+        certificate = certify_lengths(loaded, on_contexts, **said_when())
     path = record(folder, CERTIFICATE, certificate.as_dict())
-    every = "" if certificate.wrong else ", which is every sum"
-    print(f"{certificate.right:,} of {certificate.expected:,} contexts right{every}")
-    least = certificate.min_logit_margin_at
-    print(
-        f"smallest margin {certificate.min_logit_margin:.3f} logits, at digit {least['digit']} of "
-        f"{least['x']}+{least['y']}; bfloat16 moves a logit by up to {moved:.2g}"
-    )
-    for failure in certificate.failures[:MAX_FAILURES_SHOWN]:
-        print("  wrong: digit {digit} of {x}+{y} is {right}, said {said}".format(**failure))
+    print_lengths(certificate)
     say(f"wrote {path}; its argument says why these contexts are enough")
     end(certificate, "contexts", arguments)
+
+
+def print_lengths(certificate: AllLengths) -> None:
+    """Print a certificate of every length for a person."""
+    for name, counted in (certificate.operations or {}).items():
+        print(
+            f"{counted.checked - counted.wrong:,} of {counted.expected:,} contexts of {BY_NAME[name].noun}s right, "
+            f"smallest margin {counted.min_logit_margin:.2f}"
+        )
+    every = "" if certificate.wrong else f", which is every {certificate.every}"
+    print(f"{certificate.right:,} of {certificate.expected:,} contexts right{every}")
+    least = written_place(certificate.min_logit_margin_at)
+    print(f"smallest margin {certificate.min_logit_margin:.3f} logits, at {least}")
+    print_rounding(certificate.moved)
+    for failure in certificate.failures[:MAX_FAILURES_SHOWN]:
+        right = "" if "context" in failure else f" is {failure['right']}"  # a context ends with what is right
+        print(f"  wrong: {written_place(failure)}{right}, said {failure['said']}")
 
 
 def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:

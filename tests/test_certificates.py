@@ -16,7 +16,7 @@ from simple_llm.evaluation.certificates import AllLengths, AllPairs, read_as_cer
 from simple_llm.evaluation.reports import read_certificate_of_pairs, read_reports
 from simple_llm.files.manifest import sha256_of
 from simple_llm.model.folder import LoadedModel
-from simple_llm.proof import certifying
+from simple_llm.proof import certifying, certifying_lengths
 from simple_llm.proof.shards import Shard, total
 from simple_llm.sharing.model_card import CardFacts, headline
 from tests.tiny_models import make_data_config, make_tokenizer, tiny_model
@@ -49,9 +49,10 @@ FIRST = {"expected": 4, "checked": 4, "wrong": 0, "failures": [], "min_logit_mar
 def loaded(monkeypatch) -> LoadedModel:
     """A model about which all that depends on the machine is said beforehand."""
     in_two = {"float32": {10: 1e-06, 100: 2e-06}, "bfloat16": {10: 0.03125, 100: 0.0625}}
-    monkeypatch.setattr(certifying, "versions", lambda: {"python": "3.12.1", "torch": "2.13.0"})
+    for module in (certifying, certifying_lengths):
+        monkeypatch.setattr(module, "versions", lambda: {"python": "3.12.1", "torch": "2.13.0"})
     monkeypatch.setattr(certifying, "rounding", lambda *arguments: {"float32": 1.5e-06, "bfloat16": 0.0625})
-    monkeypatch.setattr(certifying, "rounding_at_lengths", lambda *arguments: in_two)
+    monkeypatch.setattr(certifying_lengths, "rounding_at_lengths", lambda *arguments: in_two)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     data, manifest = make_data_config(), {"files": {"config.json": {"sha256": "c" * 64}}}
     model = tiny_model(n_layer=1, attention_window={"left": 0, "right": 1}, position_period=2)
@@ -75,9 +76,9 @@ def test_a_certificate_of_all_pairs_has_the_bytes_it_always_had(loaded, name, fa
 
 
 def test_a_certificate_of_all_lengths_has_the_bytes_it_always_had(loaded):
-    made, moved = certifying.make_length_certificate(loaded, CONTEXTS, **MADE)
+    made = certifying_lengths.make_length_certificate(loaded, CONTEXTS, **MADE)
     assert text_of(made) == example("all_lengths")
-    assert moved == 0.0625
+    assert made.moved == {"float32": 2e-06, "bfloat16": 0.0625}
 
 
 # ---- Read -----------------------------------------------------------------------------------------
@@ -89,12 +90,15 @@ def test_what_was_written_is_read_and_written_again_the_same(name):
 
 
 def test_operations_may_be_counted_by_themselves():
-    add = {"expected": 600, "checked": 600, "wrong": 1, "min_logit_margin": -0.1}
+    add = {"expected": 700, "checked": 700, "wrong": 1, "min_logit_margin": -0.1}
     document = {**json.loads(example("all_lengths")), "operations": {"add": add}}
     assert read_as_certificate(document).operations["add"].wrong == 1
     assert read_as_certificate(document).as_dict() == document
     with pytest.raises(ValidationError):
         read_as_certificate({**document, "operations": {"add": {**add, "wrong": None}}})
+    for operations in ({"add": {**add, "wrong": 0}}, {"add": add, "subtract": add}, {"root": add}):
+        with pytest.raises(ValidationError, match=r"of the operations together|is no operation"):
+            read_as_certificate({**document, "operations": operations})
 
 
 def readers(folder: Path) -> dict[str, bool]:

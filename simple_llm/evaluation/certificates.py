@@ -4,6 +4,7 @@ One shape writes certificates and reads them. A proof makes them, and the card, 
 them; the card may not import the proof, so the shape is here, below both.
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,7 +16,7 @@ Count = Annotated[int, Field(ge=0, le=2**128)]
 CountOfSome = Annotated[int, Field(gt=0, le=2**128)]  # that a share is taken of
 _Pair = Annotated[tuple[Count, Count], Field(strict=False)]  # a list, in JSON
 _Unsure = Annotated[tuple[float, Count, Count], Field(strict=False)]  # margin, x and y
-_Place = dict[str, str | int]  # x, y, digit of their sum, what is right there and what is said
+_Place = dict[str, str | int]  # x, y, digit of their sum, right, said; or operation, problem, context, said
 
 
 class Counted(BaseModel):
@@ -57,9 +58,24 @@ class _Certificate(BaseModel):
             raise ValueError(f"{self.wrong} wrong of {self.expected}")
         return self
 
+    @model_validator(mode="after")
+    def _operations_make_the_totals(self) -> "_Certificate":
+        if unknown := [name for name in self.of_each if name not in BY_NAME]:
+            raise ValueError(f"{unknown[0]!r} is no operation, known are {', '.join(BY_NAME)}")
+        for key in ("expected", "checked", "wrong"):
+            total = sum(getattr(one, key) for one in self.of_each.values())
+            if total != getattr(self, key):
+                raise ValueError(f"{getattr(self, key)} {key}, and {total} of the operations together")
+        return self
+
     @property
     def right(self) -> int:
         return self.checked - self.wrong
+
+    @property
+    def of_each(self) -> "dict[str, Certificate | Counted]":
+        """What was counted, by name of the operation."""
+        return self.operations or {ADDITION.name: self}
 
     @property
     def is_whole(self) -> bool:
@@ -121,13 +137,7 @@ class AllPairs(_Certificate):
         return self
 
     @model_validator(mode="after")
-    def _operations_make_the_totals(self) -> "AllPairs":
-        if unknown := [name for name in self.of_each if name not in BY_NAME]:
-            raise ValueError(f"{unknown[0]!r} is no operation, known are {', '.join(BY_NAME)}")
-        for key in ("expected", "checked", "wrong"):
-            total = sum(getattr(one, key) for one in self.of_each.values())
-            if total != getattr(self, key):
-                raise ValueError(f"{getattr(self, key)} {key}, and {total} of the operations together")
+    def _failures_are_of_the_range(self) -> "AllPairs":
         for pair in (pair for one in self.of_each.values() for pair in one.failures):
             if isinstance(pair, str) or not all(self.minimum <= operand <= self.maximum for operand in pair):
                 raise ValueError(f"{pair!r} is no pair of {self.minimum} to {self.maximum}")
@@ -151,9 +161,11 @@ class AllLengths(_Certificate):
     """Every context that a token of an answer can depend on, so numbers of every length.
 
     Attributes:
-        failures: the first wrong contexts, each as a problem and a digit of its result.
-        operations: of a model of several, what was counted of each.
-        rounding: by dtype and digits, how far it moves a logit from float64.
+        failures: the first wrong contexts, each as a problem and a digit of its result; or, of work on paper, in words,
+            with the problem if one is known.
+        operations: of a model of several, and wherever there is a scratchpad, what was counted of each.
+        scratchpad: of a model that writes its work; it has no window and no period.
+        rounding: by dtype, and with a window by digits, how far it moves a logit from float64.
         argument: lines that say why these contexts are enough.
     """
 
@@ -172,6 +184,7 @@ class AllLengths(_Certificate):
     base: int
     attention_window: dict[str, int] | None = None
     position_period: int | None = None
+    scratchpad: Literal["columns"] | None = None
     rounding: dict[str, float] | None = None
     argument: list[str] | None = None
     dtype: str
@@ -180,6 +193,31 @@ class AllLengths(_Certificate):
     threads: int | None = None
     command: str | None = None
     date: str | None = None
+
+    @property
+    def every(self) -> str:
+        """What is right if all contexts are: "sum", or "sum, difference and product"."""
+        return in_words([BY_NAME[name].noun for name in self.of_each])
+
+    @property
+    def moved(self) -> dict[str, float]:
+        """By dtype, how far it moves a logit from float64; what is no number is further than all."""
+        found: dict[str, list[float]] = {}
+        for key, value in (self.rounding or {}).items():
+            found.setdefault(key.partition(",")[0], []).append(value)
+        return {dtype: max(values, key=lambda one: (math.isnan(one), one)) for dtype, values in found.items()}
+
+
+def in_words(words: list[str]) -> str:
+    """Put together as people do: "", "a", "a and b", "a, b and c"."""
+    return " and ".join([one for one in (", ".join(words[:-1]), *words[-1:]) if one])
+
+
+def written_place(place: _Place) -> str:
+    """Where a context occurs, for people: "digit 2 of 19+1", or the context in words and the problem."""
+    if "context" not in place:
+        return f"digit {place['digit']} of {ADDITION.write(place['x'], place['y'])}"
+    return f"{place['problem']}, {place['context']}" if "problem" in place else str(place["context"])
 
 
 Certificate = AllPairs | AllLengths

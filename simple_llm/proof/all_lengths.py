@@ -90,7 +90,10 @@ def refuse_what_cannot_be_listed(config: SimpleLLMConfig) -> None:
     """
     window, period = config.attention_window, config.position_period
     if window is None:
-        raise UsageError("--all-lengths needs model.attention_window: with full attention a token sees every digit")
+        raise UsageError(
+            "--all-lengths needs model.attention_window, or model.scratchpad = columns: with full attention a token "
+            "sees every digit"
+        )
     if period is None:
         raise UsageError("--all-lengths needs model.position_period: there is a last row of the position table")
     if config.n_layer > 1:

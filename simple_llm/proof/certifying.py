@@ -1,6 +1,5 @@
-"""Makes certificates: of all pairs, or of all lengths and then why the contexts that were run are enough."""
+"""Makes certificates of all pairs."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,50 +9,15 @@ from simple_llm.arithmetic.operands import Operands
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.problems import from_integers
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import GateError, UsageError
-from simple_llm.evaluation.certificates import AllLengths, AllPairs, CountedPairs
+from simple_llm.errors import UsageError
+from simple_llm.evaluation.certificates import AllPairs, CountedPairs
 from simple_llm.files.manifest import versions
-from simple_llm.model.decoding import Decoder, SURE
-from simple_llm.model.engine import Engine
+from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
-from simple_llm.proof.all_lengths import prove_all_lengths
 from simple_llm.proof.all_pairs import prove_all_pairs, Prover, refuse_hours, refuse_what_cannot_be_counted, Watch
 from simple_llm.proof.pair_table import can_be_tabled
-from simple_llm.proof.rounding import (
-    refuse_large_rounding,
-    Rounding,
-    rounding,
-    rounding_at_lengths,
-    trusted_readers,
-)
+from simple_llm.proof.rounding import refuse_large_rounding, rounding, trusted_readers
 from simple_llm.proof.shards import MAX_FAILURES, PROOF_FORMAT
-
-ARGUMENT = """\
-1. What is said at a token depends on the tokens it attends to, on their rows of the position table, and on nothing
-   else: the model has one block, in which keys and values are made of a token and its row alone.
-2. A token attends to the delimiters before it and to the digits before it whose places lie from {left} below to {right}
-   above its own. All else is masked: its weight in the softmax is exactly 0, so its presence and its value change
-   nothing. The order of what is attended to changes nothing either, but the rounding of a sum.
-3. While a sum is being said there are three delimiters before it, always.
-4. The rows of the position table come again every {period} places. So two tokens that see the same digits at the same
-   distances, at places that leave the same rest when divided by {period}, say the same.
-5. Of x, y and the sum, the places in view either hold digits or the number has ended. The digits of the sum in view
-   follow from those of x and y in view and from one carry from below, which is 0 or 1.
-6. All of these combinations are listed, for all rests and for the first places, where the view is cut off by the
-   beginning of the numbers: {expected:,} contexts. In {num_right:,} of them the right token has the largest logit; the
-   smallest lead is {margin:.3f}.
-7. Greedy decoding says the token with the largest logit. By induction over the digits, if every context is right,
-   every sum of any two numbers is: the tokens said so far are right, so the context is one of those listed.
-8. The leads were computed in float32. Against float64, that moved a logit by at most {float32:.2g} in sums of up to
-   {longest:,} digits: no sum inside the model grows with the length. A digit could change only where the right token
-   leads by less than twice as much. bfloat16, in which many sums are decoded at once where it is fast, moved one by at
-   most {bfloat16:.2g}; it decides where a token leads by {sure:g}, so it could say another digit only if that were
-   half of {sure:g} and the smallest lead together.
-"""
-
-
-# ---- All pairs ------------------------------------------------------------------------------------
 
 
 def certify_pairs(
@@ -178,81 +142,3 @@ def joined_certificate(made: dict[Operation, AllPairs]) -> AllPairs:
 
 
 _ADDED_UP = ("expected", "checked", "prompts", "wrong", "decided_again", "seconds")
-
-
-# ---- All lengths ----------------------------------------------------------------------------------
-
-
-def certify_lengths(
-    loaded: LoadedModel, on_contexts: Callable[[int], object], **facts: object
-) -> tuple[AllLengths, float]:
-    """Prove every length, in float32.
-
-    Args:
-        on_contexts: called with the number of contexts just run.
-        facts: of its making, for the certificate.
-
-    Returns:
-        the certificate, and how far bfloat16 moves a logit.
-
-    Raises:
-        UsageError: the contexts of this model cannot be listed.
-        GateError: they were not listed once each, or all is right as counted, and rounding could upset it.
-    """
-    reader, vocabulary = Engine(loaded.model, torch.float32), loaded.vocabulary
-    counted = prove_all_lengths(reader, vocabulary, on_contexts)
-    if counted["checked"] != counted["expected"]:
-        raise GateError(f"{counted['checked']:,} contexts were listed, and there are {counted['expected']:,}")
-    certificate, moved = make_length_certificate(loaded, counted, **facts)
-    if not certificate.wrong:
-        refuse_large_rounding(moved, certificate.min_logit_margin, bfloat16_decided=False)
-    return certificate, moved
-
-
-def make_length_certificate(
-    loaded: LoadedModel, counted: dict[str, object], **facts: object
-) -> tuple[AllLengths, float]:
-    """Certify the contexts that `prove_all_lengths` counted.
-
-    Args:
-        facts: of its making.
-
-    Returns:
-        it, and how far bfloat16 moves a logit.
-    """
-    config = loaded.model.config
-    rounding = rounding_at_lengths(loaded.model, loaded.vocabulary)
-    certificate = AllLengths(
-        kind="all lengths",
-        **counted,
-        **loaded.hashes,
-        base=loaded.data.numbers.base,
-        attention_window=config.attention_window,
-        position_period=config.position_period,
-        rounding={
-            f"{dtype}, {num_digits} digits": value
-            for dtype, differences in rounding.items()
-            for num_digits, value in differences.items()
-        },
-        argument=argument(config, counted, rounding).splitlines(),
-        dtype="float32",
-        device=loaded.model.device.type,
-        versions=versions(),
-        threads=torch.get_num_threads(),
-        **facts,
-    )
-    return certificate, max(rounding["bfloat16"].values())
-
-
-def argument(config: SimpleLLMConfig, counted: dict[str, object], rounding: Rounding) -> str:
-    """Say in words why the contexts cover every problem of every length, and on what that rests."""
-    return ARGUMENT.format(
-        **config.attention_window,
-        period=config.position_period,
-        expected=counted["expected"],
-        num_right=counted["checked"] - counted["wrong"],
-        margin=counted["min_logit_margin"],
-        longest=max(rounding["float32"]),
-        sure=SURE,
-        **{dtype: max(differences.values()) for dtype, differences in rounding.items()},
-    )

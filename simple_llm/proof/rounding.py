@@ -90,3 +90,20 @@ def refuse_large_rounding(moved: float, margin: float, bfloat16_decided: bool) -
             f"all is right as counted, but bfloat16 moves two logits against each other by up to {2 * moved:.2g}, and "
             f"from {limit:.2g} on it can say another digit than float32: nothing is proved"
         )
+
+
+def refuse_rounding_of_float32(moved: float, margin: float) -> None:
+    """Refuse a proof by float32 alone in which sums added up in another order might say otherwise.
+
+    Args:
+        moved: how far float32 moves a logit from float64.
+        margin: the smallest one.
+
+    Raises:
+        GateError: a token could be another one.
+    """
+    if not 2 * moved < margin:
+        raise GateError(
+            f"all is right as counted, but float32 moves two logits against each other by up to {2 * moved:.2g}, and "
+            f"the smallest margin is {margin:.2g}: nothing is proved"
+        )
