@@ -46,6 +46,28 @@ ALL_PAIRS = {
 }
 ALL_LENGTHS = {**ALL_PAIRS, "kind": "all lengths", "expected": 98_664, "checked": 98_664, "range": None, "base": 10}
 
+ALL_WORK = {
+    "kind": "all lengths",
+    "scratchpad": "columns",
+    "expected": 1446,
+    "checked": 1446,
+    "wrong": 0,
+    "failures": [],
+    "min_logit_margin": 2.25,
+    "dtype": "float32",
+    "base": 10,
+    "model_sha256": "abc",
+    "operations": {
+        "add": {"expected": 693, "checked": 693, "wrong": 0, "min_logit_margin": 6.828},
+        "subtract": {"expected": 753, "checked": 753, "wrong": 0, "min_logit_margin": 2.25},
+    },
+}
+SOME_WORK = {
+    **ALL_WORK,
+    "wrong": 2,
+    "operations": {**ALL_WORK["operations"], "subtract": {**ALL_WORK["operations"]["subtract"], "wrong": 2}},
+}
+
 
 def card_of(training=TRAINING, pictures=(), data=None, branch="main", **reports):
     reports = {f"{name}.json": report for name, report in reports.items()}
@@ -92,6 +114,14 @@ def test_without_an_evaluation_the_validation_score_is_given_with_its_bound():
         ({**ALL_PAIRS, "wrong": 3}, "**99,999,997 of 100,000,000 ordered pairs of 0 to 9,999 right**"),
         (ALL_LENGTHS, "(base 10) right**: so every sum of two numbers, however long, is"),
         ({**ALL_LENGTHS, "wrong": 8}, "(base 10) right**: so some sums are not"),
+        (
+            ALL_WORK,
+            "so every sum and difference is, however long the numbers. A sum may be of any number of them.",
+        ),
+        (ALL_WORK, "**1,446 of 1,446 contexts that a token of work on paper can have, for numbers of any length"),
+        (ALL_WORK, "Of sums 693 / 693, smallest margin 6.83; of differences 753 / 753, smallest margin 2.25. Each was"),
+        (SOME_WORK, "(base 10) right**: so some differences are not. Smallest margin"),
+        (SOME_WORK, "of differences 751 / 753, smallest margin 2.25."),
     ],
 )
 def test_a_certificate_is_shown_as_what_it_counts(certificate, claim):
@@ -231,6 +261,7 @@ def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others
         card_of(evaluation=EVALUATION, certificate=ALL_PAIRS, lengths=LENGTHS, pictures=pictures).content,
         card_of(certificate=ALL_LENGTHS).content,
         card_of(certificate={**ALL_LENGTHS, "wrong": 8}).content,
+        card_of(certificate=ALL_WORK).content,
         card_of(evaluation={**EVALUATION, "operations": {"add": EVALUATION, "subtract": EVALUATION}}).content,
         model_card(CardFacts(DataConfig(), TrainConfig(model=Model(tokens_per_step="all")), TRAINING)),
     ]

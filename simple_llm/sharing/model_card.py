@@ -16,7 +16,7 @@ from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.evaluation.certificates import AllLengths, Certificate, read_as_certificate
+from simple_llm.evaluation.certificates import AllLengths, Certificate, Counted, in_words, read_as_certificate
 from simple_llm.evaluation.reports import read_reports, report_files
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import sha256_of
@@ -209,7 +209,10 @@ def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[
     if not reports & {EVALUATION, CERTIFICATE, LENGTHS}:
         true.add("nothing")
     if isinstance(certificate, AllLengths):
-        true.add("all lengths, some wrong" if certificate.wrong else "all lengths, all right")
+        kind = "all work" if certificate.scratchpad else "all lengths"
+        true |= {kind, "all lengths, some wrong" if certificate.wrong else f"{kind}, all right"}
+        if certificate.scratchpad and ADDITION.name in certificate.of_each and not certificate.wrong:
+            true.add("sums of many")
     elif certificate:
         true.add("all pairs")
     return true
@@ -251,7 +254,12 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
             "by_operation": _by_operation(report),
         }
     if certificate:
-        values |= {"certificate": certificate, "what_is_checked": _what_is_checked(certificate)}
+        values |= {
+            "certificate": certificate,
+            "what_is_checked": _what_is_checked(certificate),
+            "wrong_ones": in_words([f"{name}s" for name, one in _by_noun(certificate) if one.wrong]),
+            "of_each": _of_each(certificate),
+        }
     if report := reports.get(LENGTHS):
         values |= {"lengths": report, "rows": "\n".join(map(_length_row, report["lengths"]))}
     return values
@@ -290,7 +298,23 @@ def _certificate(facts: CardFacts) -> Certificate | None:
     return certificate if certificate.is_whole else None
 
 
+def _by_noun(certificate: Certificate) -> list[tuple[str, Certificate | Counted]]:
+    """What was counted of each operation: [("sum", ...)]."""
+    return [(BY_NAME[name].noun, one) for name, one in certificate.of_each.items()]
+
+
+def _of_each(certificate: Certificate) -> str:
+    """What was counted of each operation: "Of sums 693 / 693, smallest margin 6.83; of differences 753 / 753, ..."."""
+    counted = (
+        f"of {noun}s {Score(one.checked - one.wrong, one.checked)}, smallest margin {one.min_logit_margin:.2f}"
+        for noun, one in _by_noun(certificate)
+    )
+    return "; ".join(counted).capitalize()
+
+
 def _what_is_checked(certificate: Certificate) -> str:
+    if isinstance(certificate, AllLengths) and certificate.scratchpad:
+        return f"contexts that a token of work on paper can have, for numbers of any length (base {certificate.base})"
     if isinstance(certificate, AllLengths):
         return f"contexts that a digit of a sum of any length can depend on (base {certificate.base})"
     of = "" if not certificate.operations else f", {' and '.join(BY_NAME[one].noun for one in certificate.operations)},"
