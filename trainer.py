@@ -223,10 +223,12 @@ def train_model(
     on_step: Callable[[TrainingState], object] = lambda state: None,
     processes: Processes = ALONE,
 ) -> dict[str, object]:
-    """Train to the last step: evaluate, save, stop, step, log.
+    """Train to the last step: evaluate, save, stop, step, log. The model is left with the mean of its last weights,
+    where the config asks for that.
 
     Args:
-        on_step: called by the first process before every step, after its evaluation and checkpoint.
+        on_step: called by the first process before every step, after its evaluation and checkpoint, while the model
+            holds what was evaluated.
         processes: that share the steps and the evaluations; the first one writes.
 
     Returns:
@@ -238,7 +240,7 @@ def train_model(
     """
     learner = make_learner(model, config, processes)
     run.require_room(model, learner.optimizers, config)
-    state = run.restore(model, learner.optimizers)
+    state = run.restore(model, learner.optimizers, learner.mean.tensors)
     started = time.monotonic() - state.seconds
     report_to = config.report_to if processes.is_first else "none"
     with (
@@ -265,7 +267,13 @@ def train_model(
             if (is_last or stopped_by or step % config.save_every == 0) and step and not was_saved_here:
                 if processes.is_first:
                     save_checkpoint(
-                        run.checkpoints, model, learner.optimizers, state, run.settings, config.keep_checkpoints
+                        run.checkpoints,
+                        model,
+                        learner.optimizers,
+                        state,
+                        run.settings,
+                        config.keep_checkpoints,
+                        learner.mean.tensors,
                     )
                 processes.wait()
             if stopped_by:
@@ -273,7 +281,8 @@ def train_model(
             if is_last:
                 break
             if processes.is_first:
-                on_step(state)
+                with learner.mean.in_place():
+                    on_step(state)
 
             try:
                 loss = learner.step(data.training, step)
@@ -286,6 +295,7 @@ def train_model(
                 bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
                 log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
         log.close()
+    learner.mean.exchange()
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": model.num_parameters()}
 
 
@@ -297,10 +307,10 @@ def progress(max_steps: int, step: int, processes: Processes) -> tqdm:
 
 
 def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
-    """Count exact answers on the validation rows, by longest carry chain."""
+    """Count exact answers on the validation rows, by longest carry chain: those of the mean weights, if there are."""
     share = data.validation[learner.processes.share]
     learner.model.eval()
-    with autocast(learner.model.device, learner.dtype):
+    with learner.mean.in_place(), autocast(learner.model.device, learner.dtype):
         is_correct = is_exact(learner.model, share.inputs, share.targets)
     learner.model.train()
     is_correct = learner.processes.gather(torch.from_numpy(is_correct).int(), len(data.validation))

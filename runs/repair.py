@@ -165,6 +165,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
             "warmup_steps": min(before.warmup_steps, num_steps // 10),
             "restarts": None,
             "half_depth_steps": None,  # all of its blocks have learned
+            "averaging": None,
             "seed": seed,
             "learning_rate": GENTLER * before.learning_rate,
             "muon_learning_rate": GENTLER * before.muon_learning_rate,

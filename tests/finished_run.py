@@ -17,7 +17,7 @@ DATA = {
     "storage": {"path": "sequences.txt", "num_sequences": 1000},
 }
 # Dropout and offsets draw random numbers, two slices a batch, 800 training rows in batches of 112: the seam of the
-# first epoch lies in step 7.
+# first epoch lies in step 7. A mean of the weights goes along from step 2.
 TRAIN = {
     "paths": {"model": "model"},
     "model": {
@@ -33,6 +33,7 @@ TRAIN = {
         "accumulation_steps": 2,
         "max_steps": 12,
         "warmup_steps": 2,
+        "averaging": {"start": 2, "decay": 0.9},
         "eval_every": 4,
         "save_every": 4,
         "eval_problems": 50,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from simple_llm.config.settings import Training
 from simple_llm.errors import ArtefactError, EnvironmentFault
@@ -111,6 +112,25 @@ def test_the_optimizer_goes_on_where_the_weights_are_also_on_a_gpu(tmp_path):
     counts = [state["step"] for state in there.optimizers[1].state.values()]
     assert len(counts) > 0
     assert {tensor.device.type for tensor in there.tensors()} == {"meta"}
+
+
+def test_the_mean_of_the_weights_is_loaded_as_it_was_saved_and_is_no_state_of_an_optimizer(tmp_path):
+    trained, other = Trained(num_steps=2), Trained(num_steps=0, seed=5)
+    mean = {name: torch.randn(weight.shape) for name, weight in trained.model.named_parameters()}
+    path = save_checkpoint(tmp_path, trained.model, trained.optimizers, TrainingState(2), {}, 2, mean)
+    loaded: dict[str, torch.Tensor] = {}
+    load_checkpoint(path, other.model, other.optimizers, loaded)
+    assert other.equals(trained)
+    assert loaded.keys() == mean.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in mean.items())
+
+
+def test_a_run_without_a_mean_saves_what_was_saved_before_there_was_one(tmp_path, trained_twice):
+    path, other, loaded = trained_twice.save(tmp_path, 2), Trained(num_steps=0), {}
+    load_checkpoint(path, other.model, other.optimizers, loaded)
+    assert loaded == {}
+    entries = {key.rpartition("/")[2] for key in load_file(path / "optimizer.safetensors")}
+    assert entries == {"momentum", "step", "exp_avg", "exp_avg_sq"}
 
 
 def test_a_checkpoint_before_the_first_step_has_no_optimizer_state_and_loads(tmp_path):

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.library
         (["training.restarts={first: 1000, every: 9}"], ["training.restarts", "1000", "training.max_steps = 1000"]),
         (["training.restarts={first: 700, every: 200}"], ["training.restarts", "200", "training.max_steps=1100"]),
         (["training.restarts={first: 20, every: 98}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
+        (["training.averaging={start: 1000}"], ["training.averaging", "1000", "training.max_steps = 1000"]),
         (["training.half_depth_steps=1000"], ["training.half_depth_steps", "1000", "training.max_steps = 1000"]),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
         (["hub.every=100"], ["hub.every", "hub.push is false"]),

@@ -9,7 +9,7 @@ import pytest
 
 import data_generator
 import trainer
-from simple_llm.config.settings import Hub, Training
+from simple_llm.config.settings import Averaging, Hub, Training
 from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
@@ -69,6 +69,21 @@ def test_the_room_of_a_checkpoint_is_known_before_the_first_step(tmp_path):
     assert known == checkpoint.checkpoint_bytes(after.model, after.optimizers)
     taken = sum(path.stat().st_size for path in after.save(tmp_path, 1).iterdir())
     assert taken <= known < taken + 2**17
+
+
+def test_the_room_of_a_mean_of_the_weights_is_known_too(tmp_path, monkeypatch):
+    trained, asked = Trained(num_steps=1), []
+    mean = dict(trained.model.named_parameters())
+    arguments = trained.model, trained.optimizers
+    path = checkpoint.save_checkpoint(tmp_path, *arguments, TrainingState(1), {}, 2, mean)
+    known = checkpoint.checkpoint_bytes(*arguments, has_mean=True)
+    taken = sum(path.stat().st_size for path in path.iterdir())
+    assert taken <= known < taken + 2**17
+    monkeypatch.setattr("simple_llm.training.run.require_room", lambda num_bytes, folder: asked.append(num_bytes))
+    for averaging in (None, Averaging(start=1)):
+        config = Training(max_steps=10, save_every=10, averaging=averaging)
+        Run(tmp_path / "new", {}).require_room(*arguments, config)
+    assert asked[1] - asked[0] == known - checkpoint.checkpoint_bytes(*arguments) > 0
 
 
 def test_a_run_asks_for_one_checkpoint_more_than_it_keeps_and_for_those_there_no_more(tmp_path, monkeypatch):

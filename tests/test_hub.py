@@ -195,8 +195,8 @@ def test_checkpoints_are_uploaded_to_branches_and_change_nothing_of_the_training
 
     checkpoint = load_model(fetch_model("me/adder@step-8"))
     assert checkpoint.manifest["step"] == 8
-    tensors = load_file(model / "checkpoints" / "step-8" / "model.safetensors")
-    assert all(tensors[name].equal(tensor) for name, tensor in checkpoint.model.named_parameters())
+    saved = load_file(model / "checkpoints" / "step-8" / "optimizer.safetensors")
+    assert all(saved[f"{name}/mean"].equal(tensor) for name, tensor in checkpoint.model.named_parameters())
     card = hub.files("me/adder", "step-8")["README.md"].decode()
     assert "step 8 of at most 12" in card
     assert 'model="me/adder", revision="step-8"' in card

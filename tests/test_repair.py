@@ -112,6 +112,18 @@ def test_a_repair_trains_all_blocks_of_a_model_that_began_with_half_of_them():
     assert second.any()
 
 
+def test_a_repair_leaves_the_weights_of_its_last_step_also_where_training_took_a_mean():
+    data, left = make_data_config(), []
+    for averaging in (None, {"start": 1}):
+        train = make_train_config(1, averaging=averaging)
+        tokenizer = make_tokenizer(data)
+        torch.manual_seed(0)
+        loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
+        repair.train_on(loaded, all_pairs(9), num_steps=3, seed=0)
+        left.append(loaded.model.transformer.wte.weight)
+    assert torch.equal(*left)
+
+
 def test_failures_are_looked_for_and_repaired_in_rounds(run_folder, monkeypatch, capsys):
     run_repair(run_folder, monkeypatch, steps=2, find=5)
     lines = capsys.readouterr().out.splitlines()

@@ -217,6 +217,18 @@ class Restarts(Section):
     height: float = Field(0.3, gt=0, le=1)
 
 
+class Averaging(Section):
+    """The mean of the last weights in place of the last ones.
+
+    Attributes:
+        start: after so many steps the mean is the weights; each later step moves it towards those of that step.
+        decay: how much of it a step leaves.
+    """
+
+    start: int = Field(ge=1, le=10**9)
+    decay: float = Field(0.995, gt=0, lt=1)
+
+
 class Training(Section):
     """How the weights are found. A batch is what one optimizer step sees, over all accumulation steps."""
 
@@ -232,6 +244,7 @@ class Training(Section):
     deep_supervision: float = Field(1.0, ge=0, le=1000)
     restarts: Restarts | None = None
     half_depth_steps: int | None = Field(None, ge=1, le=10**9)
+    averaging: Averaging | None = None
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
     stop_after_exact: int | None = Field(None, ge=1)

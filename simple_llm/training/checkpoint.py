@@ -1,7 +1,7 @@
 """Training checkpoints: whole and verified under their final name, or not there.
 
     checkpoints/step-200/model.safetensors
-                         optimizer.safetensors
+                         optimizer.safetensors   and the mean of the weights, where the run takes one
                          state.json           step and counters; all randomness is a function of seed and step
                          manifest.json        written last: sizes, sha256, settings, hashes of data and tokenizer
 
@@ -36,6 +36,7 @@ from simple_llm.training.optimizer import state_bytes
 _NAME = re.compile(r"step-(\d+)")
 _TEMPORARY_NAME = re.compile(r"\.tmp-(old-)?step-\d+-\d+")
 _FILES = [WEIGHTS, OPTIMIZER, STATE]
+_MEAN = "mean"  # of a weight, beside what the optimizers know of it
 _BESIDE_TENSORS = 2**15  # bytes, more than state and manifest take
 _BESIDE_A_TENSOR = 2**10  # and its name, shape and place, with those of its optimizer state
 
@@ -74,6 +75,7 @@ def save_checkpoint(
     state: TrainingState,
     settings: dict[str, object],
     keep: int,
+    mean: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write `step-N` into `folder`, then delete the oldest beyond `keep`, and those of later steps.
 
@@ -81,6 +83,7 @@ def save_checkpoint(
 
     Args:
         settings: everything that decides the weights, compared when the run goes on.
+        mean: of the weights, by their names.
 
     Raises:
         DiskFullError: with the room that is needed and the room there is; older checkpoints are as they were.
@@ -88,13 +91,13 @@ def save_checkpoint(
     started = time.monotonic()
     target = folder / f"step-{state.step}"
     temporary = folder / f".tmp-step-{state.step}-{os.getpid()}"
-    with room_for(checkpoint_bytes(model, optimizers), folder):
+    with room_for(checkpoint_bytes(model, optimizers, has_mean=bool(mean)), folder):
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
         temporary.mkdir()
         try:
             _write_tensors(temporary / WEIGHTS, _named_tensors(model))
-            _write_tensors(temporary / OPTIMIZER, _optimizer_tensors(model, optimizers))
+            _write_tensors(temporary / OPTIMIZER, _optimizer_tensors(model, optimizers) | _mean_tensors(mean or {}))
             write_file(temporary / STATE, json.dumps(asdict(state)).encode())
             write_manifest(temporary, _FILES, _facts(state, settings))
             if os.path.lexists(target):
@@ -111,14 +114,25 @@ def save_checkpoint(
     return target
 
 
-def checkpoint_bytes(model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
+def checkpoint_bytes(
+    model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], has_mean: bool = False
+) -> int:
     """The room a checkpoint takes, the same before the first step as after it; a little more than is needed."""
     tensors = _named_tensors(model).values()
-    return tensor_bytes(tensors) + state_bytes(optimizers) + _BESIDE_TENSORS + _BESIDE_A_TENSOR * len(tensors)
+    of_mean = tensor_bytes(model.parameters()) if has_mean else 0
+    return tensor_bytes(tensors) + state_bytes(optimizers) + of_mean + _BESIDE_TENSORS + _BESIDE_A_TENSOR * len(tensors)
 
 
-def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
+def load_checkpoint(
+    path: Path,
+    model: torch.nn.Module,
+    optimizers: tuple[torch.optim.Optimizer, ...],
+    mean: dict[str, Tensor] | None = None,
+) -> TrainingState:
     """Put a verified checkpoint's tensors into a model and its optimizers.
+
+    Args:
+        mean: gets the mean of the weights, by their names, where the checkpoint holds one.
 
     Raises:
         ArtefactError: they are another model's.
@@ -138,6 +152,10 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: tuple[torch.
     for key, tensor in load_file(path / OPTIMIZER).items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
+        if entry == _MEAN:
+            if mean is not None:
+                mean[name] = tensor.to(parameter.device)
+            continue
         owners[id(parameter)].state[parameter][entry] = tensor.to(parameter.device)  # fused AdamW counts steps there
     return TrainingState(**json.loads((path / STATE).read_bytes()))
 
@@ -239,6 +257,11 @@ def _optimizer_tensors(model: torch.nn.Module, optimizers: tuple[torch.optim.Opt
         for parameter, entries in optimizer.state.items()
         for entry, tensor in entries.items()
     }
+
+
+def _mean_tensors(mean: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of the weights as optimizer state is named, {"parameter name/mean": tensor}."""
+    return {f"{name}/{_MEAN}": tensor for name, tensor in mean.items()}
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -30,6 +30,7 @@ from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausa
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokens import Examples
 from simple_llm.processes import ALONE, Processes
+from simple_llm.training.averaging import MeanWeights
 from simple_llm.training.batches import BatchOrder, position_offsets
 from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon
 
@@ -40,12 +41,14 @@ class Learner:
 
     Attributes:
         loss: of the model; its backward passes sum the gradient over the processes.
+        mean: of the weights after each step, where the config asks for it.
         dtype: of the matrix products.
     """
 
     model: SimpleLLMForCausalLM
     loss: torch.nn.Module
     optimizers: tuple[Muon, torch.optim.AdamW]
+    mean: MeanWeights
     config: Training
     dtype: torch.dtype
     processes: Processes
@@ -70,6 +73,7 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        self.mean.update(step + 1)
         return loss
 
     def accumulate_gradients(self, examples: Examples, step: int) -> Tensor:
@@ -125,10 +129,10 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
     if config.compile:
         model.transformer.compile()
     dtype = resolve_precision(config.precision, model.device)
-    optimizers = build_optimizers(model, config, dtype)
+    optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config.averaging)
     loss = TrainingLoss(model.train(), config.deep_supervision)
     loss = processes.replicate(loss, leaves_some_out=config.half_depth_steps is not None)
-    return Learner(model, loss, optimizers, config, dtype, processes)
+    return Learner(model, loss, optimizers, mean, config, dtype, processes)
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:

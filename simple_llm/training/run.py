@@ -61,9 +61,11 @@ class Run:
     def is_finished(self) -> bool:
         return bool(self.result)
 
-    def restore(self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
-        """Put the checkpoint, if there is one, into model and optimizers."""
-        return load_checkpoint(self.checkpoint, model, optimizers) if self.checkpoint else TrainingState()
+    def restore(
+        self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], mean: dict[str, torch.Tensor]
+    ) -> TrainingState:
+        """Put the checkpoint, if there is one, into model, optimizers and the mean of the weights."""
+        return load_checkpoint(self.checkpoint, model, optimizers, mean) if self.checkpoint else TrainingState()
 
     def require_room(
         self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], config: Training
@@ -78,8 +80,8 @@ class Run:
         num_saves = -(-(config.max_steps - max(0, self.start_step)) // config.save_every)
         num_there = len(list_checkpoints(self.checkpoints))
         num_more = max(0, min(num_there + num_saves, config.keep_checkpoints + 1) - num_there)
-        num_bytes = num_more * checkpoint_bytes(model, optimizers) + tensor_bytes(model.parameters()) + BESIDE_WEIGHTS
-        require_room(num_bytes, self.checkpoints)
+        one = checkpoint_bytes(model, optimizers, has_mean=config.averaging is not None)
+        require_room(num_more * one + tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, self.checkpoints)
 
     def fingerprint(self) -> int:
         """A number that is another one for a run with other settings, or at another step."""
