@@ -24,4 +24,4 @@ time {
 echo "every context"
 time $python evaluate.py --model "$model" --all-lengths
 echo "a sum of two numbers of 10,000 digits, decoded and compared with Python's integers"
-time $python -m runs.long_sum --model "$model" --digits 10000 --seed "$seed"
+time $python -m runs.long_problems --model "$model" --digits 10000 --seed "$seed"
