@@ -46,6 +46,9 @@ plus-minus: install ## train one model of sums and signed differences and count 
 any-length: install ## train on 8 digits, prove every sum of any length, add two numbers of 10,000 digits; in three minutes
 	PYTHON=$(BIN)/python bash runs/any_length.sh
 
+calculator: install ## train one model of + - * / that works as on paper, and prove it for every length; in five minutes
+	PYTHON=$(BIN)/python bash runs/calculator.sh
+
 demo: install ## make the page of the trained model (or of MODEL=DIR) and serve it on this machine; needs npm
 	$(BIN)/python -m web.build $(if $(MODEL),--model "$(MODEL)") --serve
 
@@ -76,4 +79,4 @@ clean: ## remove the environments and caches; data and models stay
 	rm -rf $(VENV) $(OLDEST) $(NEWEST) .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install quickstart prove plus-minus any-length demo test test-oldest test-newest constraints format clean
+.PHONY: help install quickstart prove plus-minus any-length calculator demo test test-oldest test-newest constraints format clean

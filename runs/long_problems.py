@@ -9,8 +9,8 @@
                                 and those that are rare at random: powers of ten and two, repeated nines, equal numbers,
                                 0, 1, 10^k - 1 by 10^k + 1, and sums of 20 numbers
 
-Prints what was right and how long it took; exit code 7 if an answer is wrong. A model without a scratchpad is asked only
-for sums.
+Prints what was right and how long it took; exit code 7 if an answer is wrong. A model without a scratchpad is asked for
+sums alone. A divisor has half as many digits as what is divided.
 """
 
 import argparse
@@ -66,9 +66,8 @@ def one_of_each(
     """Ask for one problem of each length and operation; count what is wrong."""
     num_wrong, milliseconds = 0, []
     for num_digits, operation in itertools.product(arguments.digits, operations):
-        prompt = calculator.parse(
-            operation.write(number(rng, num_digits), number(rng, divisor_digits(operation, num_digits)))
-        )
+        numbers = number(rng, num_digits), number(rng, divisor_digits(operation, num_digits))
+        prompt = calculator.parse(operation.write(*numbers))
         started = time.perf_counter()
         [answer] = calculator.answer([prompt])
         seconds = time.perf_counter() - started
@@ -91,32 +90,22 @@ def many_problems(
     def prompts(problems: list[tuple[int, ...]]) -> list[Prompt]:
         return [calculator.parse(operation.write(*numbers)) for numbers in problems]
 
-    def draw_pair(most: int, least: int = 1) -> tuple[int, int]:
-        return tuple(int(number(rng, rng.randint(least, most))) for _ in range(2))
+    def drawn(shortest: int, longest: int, num_numbers: int = 2) -> tuple[int, ...]:
+        first, *others = (rng.randint(shortest, longest) for _ in range(num_numbers))
+        return tuple(int(number(rng, one)) for one in (first, *(divisor_digits(operation, one) for one in others)))
 
-    yield f"1 to {MOST_RANDOM_DIGITS} digits", prompts([draw_pair(MOST_RANDOM_DIGITS) for _ in range(count)])
-    yield (
-        f"{LONG_DIGITS} digits",
-        prompts([draw_pair(LONG_DIGITS, LONG_DIGITS) for _ in range(int(count * LONG_SHARE))]),
-    )
+    few = int(count * LONG_SHARE)
+    yield f"1 to {MOST_RANDOM_DIGITS} digits", prompts([drawn(1, MOST_RANDOM_DIGITS) for _ in range(count)])
+    yield f"{LONG_DIGITS} digits", prompts([drawn(LONG_DIGITS, LONG_DIGITS) for _ in range(few)])
     yield "structured", prompts(list(structured(operation)))
     if operation.takes_many and calculator.vocabulary.work_ids:
-        drawn = [
-            sum((draw_pair(MOST_RANDOM_DIGITS) for _ in range(NUM_ADDED // 2)), ())
-            for _ in range(int(count * LONG_SHARE))
-        ]
-        yield f"of {NUM_ADDED} numbers", prompts(drawn)
+        yield f"of {NUM_ADDED} numbers", prompts([drawn(1, MOST_RANDOM_DIGITS, NUM_ADDED) for _ in range(few)])
 
 
 def structured(operation: Operation) -> Iterator[tuple[int, int]]:
     """Pairs that are rare at random, in both orders."""
-    some = {
-        0,
-        1,
-        *(10**k for k in range(1, 31, 3)),
-        *(2**k for k in range(1, 100, 9)),
-        *(10**k - 1 for k in range(1, 31, 3)),
-    }
+    tens, twos = [10**k for k in range(1, 31, 3)], [2**k for k in range(1, 100, 9)]
+    some = {0, 1, *tens, *twos, *(ten - 1 for ten in tens)}
     near = [(10**k - 1, 10**k + 1) for k in range(1, 41)] + [(10 ** (2 * k) - 1, 10**k + 1) for k in range(1, 21)]
     for x, y in [*itertools.product(sorted(some), repeat=2), *near, *((y, x) for x, y in near)]:
         if y or not operation.leaves_rest:
