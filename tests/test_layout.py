@@ -46,7 +46,7 @@ ONLY_IMPORTED_BY = {"tqdm": {"stopping"}, "signal": {"stopping", "command_line"}
 # Imports that break these rules today. One more fails, and so does one that is mended and still stands here.
 NOT_YET: set[tuple[str, str]] = set()
 MOST_FILES_AT_THE_ROOT, FEWEST_FOLDERS = 9, 8
-TRAVELLING = ("modeling_simple_llm", "tokenization_simple_llm")
+TRAVELLING = ("modeling_simple_llm", "tokenization_simple_llm", "pipeline_simple_llm", "verify")
 NAMES_OF_FILES = {
     name
     for key, value in vars(file_names).items()

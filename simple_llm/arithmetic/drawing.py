@@ -70,7 +70,7 @@ def _written(digits: list[int]) -> str:
 
 def _row(symbols: list[int], base: int) -> tuple[list[int], list[int]]:
     """Digits and carries of a row."""
-    return [one for one in symbols if one < base], [one - base for one in symbols if one >= base]
+    return [one for one in symbols if one // base == 0], [one - base for one in symbols if one // base == 1]
 
 
 def _sum(numbers: list[list[int]], rows: list[tuple[str, list[int]]], base: int) -> Iterator[_Line]:

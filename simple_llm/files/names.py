@@ -5,11 +5,13 @@ WEIGHTS = "model.safetensors"
 CARD = "README.md"
 CONFIG, GENERATION_CONFIG, MODEL_CODE = "config.json", "generation_config.json", "modeling_simple_llm.py"
 TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_CODE = "tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"
+PIPELINE_CODE, VERIFY = "pipeline_simple_llm.py", "verify.py"  # beside those that have a use for them
 DATA_CONFIG, TRAIN_CONFIG = "data_config.yaml", "train_config.yaml"
 MODEL_FILES = (WEIGHTS, CONFIG, GENERATION_CONFIG, MODEL_CODE)
 TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_CODE)
 CONFIG_FILES = (DATA_CONFIG, TRAIN_CONFIG)
 MANIFEST_FILES = MODEL_FILES + TOKENIZER_FILES + CONFIG_FILES
+EXTRA_CODE = (PIPELINE_CODE, VERIFY)
 
 CHECKPOINTS = "checkpoints"  # a folder; in each of its folders are WEIGHTS, these two and a MANIFEST
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"

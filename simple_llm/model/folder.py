@@ -3,6 +3,7 @@
 model.safetensors  config.json  generation_config.json
 tokenizer.json  tokenizer_config.json
 modeling_simple_llm.py  tokenization_simple_llm.py     for AutoModel with trust_remote_code
+pipeline_simple_llm.py  verify.py                      with work on paper; a proof that needs nothing else
 data_config.yaml  train_config.yaml                    as used
 README.md                                              the model card
 manifest.json                                          written last: it makes the folder a model
@@ -29,13 +30,16 @@ from simple_llm.files.names import (
     CONFIG,
     CONFIG_FILES,
     DATA_CONFIG,
+    EXTRA_CODE,
     MANIFEST,
     MANIFEST_FILES,
     MODEL_CODE,
     MODEL_FILES,
+    PIPELINE_CODE,
     TOKENIZER,
     TOKENIZER_CONFIG,
     TRAIN_CONFIG,
+    VERIFY,
     WEIGHTS,
 )
 from simple_llm.files.sealed_folder import SealedFolder, verified_manifest
@@ -62,6 +66,9 @@ BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
 MOST_NEW_TOKENS = 10_000  # that generate() says, of a model of every length
 # Of config.json: what neither train_config.yaml nor the tokenizer says, and what is no setting at all.
 _OTHER_SETTINGS = ("activation_function", "layer_norm_epsilon", "initializer_range", "self_test")
+CUSTOM_PIPELINES = {
+    "text-generation": {"impl": f"{Path(PIPELINE_CODE).stem}.SimpleLLMPipeline", "pt": ["AutoModelForCausalLM"]}
+}
 _LONG = 20  # digits of the longest question to a model that knows every length
 _ACTIVATIONS = ("gelu", "gelu_new")  # ours, and GPT-2's own
 _WRITTEN_BY_LIBRARY = ("architectures", "auto_map", "dtype", "transformers_version", "_name_or_path")
@@ -121,6 +128,7 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
         sign_token_ids=tokenizer.sign_ids,
         carry_token_ids=tokenizer.carry_ids,
         scratchpad=model.scratchpad,
+        **({"custom_pipelines": CUSTOM_PIPELINES} if model.has_columns else {}),
         tokens_per_step=model.tokens_per_step,
         position_embedding=model.position_embedding,
         max_position_offset=model.max_position_offset,
@@ -162,15 +170,24 @@ def save_model(
     (folder / MANIFEST).unlink(missing_ok=True)
     vocabulary = vocabulary_of(load_tokenizer(folder), train.model.tokens_per_step)
     model.config.self_test = make_self_test(model, data, train, vocabulary)
+    extra = extra_code(train)
     with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), staged(folder) as stage:
         model.save_pretrained(stage)
         shutil.copyfile(modeling_simple_llm.__file__, stage / MODEL_CODE)
+        for name in extra:
+            shutil.copyfile(Path(modeling_simple_llm.__file__).with_name(name), stage / name)
         (stage / DATA_CONFIG).write_text(to_yaml(data))
         (stage / TRAIN_CONFIG).write_text(to_yaml(train))
         (stage / CARD).write_text(card)
-        move_in(stage, folder, (*MODEL_FILES, *CONFIG_FILES, CARD))
-    write_manifest(folder, list(MANIFEST_FILES), facts)
+        move_in(stage, folder, (*MODEL_FILES, *extra, *CONFIG_FILES, CARD))
+    write_manifest(folder, [*MANIFEST_FILES, *extra], facts)
     verified_manifest(folder)
+
+
+def extra_code(train: TrainConfig) -> tuple[str, ...]:
+    """Files of code that travel with a model besides: what reads answers off work, and what proves every length."""
+    of_columns = (PIPELINE_CODE,) if train.model.has_columns else ()
+    return (*of_columns, VERIFY) if train.model.knows_every_length and train.model.n_layer == 1 else of_columns
 
 
 def make_self_test(
@@ -256,7 +273,8 @@ def load_model(folder: Path) -> LoadedModel:
     if not (folder / MANIFEST).exists():
         raise ArtefactError(f"{folder} holds no finished model; run `python3 trainer.py` first")
     sealed = SealedFolder(folder, MANIFEST_FILES)
-    sealed.verify(name for name in MANIFEST_FILES if name != WEIGHTS)  # those are as they are read, below
+    extra = [name for name in EXTRA_CODE if name in sealed.manifest["files"]]
+    sealed.verify(name for name in (*MANIFEST_FILES, *extra) if name != WEIGHTS)  # those are as they are read, below
     data, train = _read_configs(sealed)
     tokenizer = tokenizer_from(sealed.json(TOKENIZER), sealed.json(TOKENIZER_CONFIG), folder)
     config = _read_config(sealed, train, tokenizer)
@@ -292,9 +310,9 @@ def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: SimpleLLMT
         raise ArtefactError(f"{sealed.folder / CONFIG}: {one_line(error)}") from error
     means = SimpleLLMConfig().to_dict() | said
     for name, value in implied.to_dict().items():
-        if name not in _WRITTEN_BY_LIBRARY and means[name] != value:
+        if name not in _WRITTEN_BY_LIBRARY and means.get(name) != value:
             raise ArtefactError(
-                f"{sealed.folder / CONFIG} has {name} = {means[name]!r:.40} where the folder's other files "
+                f"{sealed.folder / CONFIG} has {name} = {means.get(name)!r:.40} where the folder's other files "
                 f"say {value!r:.40}"
             )
     return implied

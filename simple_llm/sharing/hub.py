@@ -23,14 +23,22 @@ from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.evaluation.reports import report_files
 from simple_llm.files.manifest import sha256_of
-from simple_llm.files.names import CARD, CURVE, MANIFEST, MANIFEST_FILES, METRICS, REPORTS, WEIGHTS
+from simple_llm.files.names import CARD, CURVE, EXTRA_CODE, MANIFEST, MANIFEST_FILES, METRICS, REPORTS, WEIGHTS
 from simple_llm.model.folder import save_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.sharing.model_card import headline, read_card_facts, write_card
 
-UPLOADED_FILES = (*MANIFEST_FILES, MANIFEST, CARD, METRICS, CURVE, *REPORTS)  # names, and patterns of names
+UPLOADED_FILES = (
+    *MANIFEST_FILES,
+    *EXTRA_CODE,
+    MANIFEST,
+    CARD,
+    METRICS,
+    CURVE,
+    *REPORTS,
+)  # names, and patterns of names
 MAIN = "main"
 PATIENCE = 60.0  # seconds that a call may have taken, waits included, when it is made again
 LESS_PATIENCE = 15.0  # while training waits

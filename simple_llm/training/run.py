@@ -12,7 +12,7 @@ from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.files.manifest import sha256_of_document
-from simple_llm.files.names import CHECKPOINTS, CURVE, MANIFEST, METRICS, MODEL_FILES, REPAIRS, REPORTS
+from simple_llm.files.names import CHECKPOINTS, CURVE, EXTRA_CODE, MANIFEST, METRICS, MODEL_FILES, REPAIRS, REPORTS
 from simple_llm.files.reading import refuse_link
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
@@ -221,6 +221,6 @@ def _remove_run(folder: Path) -> None:
         refuse_link(folder / name)
     (folder / MANIFEST).unlink(missing_ok=True)
     remove_checkpoints(folder / CHECKPOINTS)
-    for pattern in (*MODEL_FILES, METRICS, CURVE, *REPORTS, REPAIRS, "proof/shard-*.json"):
+    for pattern in (*MODEL_FILES, *EXTRA_CODE, METRICS, CURVE, *REPORTS, REPAIRS, "proof/shard-*.json"):
         for path in folder.glob(pattern):
             path.unlink()

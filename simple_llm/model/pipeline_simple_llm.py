@@ -1,0 +1,35 @@
+"""pipeline("text-generation") for models that write their work as on paper: decimal in, decimal out.
+
+The library's own decodes what was said by itself, and of work alone nobody can tell what was asked. This one reads the
+answer off question and work. pipeline() takes it from a model's folder with trust_remote_code=True, as config.json
+names it (`custom_pipelines`); it travels with such models, so it imports nothing of the project.
+"""
+
+from transformers import TextGenerationPipeline
+
+_REDEFINED = "postprocess"
+
+
+class SimpleLLMPipeline(TextGenerationPipeline):
+    """TextGenerationPipeline whose text is what the tokenizer reads off a whole row, its question with it.
+
+    pipe("57*46=")                              [{"generated_text": "57*46=2622"}]
+    pipe("57*46=", return_full_text=False)      [{"generated_text": "2622"}]
+    """
+
+    def postprocess(self, model_outputs, *arguments, **settings):
+        """Put the answer where the library puts the work; see TextGenerationPipeline.postprocess."""
+        asked, rows = model_outputs["input_ids"], model_outputs["generated_sequence"][0]
+        records = super().postprocess(model_outputs, *arguments, **settings)
+        question = self.tokenizer.decode(asked[0], skip_special_tokens=True)
+        for record, row in zip(records, rows, strict=True):
+            work = self.tokenizer.decode(row[asked.shape[-1] :], skip_special_tokens=True)
+            text = record.get("generated_text")
+            if isinstance(text, str) and text.endswith(work):
+                answer = self.tokenizer.decode(row, skip_special_tokens=True).removeprefix(question)
+                record["generated_text"] = text[: len(text) - len(work)] + answer
+        return records
+
+
+if not hasattr(TextGenerationPipeline, _REDEFINED):  # under another name it would be passed over
+    raise ImportError(f"this library has no TextGenerationPipeline.{_REDEFINED}; see the model's requirements")
