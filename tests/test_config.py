@@ -45,7 +45,9 @@ def test_the_defaults_are_those_of_the_design(load):
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "runs").glob("**/*.yaml")), ids=lambda path: path.name)
 def test_the_configs_of_the_runs_are_valid(path):
     if path.stem.endswith("data"):
-        data, _ = load_configs(path, REPOSITORY / "train_config.yaml", ["model.n_positions=100"])
+        of_this_run = path.with_name(f"{path.stem.removesuffix('_data')}.yaml")
+        train_path = of_this_run if of_this_run.exists() else REPOSITORY / "train_config.yaml"
+        data, _ = load_configs(path, train_path, ["model.n_positions=100"])
         assert data != DataConfig()
     else:
         any_length = REPOSITORY / "runs/any_length_data.yaml"
