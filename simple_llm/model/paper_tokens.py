@@ -22,11 +22,11 @@ Write = Callable[[str, Sequence[paper.Numbers], int], Symbols]
 
 def question_tokens(problems: Problems, work_ids: Sequence[int], pad_id: int) -> Tensor:
     """Write what is asked, *75*64|, padded on the right: (N, T)."""
-    return _tokens(problems, paper.questions, work_ids, pad_id)
+    return _tokens(problems, paper.questions, work_ids, pad_id).long()
 
 
 def text_tokens(problems: Problems, work_ids: Sequence[int], pad_id: int) -> Tensor:
-    """Write questions and their work up to =, padded on the right: (N, T)."""
+    """Write questions and their work up to =, padded on the right: (N, T), int16, as they are long."""
     return _tokens(problems, paper.texts, work_ids, pad_id)
 
 
@@ -43,7 +43,7 @@ def read_texts(tokens: Tensor, work_ids: Sequence[int], base: int) -> list[tuple
 
 def _tokens(problems: Problems, write: Write, work_ids: Sequence[int], pad_id: int) -> Tensor:
     """Write problems, some at a time and those of one operation together."""
-    ids = np.array([*work_ids, pad_id])  # NOTHING is the last
+    ids = np.array([*work_ids, pad_id], np.int16)  # NOTHING is the last
     parts = []
     for first in range(0, len(problems), _AT_A_TIME):
         some = problems[first : first + _AT_A_TIME]
@@ -51,7 +51,7 @@ def _tokens(problems: Problems, write: Write, work_ids: Sequence[int], pad_id: i
             index = np.flatnonzero(some.is_of(operation))
             symbols = write(operation.symbol, _numbers(some[index], operation.takes_many), problems.base)
             parts.append((first + index, ids[symbols]))
-    tokens = np.full((len(problems), max((part.shape[1] for _, part in parts), default=1)), pad_id)
+    tokens = np.full((len(problems), max((part.shape[1] for _, part in parts), default=1)), pad_id, np.int16)
     for index, part in parts:
         tokens[index, : part.shape[1]] = part
     return torch.from_numpy(tokens)

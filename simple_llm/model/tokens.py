@@ -147,7 +147,7 @@ def answer_tokens(problems: Problems, vocabulary: Vocabulary) -> Tensor:
         column = rows.answer_start[:, None] + torch.arange(longest)
         is_there = column < rows.tokens.size(1)
         said = rows.tokens.gather(1, column.clamp(max=rows.tokens.size(1) - 1))
-        return torch.where(is_there, said, vocabulary.pad_id)
+        return torch.where(is_there, said, vocabulary.pad_id).long()
     return _write(_answers(_in_order(problems, vocabulary), vocabulary), vocabulary)[:, 1:]
 
 
