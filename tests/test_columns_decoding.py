@@ -162,7 +162,7 @@ def most_put_back(text: str) -> int:
 
 
 @pytest.mark.parametrize(("base", "seed"), [(2, 0), (2, 1), (2, 2), (3, 3), (3, 4), (10, 5), (10, 6)])
-def test_whatever_a_model_says_the_tokens_are_those_said_one_at_a_time(base, seed):
+def test_fault_46_whatever_a_model_says_the_tokens_are_those_said_one_at_a_time(base, seed):
     says = mostly_well_formed(base, seed)
     questions = [question_of(text) for text in problems(base, 240, seed)]
     decoder = decoder_of(says, base)
@@ -241,7 +241,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "places", "expected"), WRONG)
-def test_an_answer_ends_where_its_work_goes_wrong_and_others_are_as_they_were(text, places, expected):
+def test_fault_46_an_answer_ends_where_its_work_goes_wrong_and_others_are_as_they_were(text, places, expected):
     question, says, wrong = changed(text, *places)
     others = [other for other, asked in asked_for().items() if not asked & wrong]
     assert len(others) > 10
@@ -258,7 +258,7 @@ def test_an_answer_ends_where_its_work_goes_wrong_and_others_are_as_they_were(te
 
 
 @pytest.mark.parametrize("base", [2, 10])
-def test_a_divisor_is_put_back_no_more_often_than_the_base(base):
+def test_fault_46_a_divisor_is_put_back_no_more_often_than_the_base(base):
     def says(context: Context) -> str:
         (own, kind), sees = context
         if ("/", "sign") not in sees:
