@@ -287,35 +287,44 @@ class DivisionPens(Pens):
         self.num_left = np.full(len(self.problem), self.paper.base)
 
     def look(self, step: int) -> View:
-        """The highest digit of a row, and what is seen of it, is in the cell top, what was brought down in above."""
-        pens, columns = self.at_work, self.paper.columns
-        since, size, is_last = step - self.begins[pens], self.size[pens], self.is_last[pens]
-        at_sign, puts_back = since < 0, self.sign[pens] == self.plus
-        by_digit = ~at_sign & (since & 1 > 0)
-        guesses = at_sign & ~puts_back & ~is_last
-        column = np.where(at_sign, size - 1, since >> 1)
+        """The highest digit of a row is seen in the cell top by what is written after it, all other digits in above."""
+        pens = self.at_work
+        since, size, puts_back = step - self.begins[pens], self.size[pens], self.sign[pens] == self.plus
+        column, by_digit = since >> 1, (since & 1).astype(bool)
         place = self.corner[pens] + column
-        seen = np.where(by_digit, self.above[pens], columns[place])
+        seen = np.where(by_digit, self.above[pens], self.paper.columns[place])
         self.above[pens] = seen
-        has_columns = guesses | ~at_sign
+        first_top = size - puts_back  # the column where it is in view
         kind = np.where(by_digit, np.where(column == size - 1, TOP, DIGIT), np.where(since == 0, HEAD, CARRY))
-        kind[at_sign] = SIGN
-        is_top = ~at_sign & (column == size - puts_back)
-        above = np.where(has_columns & ~is_top & (column < size), seen, NOTHING)
-        top = np.where(is_top, seen, np.where(guesses, columns[place + 1], NOTHING))
+        head, operand = np.where(puts_back, self.plus, self.head[pens]), self.operands(pens, column)
+        above, top = np.where(column < first_top, seen, NOTHING), np.where(column == first_top, seen, NOTHING)
+        next_row = np.where(self.num_left[pens] > 0, A_BAR | A_PLUS, A_BAR)
+        allowed = np.where(by_digit, A_CARRY, np.where(column < size, A_DIGIT, next_row))
+        signs = np.flatnonzero(since < 0)
+        if len(signs):
+            kind[signs], place[signs] = SIGN, -1
+            allowed[signs] = np.where(self.is_last[pens[signs]], AN_END, A_DIGIT)
+            head[signs], operand[signs], above[signs], top[signs] = self._seen_by_signs(pens[signs])
         code = self.known.code(
             kind,
             operator=self.operator[pens],
-            head=np.where(at_sign == puts_back, self.head[pens], np.where(puts_back, self.plus, NOTHING)),
-            operand=np.where(has_columns, self.operands(pens, column), NOTHING),
+            head=head,
+            operand=operand,
             above=above,
             carry=self.carry[pens],
             top=top,
             own=self.own[pens],
         )
-        next_row = A_BAR | A_PLUS * (self.num_left[pens] > 0)
-        allowed = np.where(by_digit, A_CARRY, np.where(column < size, A_DIGIT, next_row))
-        return View(code, np.where(at_sign, -1, place), np.where(is_last, AN_END, allowed))
+        return View(code, place, allowed)
+
+    def _seen_by_signs(self, pens: NDArray) -> NDArray[np.int16]:
+        """Head, operand, above and top: + sees the head, | what the guess follows from, at the end nothing: (4, L)."""
+        puts_back, high = self.sign[pens] == self.plus, self.corner[pens] + self.size[pens]
+        operand, columns = self.operands(pens, self.size[pens] - 1), self.paper.columns
+        seen = np.stack([self.head[pens], operand, columns[high - 1], columns[high]])
+        seen[0, ~puts_back] = NOTHING
+        seen[1:, puts_back | self.is_last[pens]] = NOTHING
+        return seen
 
     def write_digits(self, pens: NDArray, place: NDArray, digits: NDArray) -> None:
         is_head = place < 0
