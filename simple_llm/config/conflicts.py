@@ -249,10 +249,12 @@ def _size_conflicts(model: Model) -> Iterator[Conflict]:
     of_a_block = 4 * model.n_embd + 2 * (model.n_inner or 4 * model.n_embd)
     num_weights = model.n_embd * (model.n_positions + model.n_layer * of_a_block)
     if num_weights > MOST_WEIGHTS:
+        others = [name for name in ("n_layer", "n_positions", "n_inner") if getattr(model, name) is not None]
+        told = [f"model.{name} = {getattr(model, name)}" for name in others]
         yield Conflict(
-            ("model.n_embd", "model.n_layer", "model.n_positions"),
-            f"{model.n_embd} with model.n_layer = {model.n_layer} and model.n_positions = {model.n_positions} makes "
-            f"some {num_weights:,} weights; a model has at most {MOST_WEIGHTS:,}",
+            ("model.n_embd", *(f"model.{name}" for name in others)),
+            f"{model.n_embd} with {', '.join(told[:-1])} and {told[-1]} makes some {num_weights:,} weights; a model "
+            f"has at most {MOST_WEIGHTS:,}",
         )
 
 

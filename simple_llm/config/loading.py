@@ -164,7 +164,7 @@ def _validate(model: type[BaseModel], tree: Tree) -> tuple[BaseModel, list[tuple
     except ValidationError as failure:
         errors = []
         for error in failure.errors():
-            location = [str(part) for part in error["loc"]]
+            location = [part for part in error["loc"] if isinstance(part, str)]  # a list is shown by its key
             errors.append((".".join(location), _describe(error, model, location)))
             section = tree.get(location[0])
             if len(location) > 1 and isinstance(section, dict):
@@ -201,6 +201,8 @@ _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 def _expectation(field: FieldInfo) -> str:
     """Say what a field takes: 'a whole number, at least 1'."""
+    if field.description:
+        return field.description
     choices = [field.annotation]
     if isinstance(field.annotation, types.UnionType):
         choices = list(typing.get_args(field.annotation))

@@ -42,7 +42,19 @@ Operations = create_model(
 
 _Size = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=2, max_length=2)]
 
-Sizes = create_model("Sizes", __base__=Section, **{one.name: (_Size | None, None) for one in OPERATIONS})
+_SIZE_IN_WORDS = "two numbers of digits from 1 to 1,000 such as [4, 3], or null"
+
+Sizes = create_model(
+    "Sizes",
+    __base__=Section,
+    **{
+        one.name: (
+            _Size | None,
+            Field(None, description="two numbers of digits from 1 to 1,000 such as [4, 3], or null"),
+        )
+        for one in OPERATIONS
+    },
+)
 Sizes.__doc__ = "Most digits of the first and of the other numbers of each operation, in place of `numbers.max`."
 
 
