@@ -27,6 +27,7 @@ from runs.pipeline import REPOSITORY
 from runs.tracks import breaches, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS
 from simple_llm import command_line
 from simple_llm.errors import GateError
+from simple_llm.evaluation.certificates import written_place
 
 _FACTS = ("num_parameters", "machine", "versions")  # the same for every seed
 COLUMNS = ("track", "parameters", "seeds", "passed", "median seconds (min to max)", "CPU seconds", "seconds by phase")
@@ -150,8 +151,13 @@ def line_of(run: dict) -> str:
     told = f"{times}, " + ("passed" if run["passed"] else "FAILED")
     lines = [f"seed {run['seed']}: {told}" + (f", {run['why']}" if run["why"] else "")]
     lines += ["  {x}+{y}={sum}, said {said}".format(**failure) for failure in run.get("failures", ())]
-    lines += [f"  wrong: {x}+{y}" for x, y in run.get("proof", {}).get("failures", ())]
+    lines += [f"  wrong: {written_wrong(one)}" for one in run.get("proof", {}).get("failures", ())]
     return "\n".join(lines)
+
+
+def written_wrong(failure: list[int] | dict[str, str]) -> str:
+    """What a proof found wrong, for people: a pair of summands, or a context and the problem that shows it."""
+    return written_place(failure) if isinstance(failure, dict) else "{}+{}".format(*failure)
 
 
 def commit() -> str:

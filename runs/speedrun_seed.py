@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import trainer
 from data_generator import draw_problems
@@ -40,10 +41,12 @@ from simple_llm.model.folder import LoadedModel
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
+from simple_llm.proof.all_contexts import prove_all_contexts
 from simple_llm.proof.all_pairs import prove_all_pairs, Prover
+from simple_llm.proof.certifying_lengths import num_contexts
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.shards import PROOF_FORMAT
-from simple_llm.stopping import proving
+from simple_llm.stopping import advancing, proving
 from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
 from tokenizer import train_tokenizer
@@ -114,14 +117,15 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
         )
         score = Score(result["num_correct"], result["num_total"])
         is_exact = score.is_perfect and score.num_total > 0
-        facts |= {"step": result["step"], "validation": [score.num_correct, score.num_total]}
+        name = "first_look" if track.knows_every_length else "validation"
+        facts |= {"step": result["step"], name: [score.num_correct, score.num_total]}
         why = "" if is_exact else f"validation {score} exact at the last step, {result['step']:,}"
     except DivergedError as error:
         why = str(error)
     clock.end_training(step_times, train.training.is_evaluated)
     loaded = LoadedModel(model.eval(), tokenizer, data, train, "", {})
     if is_exact and track.is_proved:
-        facts["proof"] = prove(loaded, folder)
+        facts["proof"] = prove_every_length(loaded) if track.knows_every_length else prove(loaded, folder)
         clock.end("proof")
     facts |= {**stopped(clock), "passed": False, "why": why}
     if is_exact:
@@ -132,7 +136,12 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
 
 
 def draw_rows(track: Track, data: DataConfig, eval_problems: int = NUM_VALIDATION) -> Problems:
-    """Draw the rows of training as the recipe says and those of validation as the test's, without the edge cases."""
+    """Draw the rows of training as the recipe says and those of validation as the test's, without the edge cases.
+
+    Where every length is proved, validation is but a first look, and its rows are drawn with the others.
+    """
+    if track.knows_every_length:
+        return draw_problems(data).problems
     training = problems_on_sides(draw_problems(data).problems, data.split, (TRAIN,))
     num_validation = max(eval_problems, NUM_VALIDATION)
     validation = held_out_sample(Sampler.of(data.numbers), data.split, num_validation, data.seed, VALIDATION)
@@ -171,14 +180,23 @@ def prove(loaded: LoadedModel, folder: Path) -> dict[str, object]:
     return told | ({"rows_in_table": prover.pairs.num_rows} if by_table else {})
 
 
+def prove_every_length(loaded: LoadedModel) -> dict[str, object]:
+    """Run every context of every operation, as `evaluate.py --all-lengths` does."""
+    bar = tqdm(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
+    with advancing(bar) as on_contexts:
+        counted = prove_all_contexts(loaded.model, loaded.operations, on_contexts)
+    told = {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}
+    return told | {"failures": counted["failures"][:MAX_FAILURES_SHOWN]}
+
+
 def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict[str, object]:
     """Whether a model that was exact in validation passes: all pairs proved, or sample and edge cases right."""
     if track.is_proved:
-        proof = facts["proof"]
+        proof, what = facts["proof"], "contexts" if track.knows_every_length else "pairs"
         is_right = proof["wrong"] == 0 and proof["checked"] == proof["expected"]
         return {
             "passed": is_right,
-            "why": "" if is_right else f"{proof['wrong']:,} of {proof['expected']:,} pairs are wrong",
+            "why": "" if is_right else f"{proof['wrong']:,} of {proof['expected']:,} {what} are wrong",
         }
     started = time.monotonic()
     tested = {"test": count(loaded, test_sample(loaded.data))}

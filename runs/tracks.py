@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simple_llm.arithmetic import OPERATIONS
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, Model, Split, TrainConfig
 from simple_llm.data.problems import from_integers, Problems
@@ -13,6 +14,7 @@ from simple_llm.errors import UsageError
 
 NUM_VALIDATION = NUM_TEST = 10_000
 NUM_SEEDS = 5
+BASE_OF_EVERY_LENGTH = 10
 RECIPES = Path(__file__).parent / "speedrun"
 
 Pair = tuple[int, int]
@@ -37,18 +39,22 @@ class Track:
     """One way to be fast.
 
     Attributes:
-        maximum: of both operands; the smallest is 0.
-        is_proved: every pair is checked, and that is in the time; else a test sample is, and is not.
+        maximum: of both operands; the smallest is 0. None: the proof is of every length, whatever is learned from.
+        is_proved: every pair or context is checked, and that is in the time; else a test sample is, and is not.
         edge_cases: that have to be right too; training and validation never see them.
         model: the one it has to be; None where any will do.
     """
 
     name: str
     goal: str
-    maximum: int
+    maximum: int | None
     is_proved: bool = False
     edge_cases: tuple[Pair, ...] = ()
     model: Model | None = None
+
+    @property
+    def knows_every_length(self) -> bool:
+        return self.maximum is None
 
 
 TRACKS = {
@@ -58,6 +64,7 @@ TRACKS = {
         Track("B", "4 digits, every pair proved", 9999, is_proved=True),
         Track("C", "10 digits, held-out sample and edge cases", _NINES, edge_cases=EDGE_CASES),
         Track("D", "4 digits, held-out sample, the default model", 9999, model=Model()),
+        Track("E", "all four operations, every length proved", None, is_proved=True),
     )
 }
 
@@ -79,11 +86,13 @@ def recipe(name: str, folder: Path, seed: int, overrides: list[str]) -> tuple[Da
 def breaches(track: Track, data: DataConfig, train: TrainConfig, num_seeds: int) -> Iterator[str]:
     """Say what is not as the rules want it; a run is allowed all the same, and is no record."""
     numbers = data.numbers
-    if (numbers.min, numbers.max) != (0, track.maximum):
+    if track.knows_every_length:
+        yield from _breaches_of_every_length(data, train)
+    elif (numbers.min, numbers.max) != (0, track.maximum):
         yield f"numbers from {numbers.min} to {numbers.max}, not from 0 to {track.maximum}"
     if data.split != Split():
         yield "another split, so another held-out side"
-    if train.training.eval_problems < NUM_VALIDATION:
+    if train.training.eval_problems < NUM_VALIDATION and not track.knows_every_length:
         yield f"a validation of {train.training.eval_problems:,} problems, not of {NUM_VALIDATION:,}"
     if track.model not in (None, train.model):
         yield "not the default model"
@@ -92,6 +101,16 @@ def breaches(track: Track, data: DataConfig, train: TrainConfig, num_seeds: int)
         yield "a validation before all blocks learned for as long as half of them"
     if num_seeds < NUM_SEEDS:
         yield f"{num_seeds} of at least {NUM_SEEDS} seeds"
+
+
+def _breaches_of_every_length(data: DataConfig, train: TrainConfig) -> Iterator[str]:
+    """What the list of contexts is of."""
+    if data.numbers.base != BASE_OF_EVERY_LENGTH:
+        yield f"base {data.numbers.base}, not {BASE_OF_EVERY_LENGTH}"
+    if missing := [one.name for one in OPERATIONS if one not in data.operations.known]:
+        yield f"operations without {' and '.join(missing)}"
+    if not train.model.has_columns:
+        yield "no scratchpad of columns, of which all contexts can be listed"
 
 
 def without(problems: Problems, pairs: tuple[Pair, ...]) -> Problems:

@@ -325,6 +325,31 @@ def test_what_breaks_the_rules_is_named():
         assert told.startswith(start)
 
 
+def test_what_breaks_the_rules_of_every_length_is_named():
+    data, train = tracks.recipe("E", tracks.RECIPES, 0, [])
+    track = tracks.TRACKS["E"]
+    sums = data.model_copy(update={"operations": DataConfig().operations})
+    octal = data.model_copy(update={"numbers": data.numbers.model_copy(update={"base": 8})})
+    broken = {
+        "operations without subtract and multiply and divide": (sums, train),
+        "base 8, not 10": (octal, train),
+        "no scratchpad of columns": (data, TrainConfig()),
+    }
+    for start, settings in broken.items():
+        [told] = tracks.breaches(track, *settings, 5)
+        assert told.startswith(start)
+
+
+def test_every_length_is_proved_in_the_time_and_what_is_wrong_is_told(recipes):
+    small = ("numbers.base=2", "numbers.sizes=null", "numbers.max=31", "numbers.operands=2", "model.n_inner=32")
+    short = ("training.max_steps=2", "training.warmup_steps=1", "training.eval_every=2", "storage.num_sequences=800")
+    data, train = tracks.recipe("E", tracks.RECIPES, 0, [*small, *short, "model.n_embd=16", "training.device=cpu"])
+    clock = speedrun_seed.Clock(time.monotonic())
+    run = speedrun_seed.run_seed(tracks.TRACKS["E"], data, train, recipes, clock)
+    assert (run["passed"], run["first_look"][1]) == (False, run["first_look"][1])
+    assert "proof" not in run  # nothing is proved of what is wrong at a first look
+
+
 # ---- The reference recipe -------------------------------------------------------------------------
 
 
