@@ -70,7 +70,7 @@ def rows(operator, base):
 
 
 def division(operator, base):
-    """The same of /."""
+    """The same of /. Only a head of 3 or more can be too much by more than one, so that y is put back again."""
     digits, maybe, op = range(base), [*range(base), None], (operator, SIGN)
     guess = lambda high, low, y: min(base - 1, ((high or 0) * base + low) // y)  # noqa: E731
     yield context(("|", SIGN), op), "="
@@ -95,7 +95,7 @@ def division(operator, base):
             seen = op, ("+", SIGN), (y, OPERAND), (above, kind), (carry, CARRY)
             owns = [(head, HEAD) for head in digits[:-1]] if carry is None else [(carry, CARRY)]
             yield from column(owns, seen, above + y + (carry or 0), base, [kind])
-    yield from ((context((carry, CARRY), op, ("+", SIGN), (carry, CARRY)), "+|"[carry]) for carry in (0, 1))
+    yield from ((context((carry, CARRY), op, ("+", SIGN), (carry, CARRY)), "+|"[carry]) for carry in range(base < 4, 2))
 
 
 def sum_contexts(x, y, base, left, right, period, places=range(99)):
@@ -297,4 +297,4 @@ if __name__ == "__main__":
     try:
         prove(Path([*sys.argv[1:], Path(__file__).parent][0]))
     except DAMAGED as error:
-        stop(2, f"{' '.join(sys.argv)}: nothing can be proved here: {type(error).__name__} {str(error)[:80]!r}")
+        stop(2, f"{' '.join(sys.argv)}: nothing can be proved here: {type(error).__name__} {str(error)[:200]!r}")
