@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from simple_llm.training.batches import BatchOrder, position_offsets
+from simple_llm.training.batches import BatchOrder, evenly_by_length, position_offsets
 
 
 @pytest.mark.parametrize(("num_rows", "batch_size"), [(7, 3), (5, 5), (3, 8), (4, 1)])
@@ -41,3 +41,21 @@ def test_offsets_are_a_function_of_seed_and_step_only():
     assert torch.equal(position_offsets(50, 9, seed=0, step=5), offsets)
     assert not torch.equal(position_offsets(50, 9, seed=0, step=6), offsets)
     assert not torch.equal(position_offsets(50, 9, seed=1, step=5), offsets)
+
+
+def test_rows_that_are_drawn_evenly_have_each_length_alike_and_each_row_of_it():
+    rows_by_length = [np.array([5]), np.array([0, 7]), np.arange(10, 40)]
+    drawn = np.concatenate([evenly_by_length(rows_by_length, 30, seed=0, step=step) for step in range(100)])
+    counts = [np.isin(drawn, rows).sum() for rows in rows_by_length]
+    assert sum(counts) == len(drawn) == 3000
+    assert all(900 < count < 1100 for count in counts)  # 1,000 each but for chance: 4 standard deviations
+    assert set(drawn) == {5, 0, 7, *range(10, 40)}
+
+
+def test_what_is_drawn_evenly_is_a_function_of_seed_and_step_only():
+    rows_by_length = [np.arange(9), np.arange(9, 50)]
+    drawn = evenly_by_length(rows_by_length, 20, seed=0, step=5)
+    np.random.seed(123)  # the global generator has no part in it
+    assert (evenly_by_length(rows_by_length, 20, seed=0, step=5) == drawn).all()
+    assert (evenly_by_length(rows_by_length, 20, seed=0, step=6) != drawn).any()
+    assert (evenly_by_length(rows_by_length, 20, seed=1, step=5) != drawn).any()

@@ -271,6 +271,7 @@ def test_fault_21_a_wrong_setting_is_named_with_file_value_and_remedy(errors, tm
         ("numbers.max=None", ["numbers.max", "write null"]),
         ("model.n_embd=250", ["model.n_embd", "250", "model.n_head = 4"]),
         ("training.restarts={first: 0, every: 9}", ["training.restarts.first", "at least 1"]),
+        ("training.even_lengths=1", ["training.even_lengths", "below 1"]),
         ("training.averaging={start: 9, decay: 1}", ["training.averaging.decay", "below 1"]),
         ("training.averaging={decay: 0.9}", ["training.averaging.start"]),
         ("model.attention_window={left: -1, right: 1}", ["model.attention_window.left", "at least 0"]),

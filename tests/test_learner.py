@@ -1,5 +1,6 @@
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from simple_llm.evaluation.scoring import Score
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import list_checkpoints
-from simple_llm.training.learner import build_model, TrainingLoss
+from simple_llm.training.learner import batch_indices, build_model, TrainingLoss
 from simple_llm.training.run import Run
 from tests import tiny_models
 from tests.finished_run import interrupt_in_step
@@ -67,6 +68,28 @@ def test_dropout_is_a_function_of_seed_and_step(monkeypatch):
     monkeypatch.setattr(BatchOrder, "indices", lambda self, step: same_rows)
     assert loss_of(3) == loss_of(3)
     assert loss_of(3) != loss_of(4)
+
+
+def test_a_share_of_each_batch_has_rows_of_every_length_alike_and_the_rest_all_rows_in_turn():
+    learner, rows = make_learner(1, batch_size=40, even_lengths=0.25)
+    batches = np.array([batch_indices(rows, learner.config, step) for step in range(200)])
+    assert batches.shape == (200, 40)
+    in_turn, even = batches[:, :30], batches[:, 30:]
+    assert sorted(in_turn.flatten()[: len(rows)]) == list(range(len(rows)))
+    shares = [np.isin(even, of_length).mean() * len(rows.rows_by_length) for of_length in rows.rows_by_length]
+    assert len(shares) > 3
+    assert shares == pytest.approx([1] * len(shares), abs=0.3)
+    plain = make_learner(1, batch_size=40)[0].config
+    assert (batch_indices(rows, plain, 3) == BatchOrder(len(rows), 40, plain.seed).indices(3)).all()
+
+
+def test_a_step_learns_from_the_rows_that_are_drawn_evenly(monkeypatch):
+    learner, rows = make_learner(1, even_lengths=0.25)
+    losses = []
+    for drawn in (0, 1):
+        monkeypatch.setattr("simple_llm.training.learner.evenly_by_length", lambda *rest, row=drawn: np.full(4, row))
+        losses.append(learner.accumulate_gradients(rows, 3).item())
+    assert losses[0] != losses[1]
 
 
 def test_a_step_in_bfloat16_keeps_the_weights_in_float32():

@@ -151,6 +151,16 @@ def test_examples_are_selected_together(vocabulary):
 # ---- Padding --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("k", [1, 2, "all"])
+def test_rows_are_found_by_their_length_for_all_pairs_to_110(k):
+    lengths = []
+    for x, y in itertools.product(map(str, range(111)), repeat=2):
+        lengths.append(len(x + y) if k == "all" else len(x + y + str(int(x) + int(y))))
+    found = make_examples(all_pairs(110), make_vocabulary(tokens_per_step=k)).rows_by_length
+    assert [np.unique(np.array(lengths)[rows]).tolist() for rows in found] == [[one] for one in sorted({*lengths})]
+    assert np.sort(np.concatenate(found)).tolist() == list(range(111 * 111))
+
+
 def test_padding_moves_to_the_left_and_nothing_else_changes(vocabulary):
     rows = prompt_tokens(problems_of([(1, 2), (12, 345), (9999, 1)]), vocabulary)
     moved = pad_left(rows, vocabulary.pad_id)

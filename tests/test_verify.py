@@ -19,7 +19,8 @@ from simple_llm.files.names import CONFIG, TOKENIZER, TOKENIZER_CONFIG, VERIFY, 
 from simple_llm.model.context_engine import ContextEngine
 from simple_llm.model.engine import Engine
 from simple_llm.model.modeling_simple_llm import Grid, KINDS, SimpleLLMForCausalLM
-from simple_llm.proof import all_lengths, verify
+from simple_llm.model import verify
+from simple_llm.proof import all_lengths
 from tests.pipeline import REPOSITORY
 from tests.test_grid import characters, grid_model
 from tests.test_verify_list import Context, list_of, OPERATORS

@@ -246,6 +246,7 @@ class Training(Section):
 
     batch_size: int = Field(128, ge=1, le=10**7)
     accumulation_steps: int = Field(1, ge=1, le=10_000)
+    even_lengths: float = Field(0.0, ge=0, lt=1)
     max_steps: int = Field(1000, ge=1, le=10**9)
     warmup_steps: int = Field(20, ge=0, le=10**9)
     learning_rate: float = Field(3e-3, gt=0, le=10)

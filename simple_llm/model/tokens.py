@@ -6,6 +6,7 @@ Everything is tokenized once; a batch is an index into a tensor.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -328,6 +329,13 @@ class Examples:
 
     def __getitem__(self, index: NDArray[np.int64] | Tensor | slice) -> "Examples":
         return Examples(self.inputs[index], self.targets[index], self.place_targets[index])
+
+    @cached_property
+    def rows_by_length(self) -> list[NDArray[np.int64]]:
+        """The indices of the rows of each length there is, up to the last token that is to be said, shortest first."""
+        column = torch.arange(self.targets.size(1))
+        lengths = torch.where(self.targets != IGNORE_INDEX, column, -1).amax(1)  # (N,)
+        return [(lengths == length).nonzero()[:, 0].numpy() for length in lengths.unique()]
 
     def to(self, device: torch.device) -> "Examples":
         return Examples(*(one.to(device, torch.long) for one in (self.inputs, self.targets, self.place_targets)))

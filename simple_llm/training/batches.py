@@ -1,4 +1,4 @@
-"""The order that batches come in, and how far their positions are moved: functions of seed and step alone.
+"""Which rows a batch has, and how far their positions are moved: functions of seed and step alone.
 
 Shape letters in this file: B rows in a batch.
 """
@@ -34,6 +34,13 @@ class BatchOrder:
 @lru_cache(maxsize=2)
 def _epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(num_rows)
+
+
+def evenly_by_length(rows_by_length: list[NDArray[np.int64]], count: int, seed: int, step: int) -> NDArray[np.int64]:
+    """Draw rows, each length as often as any other however few rows have it: (count,)."""
+    rng = np.random.default_rng((seed, step, 2))
+    lengths = rng.integers(len(rows_by_length), size=count)
+    return np.array([rng.choice(rows_by_length[length]) for length in lengths], np.int64)
 
 
 def position_offsets(num_rows: int, max_offset: int, seed: int, step: int) -> Tensor:

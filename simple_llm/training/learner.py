@@ -17,7 +17,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,7 +33,7 @@ from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokens import Examples
 from simple_llm.processes import ALONE, Processes
 from simple_llm.training.averaging import MeanWeights
-from simple_llm.training.batches import BatchOrder, position_offsets
+from simple_llm.training.batches import BatchOrder, evenly_by_length, position_offsets
 from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon
 
 
@@ -81,8 +83,7 @@ class Learner:
 
         Two processes with one slice each add the same two numbers as one process with two slices.
         """
-        indices = BatchOrder(len(examples), self.config.batch_size, self.config.seed).indices(step)  # (B,)
-        batch = examples[indices]
+        batch = examples[batch_indices(examples, self.config, step)]
         offsets = position_offsets(len(batch), self.model.config.max_position_offset, self.config.seed, step)
         num_targets, num_place_targets = (
             (targets != IGNORE_INDEX).sum().clamp(min=1) for targets in (batch.targets, batch.place_targets)
@@ -133,6 +134,15 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
     loss = TrainingLoss(model.train(), config.deep_supervision)
     loss = processes.replicate(loss, leaves_some_out=config.half_depth_steps is not None)
     return Learner(model, loss, optimizers, mean, config, dtype, processes)
+
+
+def batch_indices(examples: Examples, config: Training, step: int) -> NDArray[np.int64]:
+    """Choose the rows of a step: of all in turn, and the share that is drawn evenly by length: (B,)."""
+    num_even = int(config.even_lengths * config.batch_size)
+    in_turn = BatchOrder(len(examples), config.batch_size - num_even, config.seed).indices(step)
+    if not num_even:
+        return in_turn
+    return np.concatenate([in_turn, evenly_by_length(examples.rows_by_length, num_even, config.seed, step)])
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
