@@ -16,10 +16,10 @@ from torch import Tensor
 
 from simple_llm.evaluation.margins import lead
 from simple_llm.files.names import CONFIG, TOKENIZER, TOKENIZER_CONFIG, VERIFY, WEIGHTS
+from simple_llm.model import verify
 from simple_llm.model.context_engine import ContextEngine
 from simple_llm.model.engine import Engine
 from simple_llm.model.modeling_simple_llm import Grid, KINDS, SimpleLLMForCausalLM
-from simple_llm.model import verify
 from simple_llm.proof import all_lengths
 from tests.pipeline import REPOSITORY
 from tests.test_grid import characters, grid_model
