@@ -28,7 +28,7 @@ from tests.tiny_models import make_vocabulary, tiny_model
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("tested_libraries")]
 
-SOURCE = REPOSITORY / "simple_llm" / "proof" / VERIFY
+SOURCE = REPOSITORY / "simple_llm" / "model" / VERIFY
 MOST_CELLS, NOBODY = 5, -2
 WINDOW = {"left": 0, "right": 1}
 WINDOW_BASE, PERIOD = 2, 2
