@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from simple_llm.arithmetic.paper import read
+from simple_llm.model import known_contexts
 from simple_llm.model.columns_decoding import ColumnsDecoder, Result
 from simple_llm.processes import Processes
 from tests.paper import RAISED, read_off, written
@@ -24,6 +25,12 @@ from tests.planted_contexts import (
 from tests.test_grid import characters, END, EXAMPLES, grid_model, PAD, problems, QUESTIONS, text_of, tokens_of
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("tested_libraries")]
+
+
+@pytest.fixture(autouse=True)
+def asked_alone(monkeypatch):
+    """A planted table has no contexts but those that are met, so neighbours are not asked for."""
+    monkeypatch.setattr(known_contexts, "FEW", 0)
 
 
 def question_of(text: str) -> str:
@@ -405,3 +412,16 @@ def test_a_step_is_one_call_for_everything_that_is_due():
     decoder = decoder_of(right(10))
     results = decoder.results(prompts_of([question_of(text) for text in texts]))
     assert decoder.engine.num_calls <= max(result.num_steps for result in results) < 110
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_that_are_asked_too_change_nothing(seed, monkeypatch):
+    model = grid_model(seed=seed)
+    prompts = prompts_of([question_of(text) for text in EXAMPLES])
+    alone, together = ColumnsDecoder.of(model), ColumnsDecoder.of(model)
+    expected = alone.decode(prompts)
+    monkeypatch.setattr(known_contexts, "FEW", 8)
+    found = together.decode(prompts)
+    assert torch.equal(found.tokens, expected.tokens)
+    torch.testing.assert_close(found.margins, expected.margins)
+    assert len(together.known) > len(alone.known)

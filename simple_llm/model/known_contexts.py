@@ -14,6 +14,7 @@ from simple_llm.model.context_engine import ContextEngine
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
 
 MOST_AT_ONCE = 2**14  # contexts: more take memory and are no quicker
+FEW = 8  # contexts: so many take as long as ten times as many
 _NEVER = np.iinfo(np.int64).max  # no context has this code
 
 
@@ -72,9 +73,26 @@ class KnownContexts:
         place = np.searchsorted(self._codes, codes)
         is_new = self._codes[place] != codes
         if is_new.any():
-            self._learn(np.unique(codes[is_new]))
+            new = np.unique(codes[is_new])
+            self._learn(self._with_neighbours(new) if len(new) <= FEW else new)
             place = np.searchsorted(self._codes, codes)
         return self._numbers[place]
+
+    def _with_neighbours(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A few new contexts, (N,), and those with another digit above, as far as they are not known.
+
+        A digit that asks is moved as far as the one above, as it would be in most rows. A long division asks one
+        context after another, thousands of them; neighbours come sooner or later.
+        """
+        base = self.names.base
+        above, own = (self._factors[CELLS.index(cell)] for cell in ("above", "own"))
+        digit, asking = (codes // factor % self.radix + NOTHING for factor in (above, own))  # (N,) each
+        moved = np.arange(base) - digit[:, None]  # (N, base)
+        moves = (asking >= 0) & (asking < base)
+        moved_asking = np.where(moves[:, None], (asking[:, None] + moved) % base - asking[:, None], 0)
+        others = (codes[:, None] + moved * above + moved_asking * own)[(digit >= 0) & (digit < base)]
+        codes = np.unique(np.concatenate([codes, others.ravel()]))
+        return codes[self._codes[np.searchsorted(self._codes, codes)] != codes]
 
     def _learn(self, codes: NDArray[np.int64]) -> None:
         """Ask for contexts that are not known, (N,) sorted."""
