@@ -6,6 +6,7 @@ import itertools
 import math
 
 import pytest
+import torch
 
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.config.settings import TrainConfig
@@ -15,7 +16,7 @@ from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
 from simple_llm.proof import all_pairs, rounding
 from tests.oracle import PerfectAdder
-from tests.tiny_models import make_data_config, make_tokenizer, make_vocabulary
+from tests.tiny_models import make_data_config, make_tokenizer, make_vocabulary, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,12 @@ def test_what_takes_hours_is_refused_with_the_estimate(monkeypatch):
     all_pairs.refuse_hours(decoder, vocabulary, [Sampler(Operands(0, 999, 10))])
     with pytest.raises(UsageError, match=r"100,000,000 pairs take up to about 7 hours .* or give --yes"):
         all_pairs.refuse_hours(decoder, vocabulary, [Sampler(Operands(0, 9999, 10))])
+
+
+def test_what_bfloat16_cannot_say_moves_no_logit(monkeypatch):
+    def logits_of(reader, problems, vocabulary):
+        value = {torch.float64: [1.0, 2.0], torch.float32: [1.0, 2.5], torch.bfloat16: [math.nan, 2.25]}[reader.dtype]
+        yield torch.tensor([[value]], dtype=reader.dtype), torch.zeros(1, 1, dtype=torch.long)
+
+    monkeypatch.setattr(rounding, "row_logits", logits_of)
+    assert rounding.rounding(tiny_model(), None, None) == {"float32": 0.5, "bfloat16": 0.25}

@@ -25,14 +25,15 @@ def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabu
     """Largest difference of a logit of an answer from what float64 gives, for float32 and for bfloat16.
 
     Against the margins it says whether another machine, adding up in another order, could say another digit. The two
-    are measured where the model is, float64 on the CPU.
+    are measured where the model is, float64 on the CPU. What comes out as no number decides nothing, and is not counted:
+    bfloat16 has that where a score is too large for it, and every answer with it in is decided again, in float32.
     """
     wide = Engine(copy.deepcopy(model).to("cpu"), torch.float64)
     exact = [logits for logits, _ in row_logits(wide, problems, vocabulary)]
     largest = {}
     for dtype in (torch.float32, torch.bfloat16):
         differences = [
-            (logits.cpu().double() - right).abs()[targets.cpu() != IGNORE_INDEX].max().item()
+            (logits.cpu().double() - right).abs()[targets.cpu() != IGNORE_INDEX].nan_to_num(0.0).max().item()
             for (logits, targets), right in zip(
                 row_logits(Engine(model, dtype), problems, vocabulary), exact, strict=True
             )
