@@ -14,6 +14,7 @@ class SimpleLLMPipeline(TextGenerationPipeline):
     """TextGenerationPipeline whose text is what the tokenizer reads off a whole row, its question with it.
 
     pipe("57*46=")                              [{"generated_text": "57*46=2622"}]
+    pipe("57×46")                               [{"generated_text": "57*46=2622"}]   what ends in no = is written anew
     pipe("57*46=", return_full_text=False)      [{"generated_text": "2622"}]
     """
 
@@ -21,13 +22,14 @@ class SimpleLLMPipeline(TextGenerationPipeline):
         """Put the answer where the library puts the work; see TextGenerationPipeline.postprocess."""
         asked, rows = model_outputs["input_ids"], model_outputs["generated_sequence"][0]
         records = super().postprocess(model_outputs, *arguments, **settings)
-        question = self.tokenizer.decode(asked[0], skip_special_tokens=True)
+        skips = settings.get("skip_special_tokens") is not False
+        question = self.tokenizer.decode(asked[0], skip_special_tokens=skips)
         for record, row in zip(records, rows, strict=True):
-            work = self.tokenizer.decode(row[asked.shape[-1] :], skip_special_tokens=True)
-            text = record.get("generated_text")
+            work, text = self.tokenizer.decode(row[asked.shape[-1] :], skips), record.get("generated_text")
             if isinstance(text, str) and text.endswith(work):
-                answer = self.tokenizer.decode(row, skip_special_tokens=True).removeprefix(question)
-                record["generated_text"] = text[: len(text) - len(work)] + answer
+                whole, prompt = self.tokenizer.decode(row, skips), text.removesuffix(work)
+                is_open = not prompt or prompt.rstrip().endswith("=")
+                record["generated_text"] = prompt + whole.removeprefix(question) if is_open else whole
         return records
 
 
