@@ -120,7 +120,8 @@ def train_tokenizer(rows: Iterator[str], config: DataConfig, train: TrainConfig)
         base=config.numbers.base,
         reversed=config.numbers.reversed,
         says_all=train.model.tokens_per_step == "all",
-        **({"scratchpad": train.model.scratchpad, "operators": "".join(operators)} if train.model.has_columns else {}),
+        **({"scratchpad": train.model.scratchpad} if train.model.has_columns else {}),
+        **({"operators": "".join(operators)} if {*signs} != {*operators} else {}),  # else the tokens tell
     )
 
 

@@ -90,8 +90,8 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
 
     @property
     def operators(self) -> str:
-        """The operators that the model knows."""
-        if self.has_columns:  # for some of them it writes others' signs
+        """The operators that the model knows; tokenizer_config.json names them where there are tokens of others too."""
+        if "operators" in self.init_kwargs:
             return self.init_kwargs["operators"]
         known = self.convert_ids_to_tokens(self.convert_tokens_to_ids(list(OPERATORS)))
         return "".join(one for one, token in zip(OPERATORS, known, strict=True) if one == token)
@@ -165,9 +165,10 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         numbers, operators = re.findall(r"[0-9]+", asked), set(re.findall(r"[-+*/]", asked))
         operator = operators.pop() if len(operators) == 1 else ""
         is_many = len(numbers) > 2 and not (self.has_columns and operator == ADDS_MANY)
-        by_zero = operator == RESTS and not numbers[1].strip("0")
-        if not operator or operator not in self.operators or is_many or by_zero or (rest and operator != RESTS):
+        if not operator or operator not in self.operators or is_many or (rest and operator != RESTS):
             raise ValueError(f"expected {self._example()}, got {text!r:.60}")
+        if operator == RESTS and not numbers[1].strip("0"):
+            raise ValueError(f"{text!r:.60}: nothing is divided by 0")
         if self.has_columns:
             if answer:
                 raise ValueError(f"{text!r:.60} has an answer; the work that leads there is the model's to write")
@@ -187,8 +188,9 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
     def _example(self) -> str:
         """What a text may be, for a message."""
         numbers = {"+": "1342+879=", "-": "342-879=", "*": "57*46=", "/": "1742/56="}
-        what = "a sum" if self.operators == DELIMITER else "a problem"
-        return f"{what} of two whole numbers such as {' or '.join(numbers[one] for one in self.operators)}"
+        nouns = {"+": "a sum", "-": "a difference", "*": "a product", "/": "a quotient"}
+        examples = " or ".join(numbers[one] for one in self.operators)
+        return f"{nouns.get(self.operators, 'a problem')} of two whole numbers such as {examples}"
 
     def _write_answer(self, decimal: str | None, is_negative: bool, num_digits: int) -> str:
         """Model text of an answer, with what ends it; nothing for none. `num_digits`: of the second operand."""
