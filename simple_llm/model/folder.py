@@ -56,7 +56,7 @@ from simple_llm.model.modeling_simple_llm import (
     up_to_the_end,
     write_self_test,
 )
-from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_from, tokenizer_sha256, vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
@@ -276,7 +276,7 @@ def load_model(folder: Path) -> LoadedModel:
     extra = [name for name in EXTRA_CODE if name in sealed.manifest["files"]]
     sealed.verify(name for name in (*MANIFEST_FILES, *extra) if name != WEIGHTS)  # those are as they are read, below
     data, train = _read_configs(sealed)
-    tokenizer = tokenizer_from(sealed.json(TOKENIZER), sealed.json(TOKENIZER_CONFIG), folder)
+    tokenizer = _read_tokenizer(sealed, data, train)
     config = _read_config(sealed, train, tokenizer)
     weights = sealed.weights(_expected_shapes(config))
     model = SimpleLLMForCausalLM.from_pretrained(None, config=config, state_dict=weights, dtype="float32").eval()
@@ -291,6 +291,30 @@ def _read_configs(sealed: SealedFolder) -> tuple[DataConfig, TrainConfig]:
         return load_configs(sealed.path(DATA_CONFIG), sealed.path(TRAIN_CONFIG), [], are_recorded=True)
     except ConfigError as error:
         raise ArtefactError(f"{sealed.folder}: {one_line(error)}") from error
+
+
+def _read_tokenizer(sealed: SealedFolder, data: DataConfig, train: TrainConfig) -> SimpleLLMTokenizer:
+    """Read the tokenizer, which has to write numbers as the configs say, and to take the operators that were learned.
+
+    Without a scratchpad it may take `+` besides: of older ones the operators are what they have tokens of.
+
+    Raises:
+        ArtefactError: naming what differs.
+    """
+    tokenizer = tokenizer_from(sealed.json(TOKENIZER), sealed.json(TOKENIZER_CONFIG), sealed.folder)
+    learned = "".join(one.symbol for one in data.operations.known)
+    takes = tokenizer.operators if tokenizer.has_columns else tokenizer.operators.removeprefix(DELIMITER)
+    for name, said, configured in (
+        ("operators", takes, learned if tokenizer.has_columns else learned.removeprefix(DELIMITER)),
+        ("base", tokenizer.base, data.numbers.base),
+        ("reversed", tokenizer.reversed, data.numbers.reversed),
+        ("says_all", tokenizer.says_all, train.model.tokens_per_step == "all"),
+    ):
+        if said != configured:
+            raise ArtefactError(
+                f"the tokenizer in {sealed.folder} has {name} = {said!r} where the folder's configs say {configured!r}"
+            )
+    return tokenizer
 
 
 def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMConfig:
