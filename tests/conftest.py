@@ -215,6 +215,14 @@ def untrained_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def on_paper(made_once, tmp_path_factory) -> Callable[[str], Path]:
+    """Make, once for each kind, the folder of a model that calculates on paper, only to be read."""
+    from tests.paper_model import write_kind
+
+    return lambda kind: made_once(f"paper-{kind}", lambda: write_kind(tmp_path_factory.mktemp("paper"), kind))
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A Hub that this process talks to; what is stored on this machine for the real one is out of sight."""
