@@ -108,12 +108,7 @@ def test_fault_31_a_config_that_disagrees_is_refused_by_its_key(folder, name, va
         ("data", "numbers", {"operands": 20}, "numbers.operands: expected a whole number"),
         ("data", "numbers", {"base": 10}, "has base = 3 where the folder's configs say 10"),
         ("data", "numbers", {"sizes": {"add": [0, 1]}}, "numbers.sizes.add: expected two numbers of digits"),
-        (
-            "data",
-            "operations",
-            {"divide": 0.0, "add": 0.5},
-            X,
-        ),
+        ("data", "operations", {"divide": 0.0, "add": 0.5}, "operators = '+-*/' where the folder's configs say '+-*'"),
         ("data", "sampling", {"large_digits": 2.0}, "sampling.large_digits: expected a number"),
     ],
     ids=str,

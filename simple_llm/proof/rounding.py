@@ -25,8 +25,8 @@ def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabu
     """Largest difference of a logit of an answer from what float64 gives, for float32 and for bfloat16.
 
     Against the margins it says whether another machine, adding up in another order, could say another digit. The two
-    are measured where the model is, float64 on the CPU. What comes out as no number decides nothing, and does not count:
-    bfloat16 has that where a score is too large for it, and every answer with it in is decided again, in float32.
+    are measured where the model is, float64 on the CPU. What comes out as no number decides nothing, and does not
+    count: bfloat16 has that where a score is too large for it, and such an answer is decided again, in float32.
     """
     wide = Engine(copy.deepcopy(model).to("cpu"), torch.float64)
     exact = [logits for logits, _ in row_logits(wide, problems, vocabulary)]
