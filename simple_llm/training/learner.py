@@ -192,10 +192,11 @@ class TrainingLoss(torch.nn.Module):
         return loss
 
     def _of_columns(self, batch: Examples) -> Tensor:
-        """Cross entropy of work on paper, summed over all tokens of the work."""
-        grid = self.model.grid(batch.inputs)
-        targets = batch.targets[grid.is_work]
-        contexts, targets, counts = distinct(in_view_of_work(batch.inputs, grid), targets)
+        """Cross entropy of work on paper, summed over its tokens; what is behind the longest text is cut off."""
+        num_tokens = 1 + int((batch.targets != IGNORE_INDEX).any(0).nonzero().max())
+        inputs, targets = batch.inputs[:, :num_tokens], batch.targets[:, :num_tokens]
+        grid = self.model.grid(inputs)
+        contexts, targets, counts = distinct(in_view_of_work(inputs, grid), targets[grid.is_work])
         losses = functional.cross_entropy(context_logits(self.model, contexts).float(), targets, reduction="none")
         return (losses * counts).sum()
 
