@@ -40,7 +40,7 @@ quickstart: install ## data, tokenizer, training, evaluation, and one answer, in
 prove: install ## train a small model and check it on all 100,000,000 pairs of 4-digit numbers, in a quarter of an hour
 	PYTHON=$(BIN)/python bash runs/prove_all_pairs.sh proved
 
-plus-minus: install ## train one model of sums and signed differences and count what is wrong of all 2,000,000 of 3-digit numbers
+plus-minus: install ## train one model of sums and signed differences and check it on all 2,000,000 of 3-digit numbers
 	PYTHON=$(BIN)/python bash runs/prove_all_pairs.sh plus-minus 0 ../simple-llm-data/plus-minus 1
 
 any-length: install ## train on 8 digits, prove every sum of any length, add two numbers of 10,000 digits; in three minutes
