@@ -141,14 +141,16 @@ class Calculator:
         """Answer one prompt, and tell what was said where."""
         problem = self._problems([prompt])
         prompt_row = prompt_tokens(problem, self.vocabulary)  # (1, T)
-        [said_row] = self.decoder.decode(prompt_row, self._max_answer_tokens([prompt], problem)).tokens
+        has_no_limit = self.vocabulary.work_ids is not None
+        most = [] if has_no_limit else [self._max_answer_tokens([prompt], problem)]
+        [said_row] = self.decoder.decode(prompt_row, *most).tokens
         said, read, k = said_row.tolist(), prompt_row[0].tolist(), self.model.config.tokens_per_step
         if k == "all":
             digits = set(self.vocabulary.digit_ids)
             start = next(index for index, token in enumerate(read) if index and token not in digits) + 1
             said = said[: len(read) - start]
-        if self.vocabulary.delimiter_id in said:
-            said = said[: said.index(self.vocabulary.delimiter_id) + 1]
+        if self.vocabulary.end_id in said:
+            said = said[: said.index(self.vocabulary.end_id) + 1]
         if k != "all":
             start = len(read) - k
             read = read + said[:-k]
@@ -172,7 +174,9 @@ class Calculator:
     def _max_answer_tokens(self, prompts: list[Prompt], problems: Problems) -> int:
         """The longest answer to these lengths, and what ends it."""
         if self.knows_every_length or any(prompt.is_longer for prompt in prompts):
-            return problems.x.shape[0] + 2
+            width = problems.x.shape[0]
+            has_columns = all(prompt.operation.step for prompt in prompts)  # a product is longer, and so are two parts
+            return width + 2 if has_columns else 2 * width + 2
         return self.loaded.data.answer_tokens
 
     def _results(self, prompts: Tensor, tokens: Tensor) -> list[tuple[int | str | None, ...] | None]:
