@@ -1,10 +1,10 @@
-"""Draw where a trained model looks while it adds.
+"""Draw where a trained model looks while it calculates.
 
     python3 visualize.py [--model DIR] [--output DIR] [--samples N] [--seed S] "101+1002"
 
     python3 visualize.py "101+1002"
     python3 visualize.py --model ../simple-llm-data/any-length --output pictures "999+1"
-    python3 visualize.py --model me/my-calculator --output pictures "101+1002"       a model from the Hugging Face Hub
+    python3 visualize.py --model me/my-calculator --output pictures "57*46"          a model from the Hugging Face Hub
 
 Reads   a model folder that trainer.py wrote; nothing else
 Writes  into the model folder, or --output:
@@ -15,23 +15,26 @@ Writes  into the model folder, or --output:
         attention.json                  the numbers of that picture
 
 The many problems are drawn from the test side of the split, uniformly over values; the right answers are given to
-read.
+read. They have to be sums or differences without a scratchpad: only there has each digit said a place of its own. Of
+work on paper a table says instead what each token of it sees.
 """
 
 import json
 
 from simple_llm import command_line
 
+NUM_SAMPLES = 500
+
 if __name__ == "__main__":
     options = command_line.model_options(
         __doc__,
         lambda parser: (
-            parser.add_argument("prompt", nargs="?", default="101+1002", metavar="SUM", help="default: 101+1002"),
+            parser.add_argument("prompt", nargs="?", metavar="PROBLEM", help="default: 101+1002, if it adds"),
             parser.add_argument("--output", type=command_line.Path, metavar="DIR", help="default: the model folder"),
             parser.add_argument(
-                "--samples", type=command_line.positive_integer, default=500, metavar="N", help="default: 500"
+                "--samples", type=command_line.positive_integer, metavar="N", help=f"default: {NUM_SAMPLES}"
             ),
-            parser.add_argument("--seed", type=command_line.whole_number, default=0, metavar="S"),
+            parser.add_argument("--seed", type=command_line.whole_number, metavar="S", help="default: 0"),
         ),
     )
 
@@ -41,16 +44,26 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import UsageError
-from simple_llm.evaluation.attention_maps import attention_by_place, attention_maps, AttentionByPlace, CATEGORIES
+from simple_llm.evaluation.attention_maps import (
+    attention_by_place,
+    attention_maps,
+    AttentionByPlace,
+    AttentionMaps,
+    CATEGORIES,
+    CELLS,
+    cells_in_view,
+)
 from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
 from simple_llm.files.names import ATTENTION, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.folder import load_model, write_report
+from simple_llm.model.prompts import EXAMPLES, Prompt
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import write_card
 
@@ -63,32 +76,72 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if arguments.output is None and folder != Path(arguments.model):
         raise UsageError(f"{arguments.model} is on the Hub; name a folder for the pictures with --output")
     calculator = Calculator(load_model(folder), resolve_device("auto"))
-    prompt = calculator.parse(arguments.prompt)
+    prompt = calculator.parse(default_prompt(calculator) if arguments.prompt is None else arguments.prompt)
+    has_places = prompt.operation.step is not None and not calculator.vocabulary.work_ids
+    if not has_places and (arguments.samples, arguments.seed) != (None, None):
+        raise UsageError(f"--samples and --seed are of averages by place, which {_without_places(calculator, prompt)}")
     maps = attention_maps(calculator, prompt)
     if len(maps.tokens) > MAX_TOKENS:
         raise UsageError(f"{len(maps.tokens)} tokens are too many for a picture, which holds {MAX_TOKENS}")
     output.mkdir(parents=True, exist_ok=True)
+    written = draw_maps(maps, title_of(calculator, prompt), output)
+    report = {"model_sha256": calculator.loaded.sha256}
+    if has_places:
+        paths, report = write_average(calculator, prompt.operation, arguments, output)
+        written += paths
+    elif calculator.vocabulary.work_ids:
+        report |= {"in_view": cells_in_view(calculator, maps)}
+        print_views(report["in_view"])
+    else:
+        print(f"no averages by place, which {_without_places(calculator, prompt)}", file=sys.stderr)
+    if output == folder:
+        write_card(folder)  # which shows the overview
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps({"written": [str(path) for path in written], **report}))
+
+
+def default_prompt(calculator: Calculator) -> str:
+    """A sum, or a problem of the first operation that the model knows."""
+    first = calculator.loaded.operations[0]
+    return first.write(*((101, 1002) if first is ADDITION else EXAMPLES[first.name]))
+
+
+def title_of(calculator: Calculator, prompt: Prompt) -> str:
+    """A problem with what the model says to it."""
     [answer] = calculator.answer([prompt])
-    title = f"{prompt}={answer}" if answer != NO_ANSWER else f"{prompt}, no answer"
+    return f"{prompt}={answer}" if answer != NO_ANSWER else f"{prompt}, no answer"
+
+
+def _without_places(calculator: Calculator, prompt: Prompt) -> str:
+    what = "work on paper" if calculator.vocabulary.work_ids else f"a {prompt.operation.noun}"
+    return f"{what} does not have"
+
+
+def draw_maps(maps: AttentionMaps, title: str, output: Path) -> list[Path]:
+    """Draw one problem: each layer, and all of them small; return what was written."""
     written = []
     for layer in range(len(maps.weights)):
         written.append(output / f"attention_layer_{layer + 1}.png")
         draw_layer(maps, layer, title, written[-1])
     written.append(output / ATTENTION_OVERVIEW)
     draw_overview(maps, title, written[-1])
+    return written
 
-    by_place, num_problems = average(calculator, prompt.operation, arguments.samples, arguments.seed)
-    written.append(output / ATTENTION_BY_PLACE)
-    draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", written[-1])
-    report = make_report(calculator, by_place, num_problems, arguments.seed)
-    written.append(write_report(output, ATTENTION, (json.dumps(report, indent=2) + "\n").encode()))
-    if output == folder:
-        write_card(folder)  # which shows the overview
+
+def write_average(
+    calculator: Calculator, operation: Operation, arguments: command_line.argparse.Namespace, output: Path
+) -> tuple[list[Path], dict[str, object]]:
+    """Draw, write and print the averages by place; return the paths written and the report."""
+    num_samples, seed = arguments.samples or NUM_SAMPLES, arguments.seed or 0
+    by_place, num_problems = average(calculator, operation, num_samples, seed)
+    picture = output / ATTENTION_BY_PLACE
+    draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", picture)
+    report = make_report(calculator, by_place, num_problems, seed)
+    path = write_report(output, ATTENTION, (json.dumps(report, indent=2) + "\n").encode())
     print_heads(by_place)
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps({"written": [str(path) for path in written], **report}))
+    return [picture, path], report
 
 
 def average(calculator: Calculator, operation: Operation, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
@@ -114,6 +167,14 @@ def make_report(calculator: Calculator, by_place: AttentionByPlace, num_problems
         "pairing": by_place.pairing.round(4).tolist(),
         "carry_effect": by_place.carry_effect().round(4).tolist(),
     }
+
+
+def print_views(views: list[dict[str, str]]) -> None:
+    """A line a token of the work: what it says, and what it sees."""
+    columns = ("token", "says", *CELLS)
+    print("  ".join(f"{column:8}" for column in columns).rstrip())
+    for view in views:
+        print("  ".join(f"{view.get(column, '-'):8}" for column in columns).rstrip())
 
 
 def print_heads(by_place: AttentionByPlace) -> None:

@@ -10,12 +10,15 @@ from simple_llm.evaluation.attention_maps import (
     attention_maps,
     attention_weights,
     CATEGORIES,
+    CELLS,
+    cells_in_view,
     places_of,
     said_places,
 )
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
 from simple_llm.model.calculator import Calculator
-from simple_llm.model.folder import LoadedModel
+from simple_llm.model.folder import load_model, LoadedModel
+from tests.paper import written
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of, tiny_model
 
 pytestmark = pytest.mark.library
@@ -169,6 +172,55 @@ def test_pictures_go_where_they_are_asked_to_and_the_model_folder_stays(run_fold
     assert call_script("visualize.py", *asked, "1+1", cwd=run_folder).exit_code == 0
     assert (run_folder / "pictures" / "here" / "attention_overview.png").exists()
     assert sorted((run_folder / "model").iterdir()) == before
+
+
+# ---- Work on paper --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["5+17+3+8", "5-17", "17*5", "77/5", "1/5"])
+def test_the_map_of_work_on_paper_shows_all_of_it_and_attention_on_what_is_in_view_alone(on_paper, prompt):
+    """A token of the work sees the operator, and at most one token each in four more cells."""
+    calculator = Calculator(load_model(on_paper("all four")), torch.device("cpu"))
+    maps = attention_maps(calculator, calculator.parse(prompt))
+    operator = next(one for one in prompt if not one.isdigit())
+    text = written(operator, [int(number) for number in prompt.split(operator)], 3)
+    assert "".join(maps.tokens) + "=" == text
+    start = text.index("|")
+    assert maps.said == [None] * start + list(text[start + 1 :])
+    views = cells_in_view(calculator, maps)
+    assert [(view["token"], view["says"]) for view in views] == list(zip(text[start:], text[start + 1 :], strict=False))
+    is_seen = (maps.weights > 0).any((0, 1))  # (T, T)
+    for row, view in zip(is_seen[start:], views, strict=True):
+        seen = [token for token, is_one in zip(maps.tokens, row, strict=True) if is_one]
+        cells = [view[cell] for cell in CELLS if cell in view]
+        assert set(seen) == set(cells) and len(cells) - 1 <= len(seen) <= len(cells)  # an operator may be the head too
+    assert view["says"] == "=" and view["operator"] == operator
+    np.testing.assert_allclose(maps.weights.sum(-1), 1, atol=1e-5)
+
+
+def test_of_work_on_paper_the_script_draws_maps_and_tells_what_each_token_sees(on_paper, tmp_path, call_script):
+    asked = ("visualize.py", "--model", str(on_paper("all four")), "--output", "pictures")
+    called = call_script(*asked, "--json", "5*7", cwd=tmp_path)
+    assert called.exit_code == 0, called.stderr
+    *lines, last = called.stdout.splitlines()
+    assert [path.name for path in sorted((tmp_path / "pictures").iterdir())] == [
+        "attention_layer_1.png",
+        "attention_overview.png",
+    ]
+    assert lines[0].split() == ["token", "says", *CELLS]
+    assert lines[1].split() == ["|", "2", "*", "1", "2", "-", "|"]  # 12 * 21 in base 3 begins with 1 * 2
+    first = {"token": "|", "says": "2", "operator": "*", "head": "1", "operand": "2", "carry": "|"}
+    assert json.loads(last)["in_view"][0] == first
+    for option in ("--samples", "--seed"):
+        called = call_script(*asked, option, "3", "5*7", cwd=tmp_path)
+        assert called.exit_code == 2
+        assert called.stderr == "--samples and --seed are of averages by place, which work on paper does not have\n"
+
+
+def test_a_model_without_sums_is_drawn_at_a_problem_that_it_knows(on_paper, tmp_path, call_script):
+    called = call_script("visualize.py", "--model", str(on_paper("differences")), "--output", "here", cwd=tmp_path)
+    assert called.exit_code == 0, called.stderr
+    assert called.stdout.splitlines()[1].split()[2] == "-"
 
 
 @pytest.mark.parametrize("prompt", ["1-1", "1+", "1+999999", "-1+1", ""])

@@ -19,6 +19,7 @@ from simple_llm.model.prompts import Prompt
 from simple_llm.model.tokens import make_examples, Vocabulary
 
 CATEGORIES = ("own place, x", "own place, y", "place below", "delimiters", "other digits")  # for the sum x + y
+CELLS = ("operator", "head", "operand", "above", "carry")  # that a token of work on paper looks at
 _WEIGHTS_AT_A_TIME = 2**25  # 256 MiB of them
 
 
@@ -59,6 +60,25 @@ def attention_maps(adder: Calculator, prompt: Prompt) -> AttentionMaps:
         adder.model.position_ids(row)[0].tolist(),
         said,
     )
+
+
+def cells_in_view(calculator: Calculator, maps: AttentionMaps) -> list[dict[str, str]]:
+    """What each token of work on paper sees, by the addresses it looks at; see the class Grid of the model's file.
+
+    Returns:
+        of each token that says something {"token", "says", and of CELLS those where something stands}.
+    """
+    ids = calculator.loaded.tokenizer.convert_tokens_to_ids(maps.tokens)
+    grid = calculator.model.grid(torch.tensor([ids], device=calculator.model.device))
+    at = {address: index for index, address in enumerate(grid.addresses[0].tolist())}
+    views = []
+    for index, said in enumerate(maps.said):
+        if said is None:
+            continue
+        found = (at.get(address, len(at)) for address in grid.looks[0, index].tolist())
+        seen = {cell: maps.tokens[one] for cell, one in zip(CELLS, found, strict=True) if one <= index}
+        views.append({"token": maps.tokens[index], "says": said, **seen})
+    return views
 
 
 @torch.inference_mode()

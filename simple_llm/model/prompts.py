@@ -19,6 +19,7 @@ from simple_llm.config.settings import Numbers
 from simple_llm.errors import UsageError
 
 MAX_CHARACTERS = 500_000
+EXAMPLES = {"add": (1342, 879), "subtract": (342, 879), "multiply": (57, 46), "divide": (1742, 56)}  # of each operation
 
 # What people and their keyboards write.
 _READ_AS = str.maketrans({"\u2212": SUBTRACTION.symbol, "\u00d7": MULTIPLICATION.symbol, "\u00f7": DIVISION.symbol})
@@ -76,7 +77,7 @@ def parse_prompt(
     """
     if len(text) > MAX_CHARACTERS:
         raise PromptError(f"{text[:20]!r}...: {len(text):,} characters; a prompt has at most {MAX_CHARACTERS:,}")
-    example = " or ".join(one.write(*_EXAMPLES[one.name]) for one in operations)
+    example = " or ".join(one.write(*EXAMPLES[one.name]) for one in operations)
     asked = text.translate(_READ_AS)
     found = _PROMPT.fullmatch(asked)
     symbols = re.findall(rf"[{re.escape(_SYMBOLS)}]", asked) if found else []
@@ -100,9 +101,6 @@ def parse_prompt(
             raise PromptError(f"{_shown(text)}: {operand} is below {numbers.min}, the smallest this model knows")
     x, y, *more = operands
     return Prompt(x, y, is_longer, operation, tuple(more))
-
-
-_EXAMPLES = {"add": (1342, 879), "subtract": (342, 879), "multiply": (57, 46), "divide": (1742, 56)}
 
 
 def _bounds(numbers: Numbers, operation: Operation, count: int) -> list[Bounds]:
