@@ -10,11 +10,13 @@ import urllib.request
 import pytest
 import yaml
 
-from simple_llm.config.settings import Operations
-from simple_llm.errors import EnvironmentFault, GateError, UsageError
+from simple_llm.config.settings import Operations, Sizes
+from simple_llm.errors import EnvironmentFault, GateError
 from simple_llm.model.folder import load_model
 from tests.browser import needs_npm
+from tests.model_folders import write_model
 from tests.pipeline import REPOSITORY, run_python
+from tests.tiny_models import make_data_config, make_train_config
 from web import build as build_script
 from web import packages
 from web.description import describe, evidence
@@ -107,11 +109,38 @@ def test_of_a_model_that_subtracts_too_the_page_is_told_what_was_counted_of_sums
     assert evidence(tmp_path, SHA) == {"kind": "sample", "range": ["0", "99"], **of_each["add"]}
 
 
-def test_a_model_that_knows_no_sums_gets_no_page(finished_run, tmp_path):
-    loaded = load_model(finished_run.folder / "model")
-    data = loaded.data.model_copy(update={"operations": Operations(add=0.0, subtract=1.0)})
-    with pytest.raises(UsageError, match=r"the page asks for sums, and .* was trained on none"):
-        build_script.build(dataclasses.replace(loaded, data=data), tmp_path, tmp_path / "page")
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ({"add": 0.0, "subtract": 1.0}, "the page asks for sums, and FOLDER was trained on none"),
+        (
+            {"add": 0.5, "multiply": 0.5},
+            "the page asks for sums, and FOLDER was trained on products too; none is for it",
+        ),
+        (
+            {"add": 0.2, "multiply": 0.4, "divide": 0.4},
+            "the page asks for sums, and FOLDER was trained on products and quotients too; none is for it",
+        ),
+    ],
+)
+def test_a_model_of_other_operations_gets_no_page(tmp_path, call_script, shares, told):
+    data = make_data_config().model_copy(update={"operations": Operations(**shares)})
+    model = tmp_path / "model"
+    write_model(model, data, make_train_config())
+    done = call_script("web/build.py", "--model", str(model), "--output", "page", "--push", "me/page", cwd=tmp_path)
+    assert (done.exit_code, done.stderr) == (2, told.replace("FOLDER", str(model)) + "\n")
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_model_that_works_on_paper_gets_no_page_and_no_port(on_paper, tmp_path, call_script):
+    for kind in ("all four", "decimal sums"):
+        asked = ("--output", "page", "--serve", "0", "--push", "me/page")
+        done = call_script("web/build.py", "--model", str(on_paper(kind)), *asked, cwd=tmp_path)
+        assert done.exit_code == 2
+        assert done.stderr == (
+            f"the page shows sums said in one row, and {on_paper(kind)} works as on paper; there is no page for it\n"
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_of_another_model_or_unfinished_or_damaged_is_no_evidence(tmp_path):
@@ -138,6 +167,13 @@ def test_an_operand_that_a_browser_would_round_is_told_as_text(finished_run, tmp
     assert described["range"] == ["0", "255"]
     assert described["answer_tokens"] == 4  # 255 + 255 = 1FE, and what ends it
     assert described["same_as_torch"] == [100, 100]
+
+
+def test_sizes_of_sums_are_the_range_that_the_page_takes(finished_run, tmp_path):
+    loaded = load_model(finished_run.folder / "model")
+    numbers = loaded.data.numbers.model_copy(update={"sizes": Sizes(add=[3, 1])})
+    data = loaded.data.model_copy(update={"numbers": numbers})
+    assert describe(dataclasses.replace(loaded, data=data), tmp_path, SAME)["range"] == ["0", "15"]
 
 
 # ---- What the page is made of ---------------------------------------------------------------------

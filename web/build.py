@@ -11,7 +11,8 @@ Reads   a model folder that trainer.py wrote
 Writes  a folder of static files that any web server can serve, or a static Hugging Face Space:
         index.html and its modules, the model as model.onnx, what the page says of it in model.json, the runtime
 
-The ONNX file is asked 10,000 sums beside torch; the page is made only if it says the same to every one.
+The ONNX file is asked 10,000 sums beside torch; the page is made only if it says the same to every one. There is a page
+for models that add, or add and subtract, without a scratchpad.
 """
 
 import contextlib
@@ -62,6 +63,7 @@ from tqdm import tqdm
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
+from simple_llm.evaluation.certificates import in_words
 from simple_llm.files.names import CARD
 from simple_llm.files.writing import write_file
 from simple_llm.model.folder import load_model, LoadedModel
@@ -94,6 +96,7 @@ A small GPT-2, trained from scratch on sums, that adds two numbers in your brows
 def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
     loaded = load_model(folder)
+    refuse_other_models(loaded, folder)
     output, hub = arguments.output, loaded.train.hub
     space = hub.push_space if arguments.push == "" else arguments.push
     if arguments.push is not None:
@@ -128,8 +131,6 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         UsageError: the folder holds something else than a page.
         EnvironmentFault: npm is not there or fails; a page that was there stays as it was.
     """
-    if ADDITION not in loaded.operations:
-        raise UsageError(f"the page asks for sums, and {folder} was trained on none")
     if output.is_dir() and not may_be_replaced(output):
         raise UsageError(f"{output} holds something else than a page; name another folder with --output")
     output.mkdir(parents=True, exist_ok=True)
@@ -143,6 +144,23 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
             write_file(stage / name, content.encode())
         replace_page(stage, output)
     return comparison
+
+
+def refuse_other_models(loaded: LoadedModel, folder: Path) -> None:
+    """See that a model is one of those that the page can run and show.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if loaded.train.model.has_columns:
+        raise UsageError(
+            f"the page shows sums said in one row, and {folder} works as on paper; there is no page for it"
+        )
+    if ADDITION not in loaded.operations:
+        raise UsageError(f"the page asks for sums, and {folder} was trained on none")
+    others = [f"{one.noun}s" for one in loaded.operations if one.step is None]
+    if others:
+        raise UsageError(f"the page asks for sums, and {folder} was trained on {in_words(others)} too; none is for it")
 
 
 def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Comparison:

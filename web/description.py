@@ -18,6 +18,7 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
     """
     config, vocabulary = loaded.model.config, loaded.vocabulary
     numbers, knows_every_length = loaded.data.numbers, loaded.train.model.knows_every_length
+    largest = min(bounds[1] for bounds in numbers.bounds(ADDITION))  # that both may be
     return {
         "base": numbers.base,
         "reversed": vocabulary.reversed,
@@ -29,7 +30,7 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
         "position_embedding": config.position_embedding,
         "attention_window": config.attention_window,
         "position_period": config.position_period,
-        "range": None if knows_every_length else _bounds([numbers.min, numbers.max]),
+        "range": None if knows_every_length else _bounds([numbers.min, largest]),
         "answer_tokens": None if knows_every_length else loaded.data.answer_tokens,
         "layers": config.n_layer,
         "heads": config.n_head,
