@@ -63,6 +63,7 @@ class PerfectAdder:
             tokens_per_step=tokens_per_step,
             position_embedding="block",
             attention_window=None,
+            scratchpad="none",
         )
 
     def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:

@@ -88,9 +88,9 @@ class KnownContexts:
         above, own = (self._factors[CELLS.index(cell)] for cell in ("above", "own"))
         digit, asking = (codes // factor % self.radix + NOTHING for factor in (above, own))  # (N,) each
         moved = np.arange(base) - digit[:, None]  # (N, base)
-        moves = (asking >= 0) & (asking < base)
+        moves, has_digit = (symbol // base == 0 for symbol in (asking, digit))  # nothing is -1
         moved_asking = np.where(moves[:, None], (asking[:, None] + moved) % base - asking[:, None], 0)
-        others = (codes[:, None] + moved * above + moved_asking * own)[(digit >= 0) & (digit < base)]
+        others = (codes[:, None] + moved * above + moved_asking * own)[has_digit]
         codes = np.unique(np.concatenate([codes, others.ravel()]))
         return codes[self._codes[np.searchsorted(self._codes, codes)] != codes]
 
