@@ -2,6 +2,8 @@ import json
 import math
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -10,12 +12,24 @@ import transformers
 import yaml
 
 from simple_llm import __version__
-from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, Operations, TrainConfig
+from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.config.settings import (
+    AttentionWindow,
+    DataConfig,
+    Model,
+    Numbers,
+    Operations,
+    Sampling,
+    Sizes,
+    TrainConfig,
+)
 from simple_llm.evaluation.reports import read_reports
-from simple_llm.model.folder import save_model, write_report
+from simple_llm.model.folder import load_model, save_model, write_report
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.sharing.model_card import CardFacts, headline, model_card, NEEDS, read_card_facts, write_card
+from tests.paper_model import ON_PAPER
 from tests.pipeline import REPOSITORY, run_python
+from tests.test_every_path_on_paper import by_integers
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
 pytestmark = pytest.mark.library
@@ -61,6 +75,19 @@ ALL_WORK = {
         "add": {"expected": 693, "checked": 693, "wrong": 0, "min_logit_margin": 6.828},
         "subtract": {"expected": 753, "checked": 753, "wrong": 0, "min_logit_margin": 2.25},
     },
+}
+ALL_FOUR = DataConfig(
+    numbers=Numbers(max=80, base=10, operands=3, sizes=Sizes(multiply=[5, 4], divide=[7, 5])),
+    operations=Operations(add=0.25, subtract=0.25, multiply=0.25, divide=0.25),
+    sampling=Sampling(large_digits=0.3),
+)
+WORK_LENGTHS = {
+    "trained_digits": 7,
+    "base": 10,
+    "lengths": [
+        {"num_digits": 3, "kind": "uniform", "operation": name, "correct": right, "total": 9, "error_rate_upper_95": at}
+        for name, right, at in (("add", 9, 0.1), ("divide", 8, 0.2))
+    ],
 }
 SOME_WORK = {
     **ALL_WORK,
@@ -246,6 +273,41 @@ def test_a_card_says_what_a_model_of_two_operations_does():
     assert "Given `1342-879=`, it goes on with the difference." in " ".join(alone.split())
 
 
+def test_the_card_of_work_on_paper_says_what_it_does_and_no_more():
+    text = " ".join(model_card(CardFacts(ALL_FOUR, ON_PAPER, TRAINING, {"lengths.json": WORK_LENGTHS})).split())
+    for words in (
+        "# A GPT-2 that adds, subtracts, multiplies and divides",
+        "it writes its work as on paper, and the sum is read off that.",
+        "on sums, differences, products and quotients of whole numbers of up to 2 and 2 digits in sums, 2 and 2 in "
+        "differences, 5 and 4 in products and 7 and 5 in quotients, and has 6,327,552 parameters: 1 layer, 4 heads",
+        "sees at each token of its work at most five others, by where they stand on the paper, and says one token",
+        "problems were drawn: 40% uniform, 30% lengths, 30% carries.",
+        "Of the numbers, 30% have mostly the two largest digits. By operation: 25% sums, 25% differences, 25% products",
+        "It adds, subtracts, multiplies and divides two whole numbers; a sum may have more of them. Other operations "
+        "and fractions are nothing to it.",
+        "Operands of more digits than in training take the same steps",
+        "| 3 | sums, uniform | 9 / 9 | 1.00e-01 | | 3 | quotients, uniform | 8 / 9 | 2.00e-01 |",
+        "`modeling_simple_llm.py` and `tokenization_simple_llm.py`: short",
+        "Addition, subtraction, multiplication and division of integers",
+    ):
+        assert words in text, words
+    for words in ("`block` positions", "It has positions for them", "a third operand", "verify.py", "large_digits"):
+        assert words not in text
+    more = CardFacts(ALL_FOUR, ON_PAPER, TRAINING, extra_code=("pipeline_simple_llm.py", "verify.py"))
+    text = " ".join(model_card(more).split())
+    assert "`modeling_simple_llm.py`, `tokenization_simple_llm.py` and `pipeline_simple_llm.py`: short" in text
+    assert "In the folder of the model, `python3 verify.py` lists by itself" in text
+
+
+@pytest.mark.parametrize(("chosen", "sampled"), [([0, 80], "of the sizes of training"), ([0, 5], "from 0 to 5")])
+def test_an_evaluation_of_sizes_by_operation_is_of_no_range(chosen, sampled):
+    report = {**EVALUATION, "range": chosen}
+    card = card_of(data=ALL_FOUR, evaluation=report)
+    assert f"held-out problems exact**, operands {sampled}, drawn" in text_of(card)
+    of = sampled.replace("from", "of")
+    assert results_of(card)["test", "exact_match"].dataset_name.endswith(f"quotients {of}")
+
+
 # ---- The template ---------------------------------------------------------------------------------
 
 
@@ -262,6 +324,7 @@ def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others
         card_of(certificate=ALL_LENGTHS).content,
         card_of(certificate={**ALL_LENGTHS, "wrong": 8}).content,
         card_of(certificate=ALL_WORK).content,
+        model_card(CardFacts(ALL_FOUR, ON_PAPER, TRAINING, extra_code=("verify.py",))),
         card_of(evaluation={**EVALUATION, "operations": {"add": EVALUATION, "subtract": EVALUATION}}).content,
         model_card(CardFacts(DataConfig(), TrainConfig(model=Model(tokens_per_step="all")), TRAINING)),
     ]
@@ -289,6 +352,23 @@ def test_the_three_lines_of_a_card_add_in_a_process_that_has_none_of_this(tmp_pa
     done = run_python("-I", "-c", code, cwd=folder, HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "99+49=148\n"
+
+
+@pytest.mark.parametrize("kind", ["all four", "products", "decimal sums"])
+def test_the_examples_of_a_card_run_and_are_right_for_every_operation(tmp_path, on_paper, kind):
+    folder = Path(shutil.copytree(on_paper(kind), tmp_path / "model"))
+    write_card(folder)
+    [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    known = load_model(folder).operations
+    assert len(code.splitlines()) == 2 + len(known) + (ADDITION in known)  # and one of three numbers
+    assert ("add = " in code) == (known == [ADDITION])
+    done = run_python("-I", "-c", code, cwd=folder, HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r'"(.*?=)".*# the (.*) is (.*)', code)
+    assert [noun for _, noun, _ in told][: len(known)] == [one.noun for one in known]
+    assert done.stdout.splitlines() == [problem + right for problem, _, right in told]
+    for problem, _, right in told:
+        assert problem + right == by_integers(problem)
 
 
 @pytest.mark.parametrize(("minimum", "maximum"), [(0, 1), (0, 1342), (880, 9999), (7, 7), (10**12, 10**13)])

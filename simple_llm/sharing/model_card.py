@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.integers import digit_count
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
@@ -29,14 +30,20 @@ from simple_llm.files.names import (
     CONFIG_FILES,
     CURVE,
     EVALUATION,
+    EXTRA_CODE,
     LENGTHS,
     MANIFEST,
+    MODEL_CODE,
+    TOKENIZER_CODE,
+    VERIFY,
     WEIGHTS,
 )
 from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.model.folder import write_report
+from simple_llm.model.prompts import EXAMPLES
 
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
+_STRATA = ("uniform", "lengths", "carries")
 _PICTURES = (ACCURACY, CURVE, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW)
 _TEMPLATE = Path(__file__).with_suffix(".md").read_text(encoding="utf-8").rstrip("\n")
 _CONDITION = re.compile(r"(?:\[([a-z_., ]+)\] )?(.*)")  # before a line of the template, and the line
@@ -51,6 +58,7 @@ class CardFacts:
         reports: about these weights, {"evaluation.json": {...}}.
         pictures: names of those in the folder.
         needs: what its code was tested with, as pip takes it.
+        extra_code: names of what lies in the folder besides the code of model and tokenizer.
     """
 
     data: DataConfig
@@ -59,6 +67,7 @@ class CardFacts:
     reports: dict[str, dict] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     needs: tuple[str, ...] = NEEDS
+    extra_code: tuple[str, ...] = ()
 
 
 def read_card_facts(folder: Path) -> CardFacts:
@@ -68,9 +77,9 @@ def read_card_facts(folder: Path) -> CardFacts:
     present = [name for name in (CURVE,) if (folder / name).exists()] + report_files(folder, sha256)
     pictures = tuple(name for name in _PICTURES if name in present)
     training = json.loads((folder / MANIFEST).read_bytes())
-    return CardFacts(
-        data, train, training, read_reports(folder, sha256), pictures, _needs(folder, training["versions"])
-    )
+    extra_code = tuple(name for name in EXTRA_CODE if name in training["files"])
+    needs = _needs(folder, training["versions"])
+    return CardFacts(data, train, training, read_reports(folder, sha256), pictures, needs, extra_code)
 
 
 def _needs(folder: Path, versions: dict[str, str]) -> tuple[str, ...]:
@@ -156,7 +165,7 @@ def _eval_results(facts: CardFacts) -> list[EvalResult]:
     """The model-index: a share, and beside it what it is a share of."""
     results = []
     if report := facts.reports.get(EVALUATION):
-        name = f"held-out {_nouns(facts.data)} of {_span(*report['range'])}"
+        name = f"held-out {_nouns(facts.data)} {_sampled(facts.data, report, 'of')}"
         args = {key: report[key] for key in ("correct", "total", "range", "base", "model_sha256")}
         results.append(_result(facts, name, "test", "exact_match", report["correct"] / report["total"], args))
         results.append(_result(facts, name, "test", "error_rate_upper_95", report["error_rate_upper_95"], args))
@@ -175,7 +184,7 @@ def _eval_results(facts: CardFacts) -> list[EvalResult]:
 def _result(facts: CardFacts, dataset: str, split: str, metric: str, value: float, args: dict) -> EvalResult:
     return EvalResult(
         task_type="text-generation",
-        task_name=f"{' and '.join(one.title for one in facts.data.operations.known).capitalize()} of integers",
+        task_name=f"{in_words([one.title for one in facts.data.operations.known]).capitalize()} of integers",
         dataset_type="simple-llm",
         dataset_name=dataset,
         dataset_split=split,
@@ -198,10 +207,17 @@ def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[
         {1: "one token", 2: "two tokens", "all": "all tokens"}[model.tokens_per_step],
         "in its folder" if is_at_home else "in a repository",
         "repaired" if facts.training.get("repairs") else "not repaired",
-        "every length" if model.knows_every_length else "some lengths",
+        "on paper" if model.has_columns else "in one row",
         *reports,
         *facts.pictures,
+        *facts.extra_code,
     }
+    if not model.has_columns:
+        true.add("every length" if model.knows_every_length else "some lengths")
+    if facts.data.sampling.large_digits:
+        true.add("large digits")
+    if len(facts.data.operations.known) > 1:
+        true.add("several operations")
     if is_checkpoint:
         true.add("checkpoint")
     if "operations" in facts.reports.get(EVALUATION, {}):
@@ -221,25 +237,33 @@ def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[
 def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, object]:
     """What the template names: the facts, and what is computed from them."""
     data, reports, certificate = facts.data, facts.reports, _certificate(facts)
-    x, y = _example(data)
     operations = data.operations.known
+    first, name = _example(data, operations[0]), "add" if operations == [ADDITION] else "calculate"
+    adds_many = facts.train.model.has_columns and ADDITION in operations
     values = {
         "data": data,
         "model": facts.train.model,
         "train": facts.train.training,
         "training": facts.training,
         "metadata": _metadata(facts, repo_id),
-        "operands": _span(data.numbers.min, data.numbers.max),
-        "does": " and ".join(one.verb for one in operations),
+        "operands": _trained_on(data),
+        "outside": "of more digits than in training" if data.numbers.sizes else f"outside {_range(data)}",
+        "layers": f"{facts.train.model.n_layer} layer{'s' * (facts.train.model.n_layer > 1)}",
+        "does": in_words([one.verb for one in operations]),
         "nouns": _nouns(data),
         "noun": operations[0].noun,
-        "problem": operations[0].write(x, y),
-        "answer": operations[0].of_integers(x, y),
-        "unknown": "signs, " if operations == [ADDITION] else "",
+        "problem": operations[0].write(*first),
+        "name": name,
+        "examples": "\n".join(_shown_example(name, one, *_example(data, one)) for one in operations)
+        + ("\n" + _shown_example(name, ADDITION, 12, 873, 4) if adds_many and data.numbers.operands > 2 else ""),
+        "code": in_words([f"`{name}`" for name in (MODEL_CODE, TOKENIZER_CODE, *facts.extra_code) if name != VERIFY]),
+        "and_more": "; a sum may have more of them" if adds_many else "",
+        "unknown": _unknown(operations, adds_many),
         "pair": "unordered pair" if all(one.commutes for one in operations) else "problem",
         "needs": " ".join(f'"{one}"' for one in facts.needs),
         "source": f'model="{repo_id or "."}"' + (f', revision="{branch}"' if branch != "main" else ""),
-        "shares": ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share),
+        "shares": ", ".join(f"{share:.0%} {name}" for name, share in data.sampling if share and name in _STRATA),
+        "operation_shares": ", ".join(f"{getattr(data.operations, one.name):.0%} {one.noun}s" for one in operations),
         "test_share": 1 - data.split.train - data.split.validation,
         "repair_steps": " and ".join(str(one["steps"]) for one in facts.training.get("repairs") or ()),
         "validation": _validation_score(facts),
@@ -248,7 +272,7 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
         values |= {
             "evaluation": report,
             "exact": Score(report["correct"], report["total"]),
-            "sampled": _span(*report["range"]),
+            "sampled": _sampled(data, report, "from"),
             "num_drawn": min(run["total"] for run in report["runs"]),
             "agreement": _agreement(operations, report["commutes"]),
             "by_operation": _by_operation(report),
@@ -261,13 +285,41 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
             "of_each": _of_each(certificate),
         }
     if report := reports.get(LENGTHS):
-        values |= {"lengths": report, "rows": "\n".join(map(_length_row, report["lengths"]))}
+        values |= {"lengths": report, "rows": "\n".join(_length_row(row, operations) for row in report["lengths"])}
     return values
 
 
 def _nouns(data: DataConfig) -> str:
     """What a model gives: "sums and differences"."""
-    return " and ".join(f"{one.noun}s" for one in data.operations.known)
+    return in_words([f"{one.noun}s" for one in data.operations.known])
+
+
+def _range(data: DataConfig) -> str:
+    return _span(data.numbers.min, data.numbers.max)
+
+
+def _trained_on(data: DataConfig) -> str:
+    """Which numbers there were in training: "from 0 to 9,999", or how many digits those of each operation have."""
+    if not data.numbers.sizes:
+        return f"from {_range(data)}"
+    sizes = []
+    for operation in data.operations.known:
+        first, second = (digit_count(bounds[1], data.numbers.base) for bounds in data.numbers.bounds(operation))
+        sizes.append(f"{first} and {second} {'' if sizes else 'digits '}in {operation.noun}s")
+    return f"of up to {in_words(sizes)}"
+
+
+def _sampled(data: DataConfig, report: dict, preposition: str) -> str:
+    """Which numbers an evaluation drew: "from 0 to 9,999", or "of the sizes of training"."""
+    is_chosen = report["range"] != [data.numbers.min, data.numbers.max]
+    has_range = is_chosen or not data.numbers.sizes
+    return f"{preposition} {_span(*report['range'])}" if has_range else "of the sizes of training"
+
+
+def _unknown(operations: list[Operation], adds_many: bool) -> str:
+    """What is nothing to a model."""
+    signs = ["signs"] if operations == [ADDITION] else []
+    return in_words(["Other operations", *signs, "fractions", *([] if adds_many else ["a third operand"])])
 
 
 def _agreement(operations: list[Operation], counts: dict[str, int]) -> str:
@@ -285,9 +337,10 @@ def _by_operation(report: dict) -> str:
     return ", ".join(f"{BY_NAME[name].noun}s {Score(one['correct'], one['total'])}" for name, one in counts)
 
 
-def _length_row(row: dict) -> str:
-    score = Score(row["correct"], row["total"])
-    return f"| {row['num_digits']:,} | {row['kind']} | {score} | {row['error_rate_upper_95']:.2e} |"
+def _length_row(row: dict, operations: list[Operation]) -> str:
+    score, operation = Score(row["correct"], row["total"]), BY_NAME[row.get("operation", ADDITION.name)]
+    kind = row["kind"] if operations == [ADDITION] else f"{operation.noun}s, {row['kind']}"
+    return f"| {row['num_digits']:,} | {kind} | {score} | {row['error_rate_upper_95']:.2e} |"
 
 
 def _certificate(facts: CardFacts) -> Certificate | None:
@@ -329,9 +382,18 @@ def _span(minimum: int, maximum: int) -> str:
     return f"{minimum:,} to {maximum:,}"
 
 
-def _example(data: DataConfig) -> tuple[int, int]:
-    """A problem in the model's range."""
-    x, y = 1342, 879
-    if data.numbers.min <= y and x <= data.numbers.max:
+def _example(data: DataConfig, operation: Operation) -> tuple[int, int]:
+    """A problem of an operation, in the range of the model."""
+    x, y = (1342, 879) if operation.step else EXAMPLES[operation.name]
+    first, second = data.numbers.bounds(operation)
+    if first[0] <= x <= first[1] and second[0] <= y <= second[1]:
         return x, y
-    return data.numbers.max, (data.numbers.min + data.numbers.max) // 2
+    return first[1], sum(second) // 2
+
+
+def _shown_example(name: str, operation: Operation, *numbers: int) -> str:
+    """A line that asks a problem, and says what is right."""
+    answer, *rest = operation.answer(*numbers)
+    right = f"{answer} r {rest[0]}" if any(rest) else answer
+    problem = operation.write(*numbers)
+    return f'print({name}("{problem}=")[0]["generated_text"])  # the {operation.noun} is {right}'
