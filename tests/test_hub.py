@@ -15,6 +15,7 @@ from simple_llm.model.folder import load_model
 from simple_llm.sharing.hub import fetch_model, push_folder, require_upload
 from tests.finished_run import make_unfinished
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
+from tests.paper_model import ON_PAPER
 from tests.pipeline import run_python, run_script, write_configs
 
 UPLOADED = {
@@ -217,6 +218,36 @@ def test_a_checkpoint_that_cannot_be_uploaded_is_told_and_training_goes_on(
     assert (model / "model.safetensors").read_bytes() == (
         finished_run.folder / "model" / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_model_that_works_on_paper_is_uploaded_with_all_its_code_while_it_learns_and_at_its_end(
+    tmp_path, call_script, hub
+):
+    data = {
+        "numbers": {"max": 3, "base": 2, "operands": 3},
+        "operations": {"add": 0.25, "subtract": 0.25, "multiply": 0.25, "divide": 0.25},
+        "storage": {"path": "sequences.txt", "num_sequences": 40},
+        "sampling": {"uniform": 1.0, "lengths": 0.0, "carries": 0.0},
+    }
+    train = ON_PAPER.model_dump(mode="json")
+    train["paths"]["model"] = "model"
+    train["training"] |= {"max_steps": 2, "eval_every": 1, "save_every": 1, "eval_problems": 5}
+    write_configs(tmp_path, data, train)
+    for name in ("data_generator.py", "tokenizer.py", "trainer.py"):
+        called = call_script(name, *PUSH, "hub.every=1", cwd=tmp_path)
+        assert called.exit_code == 0, called.stderr
+    assert {branch for _, branch in hub.branches} == {"main", "step-1"}
+    shutil.rmtree(tmp_path / "model")
+    for branch in ("main", "step-1"):
+        assert {"pipeline_simple_llm.py", "verify.py", "modeling_simple_llm.py"} <= set(hub.files("me/adder", branch))
+        card = hub.files("me/adder", branch)["README.md"].decode()
+        assert "calculate(" in python_lines(card) and "verify.py" in card
+        loaded = load_model(fetch_model(f"me/adder@{branch}"))
+        assert [one.name for one in loaded.operations] == ["add", "subtract", "multiply", "divide"]
+        assert loaded.manifest["step"] == {"main": 2, "step-1": 1}[branch]
+    answered = call_script("inference.py", "--model", "me/adder", "3*2", "3/2", "1+2+3", cwd=tmp_path)
+    assert answered.exit_code == 0, answered.stderr
+    assert [line.partition("=")[0] for line in answered.stdout.splitlines()] == ["3*2", "3/2", "1+2+3"]
 
 
 # ---- A Hub that fails -----------------------------------------------------------------------------
