@@ -1,12 +1,13 @@
-"""Answer sums with a trained model.
+"""Answer problems with a trained model: sums, and what else it was trained on.
 
     python3 inference.py [--model DIR] [--trace] [--allow-longer] ["1342+879" ...]
 
     python3 inference.py "1342+879" "12 + 7"        1342+879=2221 and 12+7=19, one a line
-    python3 inference.py --trace "1342+879"         the digits, their positions, what each step said
+    python3 inference.py "57*46" "1742/56"          57*46=2622 and 1742/56=31 r 6, of a model that knows them
+    python3 inference.py --trace "1342+879"         digits, positions, what each step said; or the work
     python3 inference.py < problems.txt             one problem a line; answers come in the same order
-    python3 inference.py --input problems.txt > sums.txt
-    python3 inference.py                            on a terminal: asks for sums; :help tells more
+    python3 inference.py --input problems.txt > answers.txt
+    python3 inference.py                            on a terminal: asks for problems; :help tells more
     python3 inference.py --model me/my-calculator "1+1"  a model from the Hugging Face Hub
     python3 inference.py --allow-longer "12345+1"   beyond the training: answered, and marked as such
 
@@ -19,7 +20,7 @@ answered as far as the position table has room; a second column then says so, af
 Leading zeros are dropped: 007+1 is 7+1.
 
 Reads   a model folder that trainer.py wrote; nothing else
-Writes  answers to stdout; a line that is no sum is named on stderr, and the exit code is 2 at the end
+Writes  answers to stdout; a line that is no problem is named on stderr, and the exit code is 2 at the end
 """
 
 import json
@@ -35,7 +36,7 @@ if __name__ == "__main__":
     options = command_line.model_options(
         __doc__,
         lambda parser: (
-            parser.add_argument("prompts", nargs="*", metavar="SUM"),
+            parser.add_argument("prompts", nargs="*", metavar="PROBLEM"),
             parser.add_argument("--input", type=command_line.Path, metavar="FILE", help="read one problem a line"),
             parser.add_argument(
                 "--allow-longer", action="store_true", help="answer numbers above those of the training too, marked"
@@ -53,19 +54,20 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from simple_llm.errors import UsageError
+from simple_llm.evaluation.certificates import in_words
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
-from simple_llm.model.prompts import MAX_CHARACTERS, Prompt, PromptError
+from simple_llm.model.prompts import EXAMPLES, MAX_CHARACTERS, Prompt, PromptError
 from simple_llm.sharing.hub import fetch_model
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
 CHARACTERS_AT_A_TIME = 2**21
 BEYOND = "\tbeyond training"  # a column of its own behind an answer that no training covers
-BAR_AFTER = 2.0  # seconds: a few sums need no progress bar
+BAR_AFTER = 2.0  # seconds: a few problems need no progress bar
 
-HELP = """a sum such as 1342+879 is answered
-:trace    turns the view of tokens, positions and steps on and off
+HELP = """answers {problems}
+:trace    turns the view of {view} on and off
 :help     shows this
 :quit     leaves (so does Ctrl-D)"""
 
@@ -73,7 +75,7 @@ HELP = """a sum such as 1342+879 is answered
 def main(arguments: command_line.argparse.Namespace) -> None:
     num_lines = None
     if arguments.prompts and arguments.input:
-        raise UsageError("give sums or --input, not both")
+        raise UsageError("give problems or --input, not both")
     if arguments.prompts:
         lines = iter(arguments.prompts)
     elif arguments.input:
@@ -87,7 +89,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if lines is None:
         converse(calculator, arguments)
         return
-    with tqdm(total=num_lines, unit="line", unit_scale=True, desc="adding", delay=BAR_AFTER) as bar:
+    with tqdm(total=num_lines, unit="line", unit_scale=True, desc="answering", delay=BAR_AFTER) as bar:
         num_bad = answer_lines(calculator, lines, arguments, bar)
     if num_bad:
         sys.stdout.flush()  # while an error can still be told
@@ -115,7 +117,7 @@ def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
 def answer_lines(
     calculator: Calculator, lines: Iterator[str], arguments: command_line.argparse.Namespace, bar: tqdm
 ) -> int:
-    """Print an answer for each line that is a sum; say on stderr what is wrong with the others; count those.
+    """Print an answer for each line that is a problem; say on stderr what is wrong with the others; count those.
 
     While the model answers one block of lines, the next is read and the one before is printed. What ends that early,
     a signal or a closed output, ends the model's work too.
@@ -139,7 +141,7 @@ def answer_lines(
                 replies += print_answers(calculator, before[1], before[2].result(), arguments)
                 bar.update(len(before[0]))
     if not num_seen:
-        raise UsageError("no problem to answer; give sums such as 1342+879, one a line")
+        raise UsageError(f"no problem to answer; give {examples_for(calculator)}, one a line")
     if arguments.json:
         print_document(calculator, replies)
     return num_bad
@@ -157,7 +159,7 @@ def set_at_exit(event: threading.Event) -> Iterator[None]:
 def parse_block(
     calculator: Calculator, block: list[tuple[int, str]], bar: tqdm, are_lines: bool
 ) -> tuple[list[Prompt], int]:
-    """Read the sums of numbered lines, of which blank ones are skipped, or of arguments; count what is no sum."""
+    """Read the problems of numbered lines, of which blank ones are skipped, or of arguments; count what is none."""
     prompts, num_bad = [], 0
     for number, line in block:
         if are_lines and not line.strip():
@@ -173,7 +175,7 @@ def parse_block(
 def print_answers(
     calculator: Calculator, prompts: list[Prompt], answers: list[str], arguments: command_line.argparse.Namespace
 ) -> list[dict[str, object]]:
-    """Print sums with their answers; return them for --json, else nothing."""
+    """Print problems with their answers; return them for --json, else nothing."""
     for prompt, answer in zip(prompts, answers, strict=True):
         print(line_of(prompt, answer))
         if arguments.trace:
@@ -192,7 +194,7 @@ def print_document(calculator: Calculator, replies: list[dict[str, object]]) -> 
 
 
 def line_of(prompt: Prompt, answer: str) -> str:
-    """A sum with its answer, marked where it is beyond the training."""
+    """A problem with its answer, marked where it is beyond the training."""
     return f"{prompt}={answer}{BEYOND * prompt.is_longer}"
 
 
@@ -214,16 +216,37 @@ def tell(line: str, bar: tqdm) -> None:
     print(line, file=sys.stderr)
 
 
-def converse(calculator: Calculator, arguments: command_line.argparse.Namespace) -> None:
-    """Answer sums on a terminal until the user leaves."""
+def examples_for(calculator: Calculator) -> str:
+    """Problems that a model can be asked, for a message: "sums such as 1342+879"."""
+    operations = calculator.loaded.operations
+    what = f"{operations[0].noun}s" if len(operations) == 1 else "problems"
+    return f"{what} such as {' or '.join(one.write(*EXAMPLES[one.name]) for one in operations)}"
+
+
+def known_numbers(calculator: Calculator) -> str:
+    """Which numbers a model takes: "from 0 to 9999"; where operations differ, the widest range."""
+    if calculator.knows_every_length:
+        return "of any length"
     numbers = calculator.loaded.data.numbers
-    known = "of any length" if calculator.knows_every_length else f"from {numbers.min} to {numbers.max}"
-    does = " and ".join(one.verb for one in calculator.loaded.operations)
-    print(f"{does} numbers {known}; :help tells more", file=sys.stderr)
+    largest = max(bounds[1] for one in calculator.loaded.operations for bounds in numbers.bounds(one))
+    is_same = numbers.sizes is None
+    return f"from {numbers.min} to {numbers.max}" if is_same else f"of up to {len(str(largest))} digits"
+
+
+def help_for(calculator: Calculator) -> str:
+    """What :help shows."""
+    view = "work on paper" if calculator.vocabulary.work_ids else "tokens, positions and steps"
+    return HELP.format(problems=examples_for(calculator), view=view)
+
+
+def converse(calculator: Calculator, arguments: command_line.argparse.Namespace) -> None:
+    """Answer problems on a terminal until the user leaves."""
+    does = in_words([one.verb for one in calculator.loaded.operations])
+    print(f"{does} numbers {known_numbers(calculator)}; :help tells more", file=sys.stderr)
     replies = []
     for line in typed_lines():
         if line == ":help":
-            print(HELP, file=sys.stderr)
+            print(help_for(calculator), file=sys.stderr)
         elif line == ":trace":
             arguments.trace = not arguments.trace
             print(f"trace is {'on' if arguments.trace else 'off'}", file=sys.stderr)

@@ -192,7 +192,7 @@ def test_fault_25_huge_operands_and_huge_lines_are_refused_in_a_short_line_and_w
 
 def test_sums_and_a_file_of_sums_are_not_given_together(infer):
     done = infer("--input", "sums.txt", "1+1")
-    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "give sums or --input, not both\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "give problems or --input, not both\n")
 
 
 def test_an_input_file_that_is_not_there_is_named(infer, tmp_path):
