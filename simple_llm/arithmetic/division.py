@@ -33,8 +33,13 @@ def guess(high: NDArray, low: NDArray, top: NDArray, base: int) -> NDArray:
     return digit * (1 - is_no_digit) + (base - 1) * is_no_digit
 
 
+def quotient_and_rest(x: int, y: int) -> tuple[int, int]:
+    """divmod, of arrays of Python's integers too, for which numpy has none."""
+    return x // y, x % y
+
+
 DIVISION = Operation(
-    *("divide", "division", "divides", "quotient", "/", None, divmod),
+    *("divide", "division", "divides", "quotient", "/", None, quotient_and_rest),
     commutes=False,
     is_signed=False,
     leaves_rest=True,

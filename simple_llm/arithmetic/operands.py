@@ -53,8 +53,9 @@ class Operands:
         return np.concatenate(blocks, axis=1).take(rng.permutation(count), axis=1)
 
     def contain(self, digits: Digits) -> NDArray[np.bool_]:
-        """Whether each number is in the range: (W, N) -> (N,)."""
-        return self._at_least(digits, self.minimum) & self._at_most(digits, self.maximum)
+        """Whether each number is in the range, however wide the array is: (W, N) -> (N,)."""
+        lower, above = digits[: self.width], digits[self.width :]
+        return self._at_least(lower, self.minimum) & self._at_most(lower, self.maximum) & ~above.any(axis=0)
 
     def _between(self, minimum: int, maximum: int, rng: np.random.Generator, count: int) -> Digits:
         """Draw `count` numbers uniformly from minimum to maximum, by rejection: (W, count)."""

@@ -143,7 +143,10 @@ class Sampler:
         odd = start + _below(last - start, rng) + (start < last)  # a place of the rest, where there is one
         nudge = (start < last) * ((kind == _ONE_MORE).astype(np.int16) - (kind == _ONE_LESS))
         y[odd, column] = (y[odd, column] + nudge).clip(0, largest)
-        return self._problems(x, y)[self.others.contain(y)]
+        problems = self._problems(x, y)
+        if self.most > 2:  # as other strata draw those of two operands, so that one that comes twice is found
+            problems = replace(problems, more=(np.zeros_like(x),) * (self.most - 2), num_more=np.zeros(count, np.uint8))
+        return problems[self.others.contain(y)]
 
     def like(self, rng: np.random.Generator, example: Problems, count: int) -> Problems:
         """Draw problems whose operands have the lengths of another's and whose places pass on a carry where its do.
