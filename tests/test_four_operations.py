@@ -4,6 +4,7 @@ What is expected is by Python's integers.
 """
 
 import itertools
+import json
 import random
 import re
 
@@ -28,6 +29,7 @@ from simple_llm.data.split import split_sides
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, read_results, row_tokens
 from tests.paper_model import ON_PAPER
+from tests.pipeline import write_configs
 from tests.test_paper import columns_of
 from tokenizer import train_tokenizer
 
@@ -294,3 +296,47 @@ def check_quotient(numbers: tuple[int, ...], values: list[tuple[int, str]], base
 
 
 LINES = {"add": check_sum, "subtract": check_difference, "multiply": check_product, "divide": check_quotient}
+
+
+# ---- The scripts, without a scratchpad --------------------------------------------------------------
+
+
+def test_the_scripts_go_through_with_all_operations_in_one_row(tmp_path, call_script):
+    data = {
+        "numbers": {"max": 48, "base": 7, "sizes": {"divide": [3, 1], "add": [2, 1]}},
+        "operations": {"add": 0.1, "subtract": 0.2, "multiply": 0.3, "divide": 0.4},
+        "sampling": {"uniform": 0.5, "lengths": 0.3, "carries": 0.2, "large_digits": 0.3},
+        "storage": {"path": "sequences.txt", "num_sequences": 1000},
+    }
+    training = {"batch_size": 32, "max_steps": 4, "warmup_steps": 1, "eval_every": 2, "save_every": 2}
+    train = {
+        "paths": {"model": "model"},
+        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 8, "tokens_per_step": 2},
+        "training": {**training, "eval_problems": 20, "precision": "fp32", "device": "cpu"},
+    }
+    write_configs(tmp_path, data, train)
+    for name, *options in (
+        ("data_generator.py",),
+        ("tokenizer.py",),
+        ("trainer.py",),
+        ("evaluate.py", "--samples", "30"),
+    ):
+        called = call_script(name, *options, cwd=tmp_path)
+        assert called.exit_code == 0, called.stderr
+    symbols = [re.search(r"\|([-*/]?)", row)[1] for row in (tmp_path / "sequences.txt").read_text().splitlines()]
+    assert [symbols.count(one) for one in ("", "-", "*", "/")] == [100, 200, 300, 400]
+    report = json.loads((tmp_path / "model" / "evaluation.json").read_text())
+    assert {name: one["total"] for name, one in report["operations"].items()} == dict.fromkeys(BY_NAME, 30)
+    for option, told in (
+        ("--exhaustive", "--exhaustive goes from column to column, as no product does; see --samples\n"),
+        ("--all-lengths", "--all-lengths needs model.attention_window, or model.scratchpad = columns"),
+    ):
+        called = call_script("evaluate.py", option, cwd=tmp_path)
+        assert called.exit_code == 2 and called.stderr.startswith(told) and called.stderr.count("\n") == 1
+    called = call_script("inference.py", "48*48", "342/6", "0/6", "48-9", "48+6", cwd=tmp_path)
+    assert called.exit_code == 0, called.stderr
+    assert [line.partition("=")[0] for line in called.stdout.splitlines()] == ["48*48", "342/6", "0/6", "48-9", "48+6"]
+    for typed, largest in (("48+7", 6), ("343/6", 342), ("7/7", 6), ("49*1", 48)):
+        called = call_script("inference.py", typed, cwd=tmp_path)
+        assert (called.exit_code, called.stdout) == (2, "")
+        assert f"is above {largest}, the largest this model knows" in called.stderr
