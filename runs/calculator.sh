@@ -4,7 +4,7 @@
 #
 #     bash runs/calculator.sh [SEED [FOLDER [section.key=value ...]]]      default: 0 ../simple-llm-data/calculator
 #
-# Exit code 7 where a context is wrong, or an answer is.
+# Exit code 7 where a context is wrong, or not right by more than float32 can round, or an answer is wrong.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seed=${1:-0}
@@ -23,7 +23,7 @@ time {
 echo "every context"
 time $python evaluate.py --model "$model" --all-lengths
 echo "every context once more, by the folder itself: numpy alone"
-time $python "$model/verify.py" || echo "    its worst-case bound on rounding is wider than a lead; evaluate.py measured what float32 does, above"
+time $python "$model/verify.py"
 echo "two random numbers of 100 digits in each operation, and a product of 1,000 by 1,000, compared with Python's integers"
 time {
     $python -m runs.long_problems --model "$model" --seed "$seed"

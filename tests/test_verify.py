@@ -214,7 +214,7 @@ def test_leads_are_those_of_the_package_and_float32_is_nearer_to_them_than_the_b
     tokens, kinds, is_seen, right = asked(every, ids)
     codes = torch.where(is_seen, tokens * len(KINDS) + kinds, -1)
     own = (tokens * len(KINDS) + kinds)[:, -1:]
-    rows = torch.cat([own, codes[:, :-1], right[:, None]], dim=1).numpy()
+    rows = torch.cat([own, right[:, None], codes[:, :-1]], dim=1).numpy()
     found, moved, left = verify.ask(model.config.to_dict(), weights, len(KINDS), rows)
     exact = lead(ContextEngine(model, torch.float64).logits(tokens, kinds, is_seen), right).numpy()
     # array_split keeps the order

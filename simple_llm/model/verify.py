@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 import sys
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,10 @@ DIGITS, RAISED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", "⁰¹²³⁴⁵⁶⁷�
 SIGN, OPERAND, HEAD, DIGIT, CARRY, TOP = range(6)  # kinds: rows of the position table
 UNIT, LIBRARY = 2.0**-24, 2.0**-18  # how far float32 rounds a sum or product, and exp, erf and tanh
 CELLS = {(n, kind): ((RAISED if kind == CARRY else DIGITS)[n], kind) for n in range(36) for kind in range(TOP + 1)}
-DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+stop = lambda code, line: sys.exit(print(line, file=sys.stderr if code == 2 else sys.stdout) or code)  # noqa: E731
 length = lambda x: np.sqrt(np.einsum("...i,...i", x, x))  # noqa: E731
+# From the gradient by what a norm says to that by what it reads: without the mean, and what lies along z.
+before_norm = lambda g, z, scale: (g - g.mean(1)[:, None] - (g * z).mean(1)[:, None] * z) / scale[:, None]  # noqa: E731
 
 
 def context(own, *seen):
@@ -169,37 +171,32 @@ def check_the_list(operator, base, answers, window):
             stop(7, f"not proved: by the list of contexts, {x} {operator} {y} is not what Python says")
 
 
-def stop(code, line):
-    print(line, file=sys.stderr if code == 2 else sys.stdout)
-    sys.exit(code)
-
-
 def read(folder):
     """Config, base, operators, window (left, right, period) or None, IDs of tokens, weights and the sha256 of these."""
     texts = [(folder / f"{name}.json").read_text("utf-8") for name in ("config", "tokenizer", "tokenizer_config")]
     config, tokenizer, claims = map(json.loads, texts)
     base, ids, window = claims["base"], tokenizer["model"]["vocab"], config["attention_window"]
     window = window and (window["left"], window["right"], config["position_period"] or 0)
-    operators, pad = claims.get("operators", "+"), "none" if window else "columns"
+    operators, (pad, known) = claims.get("operators", "+"), ("none", "+") if window else ("columns", "+-*/")
     names = ("n_layer", "tokens_per_step", "position_embedding", "scale_attn_weights", "scratchpad")
-    found = [config[name] for name in names] + [claims.get("scratchpad", "none"), claims["reversed"]]
-    fits = found == [1, 1, "block", True, pad, pad, True] and 2 <= base <= 36 and len(operators) > 0
-    fits = fits and (not window or 0 < base ** min(99, 2 * sum(window[:2]) + 2) * window[1] * window[2] < 3e6)
-    if not fits or not set(operators) <= set("+" if window else "+-*/"):
+    found = [config[name] for name in names] + [claims.get("scratchpad", "none"), claims["reversed"], 2 <= base <= 36]
+    fits = found == [1, 1, "block", True, pad, pad, True, True] and set() < set(operators) <= set(known)
+    if not fits or (window and not 0 < base ** min(99, 2 * sum(window[:2]) + 2) * window[1] * window[2] < 3e6):
         stop(2, f"{folder}: nothing that can be listed: no work on paper, nor sums in a window, of one block")
     said = {"digit_token_ids": [ids[one] for one in DIGITS[:base]], "eos_token_id": ids["+" if window else "="]}
     if not window:
         said |= {"carry_token_ids": [ids[one] for one in RAISED[:base]], "sign_token_ids": {o: ids[o] for o in "|+-*/"}}
     data, weights = (folder / "model.safetensors").read_bytes(), {}
-    start = 8 + int.from_bytes(data[:8], "little")
-    for name, entry in json.loads(data[8:start]).items():
+    at = 8 + int.from_bytes(data[:8], "little")
+    for name, one in json.loads(data[8:at]).items():
         if name != "__metadata__":
-            shape, first = entry["shape"], start + entry["data_offsets"][0]
-            numbers = np.frombuffer(data, {"F32": "<f4"}[entry["dtype"]], math.prod(shape), first).reshape(shape)
-            weights[name.removeprefix("transformer.").removeprefix("h.0.")] = numbers.astype(float)
+            raw = np.frombuffer(
+                data, {"F32": "<f4"}[one["dtype"]], math.prod(one["shape"]), at + one["data_offsets"][0]
+            )
+            weights[name.removeprefix("transformer.").removeprefix("h.0.")] = raw.reshape(one["shape"]).astype(float)
     differ = [name for name in said if said[name] != config[name]] + ["merges"] * bool(tokenizer["model"]["merges"])
     differ += ["tokens"] * (sorted(ids.values()) != [*range(config["vocab_size"])])
-    differ += ["tensors"] * (len(weights) != 16 or sum(4 * one.size for one in weights.values()) != len(data) - start)
+    differ += ["tensors"] * (len(weights) != 16 or sum(4 * one.size for one in weights.values()) != len(data) - at)
     differ += ["weights that are no numbers"] * (not all(np.isfinite(one).all() for one in weights.values()))
     if differ:
         stop(7, f"not proved: the files do not agree, or hold what they should not: {', '.join(differ)}")
@@ -207,64 +204,69 @@ def read(folder):
 
 
 def linear(n, weight, bias, gain=1.0, shift=0.0):
-    """A layer, or several, behind a norm's gain and shift, of vectors and e, the length that float32 is off."""
+    """A layer, or several, behind a norm's gain and shift: of vectors and e, how far float32 is off, all and own."""
     matrix, shift = weight * np.reshape(gain, (-1, 1)), shift + np.zeros(weight.shape[-2])
     stretch, most = (np.linalg.norm(one, 2, (-2, -1))[..., None] for one in (matrix, abs(matrix)))
     least, bias = length(abs(shift) @ abs(weight) + abs(bias))[..., None], (shift @ weight + bias)[..., None, :]
-    return lambda x, e: (x @ matrix + bias, e * stretch + n * ((length(x) + e) * most + least))
+    return lambda x, e: (x @ matrix + bias, e * stretch + n * ((length(x) + e[0]) * most + least))
 
 
 def norm(n, x, e, epsilon):
-    """Mean 0 and variance 1: what x is off is turned, and divided by the scale at most."""
-    root, mean = x.shape[-1] ** 0.5, x.mean(-1)
-    size, scale = (length(x) + e) / root, np.sqrt(((x - mean[:, None]) ** 2).mean(-1) + epsilon)
-    least = np.where(scale > e / root, scale - e / root, np.nan)
+    """Mean 0 and variance 1; e, and what of it is no derivative times e, half the second being at most 0.75; scale."""
+    root, mean, scale = x.shape[-1] ** 0.5, x.mean(-1), np.sqrt(x.var(-1) + epsilon)
+    size, least = (length(x) + e) / root, np.where(scale > e / root, scale - e / root, np.nan)
     z, off = (x - mean[:, None]) / scale[:, None], (e + root * n * size) / least
     share = n * ((size + abs(mean) + e) / least) ** 2 / 2 + 8 * UNIT  # of scale, by any formula of the variance
-    return z, off + (root + off) * np.where(share < 1e-3, share, np.nan)
+    off += (root + off) * np.where(share < 1e-3, share, np.nan)
+    return z, np.array([off, off - e / least + 0.75 * (e / least) ** 2 / root]), scale
 
 
 def ask(config, w, kinds, contexts):
-    """Of contexts (what asks, is seen or -1, is right): lead of what is right, rounding at most, and what is left."""
+    """Of contexts (what asks, is right, is seen or -1): lead of what is right, rounding at most, and what is left."""
     both, tokens, heads = lambda name: (w[f"{name}.weight"], w[f"{name}.bias"]), w["wte.weight"], config["n_head"]
     epsilon, (gain, shift), (project, bias) = config["layer_norm_epsilon"], both("ln_f"), both("attn.c_proj")
     cells, n = (tokens[:, None] + w["wpe.weight"][:kinds]).reshape(-1, len(gain)), UNIT * (len(gain) + 6)
-    attend, attend_bias = (one.reshape(*one.shape[:-1], 3 * heads, -1) for one in both("attn.c_attn"))
-    x, e = linear(n, attend.swapaxes(0, 1), attend_bias, *both("ln_1"))(*norm(n, cells, UNIT * length(cells), epsilon))
-    (query, key, value), (query_e, key_e, value_e) = np.split(x, 3), np.split(e, 3)  # (H, cells, D), (H, cells)
+    mix, shifts = (one.reshape(*one.shape[:-1], 3 * heads, -1) for one in both("attn.c_attn"))
+    x, e, _ = norm(n, cells, UNIT * length(cells), epsilon)
+    x, e = linear(n, mix.swapaxes(0, 1), shifts, *both("ln_1"))(x, e[:, None])
+    (query, key, value), (query_e, key_e, value_e) = np.split(x, 3), np.split(e[0], 3)  # (H, cells, D), (H, cells)
     query, query_e = query / key.shape[2] ** 0.5, query_e / key.shape[2] ** 0.5
     size = (length(query) + query_e)[..., None] * (length(key) + key_e)[:, None] * (1 + n)
     scores, scores_e = query @ key.swapaxes(1, 2), size - length(query)[..., None] * length(key)[:, None]
     project, value_e = project.reshape(heads, -1, len(gain)), value_e + 64 * UNIT * (length(value) + value_e)
-    value, value_e = linear(n, project, 0 * bias)(value, value_e)  # what a head adds that sees a cell
+    value, (value_e,) = linear(n, project, 0 * bias)(value, value_e[None])  # what a head adds that sees a cell
     wide, thin = w["ln_2.weight"][:, None] * w["mlp.c_fc.weight"], w["mlp.c_proj.weight"]
     first, second = linear(n, *both("mlp.c_fc"), *both("ln_2")), linear(UNIT * (len(thin) + 6), *both("mlp.c_proj"))
-    spare = (np.linalg.norm(wide, 2) * np.linalg.norm(thin, 2) - np.linalg.norm(wide @ thin, 2)) / 2
     gates = {"gelu": math.erf, "gelu_new": lambda x: math.tanh((2 * x + 0.17886 * x**3) / math.pi**0.5)}
     found, peak, grid = [], 1.001 * n * abs(gain).max(), np.arange(-32768, 32770) / 4096
     gelu = grid / 2 * (1 + np.array([*map(gates[config["activation_function"]], grid / 2**0.5)]))
-    apart, sizes = 1.001 * length(gain * (tokens[:, None] - tokens)), length(abs(tokens[:, None]) + abs(tokens))
-    for part in np.array_split(contexts, 1 + len(contexts) // 2048):
-        own, seen, right, each = part[:, 0], part[:, 1:-1], part[:, -1], np.arange(len(part))
-        score = np.where(seen >= 0, scores[:, own[:, None], seen], -np.inf)  # (H, N, L)
-        score = np.where(seen >= 0, score - score.max(-1, keepdims=True), -1000)
-        e = np.where(seen >= 0, scores_e[:, own[:, None], seen], 0) - 4 * UNIT * score + 2 * LIBRARY
-        weight, spread = np.exp(score), np.expm1(2 * e.max(-1, keepdims=True))
-        weight /= weight.sum(-1, keepdims=True)  # off by at most w (1 - w) spread
+    apart, sizes = tokens[:, None] - tokens, length(abs(tokens[:, None]) + abs(tokens))  # of two tokens
+    for part in np.array_split(contexts, 1 + len(contexts) // 1024):
+        own, right, seen = part[:, 0], part[:, 1], part[:, 2:]
+        score = (near := np.where(seen >= 0, scores[:, own[:, None], seen], -np.inf)) - near.max(-1, keepdims=True)
+        e = np.where(seen >= 0, scores_e[:, own[:, None], seen] - 4 * UNIT * score, 0) + 2 * LIBRARY  # (H, N, L)
+        weight, most = np.exp(score) / np.exp(score).sum(-1, keepdims=True), np.exp(e.max(-1, keepdims=True))
         y = weight[:, :, None] @ value[:, seen]  # (H, N, 1, C)
-        e = weight * (1 - weight) * spread * length(value[:, seen] - y) + weight * (1 + spread) * value_e[:, seen]
+        e = weight * (most * np.expm1(e) * length(value[:, seen] - y) + most**2 * value_e[:, seen])
         x, y = cells[own], y.sum(0)[:, 0] + bias
         x, e = x + y, 1.001 * (e.sum((0, 2)) + n * (length(bias) + length(x) + length(y)))
-        y, y_e = first(*(near := norm(n, x, e, epsilon)))
-        place, y_e = np.clip(y, -8, 8) * 4096 + 32768, 1.13 * y_e + LIBRARY * (length(y) + y_e) + 1e-6
-        at = np.nan_to_num(place).astype(int)  # between two points GELU is within 6e-9 of a line
-        y, y_e = second(gelu[at] + (place - at) * (gelu[at + 1] - gelu[at]) + np.maximum(y - 8, 0), y_e)
-        y_e += n * (length(x) + length(y) + e + y_e) - near[1] * spare  # GELU's slope is 0.5, give or take 0.63
-        z, e = norm(n, x + y, e + y_e, epsilon)
-        moved = e[:, None] * apart[right] + ((length(z) + e) * peak + 2 * n * length(shift))[:, None] * sizes[right]
-        logits = (z * gain + shift) @ tokens.T
-        lead = logits[each, right][:, None] - logits
-        lead[each, right], moved[each, right] = np.inf, 0
+        inner, y_e, inner_scale = norm(n, x, e, epsilon)
+        y, y_e = first(inner, y_e)
+        place, bent = np.clip(y, -8, 8) * 4096 + 32768, 0.5 * y_e[0] ** 2
+        at = np.nan_to_num(place).astype(int)  # between two points GELU is within 6e-9 of a line; it bends by 0.8
+        y_e, slope = 1.13 * y_e + 2e-4 * y_e[0] + LIBRARY * (length(y) + y_e[0]) + 1e-6, gelu[at + 1] - gelu[at]
+        y, y_e = second(gelu[at] + (place - at) * slope + np.maximum(y - 8, 0), y_e)
+        y_e += n * (length(x) + length(y) + e + y_e[0])
+        z, (z_e, last), scale = norm(n, x + y, e + y_e[0], epsilon)
+        lead = np.einsum("nc,nvc->nv", z * gain + shift, apart[right]) + np.where(np.eye(len(tokens)), np.inf, 0)[right]
+        said = ((length(z) + z_e) * peak + 2 * n * length(shift))[:, None] * sizes[right]
+        moved = 1.001 * z_e[:, None] * length(gain * apart[right]) + said
+        at, other = np.nonzero(lead < 2 * moved)  # where lengths are not enough: gradients of a lead, layer by layer
+        last = length(g := 1.001 * gain * apart[right[at], other]) * last[at] + said[at, other]
+        back = (g := before_norm(g, z[at], scale[at])) @ thin.T
+        last += length(g) * y_e[1, at] + abs(back).max(1, initial=0) * bent[at]
+        g += before_norm(back * 4096 * slope[at] @ wide.T, inner[at], inner_scale[at])
+        moved[at, other] = last + length(g) * e[at]
         found.append([lead.min(1), moved.max(1), (lead - moved).min(1)])
     return np.concatenate(found, 1)
 
@@ -279,10 +281,8 @@ def prove(folder):
     for operator in operators:
         listed = list(window_sums(base, *window) if window else (division if operator == "/" else rows)(operator, base))
         check_the_list(operator, base, dict(listed), window)
-        most, asked = max(len(seen) for (_, seen), _ in listed), []
-        for (own, seen), right in set(listed):
-            asked.append([index[own], *map(index.get, seen), *[-1] * (most - len(seen)), ids[right]])
-        lead, moved, left = ask(config, weights, kinds, np.array(asked))
+        asked = [[index[own], ids[right], *map(index.get, seen)] for (own, seen), right in set(listed)]
+        lead, moved, left = ask(config, weights, kinds, np.array([*zip_longest(*asked, fillvalue=-1)]).T)
         counts += (count := np.array([len(listed), len(asked), (lead > 0).sum(), (left > 0).sum()]))
         print(operator, *(f"{n:13,}" for n in count), *(f"{x:14.4f}" for x in (lead.min(), moved.max(), left.min())))
     _, total, right, sure = counts
@@ -296,5 +296,5 @@ if __name__ == "__main__":
     np.seterr(all="ignore")
     try:
         prove(Path([*sys.argv[1:], Path(__file__).parent][0]))
-    except DAMAGED as error:
+    except Exception as error:
         stop(2, f"{' '.join(sys.argv)}: nothing can be proved here: {type(error).__name__} {str(error)[:200]!r}")
