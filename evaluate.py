@@ -7,10 +7,12 @@
     python3 evaluate.py --range 0:99                   operands from 0 to 99 only
     python3 evaluate.py --runs 3                       three samples and their spread
     python3 evaluate.py --min-accuracy 1.0             exit code 7 unless all are right
-    python3 evaluate.py --exhaustive                   every ordered pair of the range; exit code 7 unless all are right
+    python3 evaluate.py --exhaustive                   every ordered pair; exit code 7 unless all are right; of a
+                                                       model of one block with a window in seconds: of pairs that
+                                                       look alike to a token one is read
+    python3 evaluate.py --exhaustive --walk            every one of them read, as a second opinion
     torchrun --nproc-per-node 2 evaluate.py --exhaustive        shared by two processes, as is the decoding of
                                                        held-out problems; torchrun's exit code is 0 or 1
-    python3 evaluate.py --exhaustive --table           the same in seconds, for a model of one block with a window
     python3 evaluate.py --check-certificate            decode a random million of the pairs a certificate counts
     python3 evaluate.py --all-lengths                  every context that answers of any length have; exit code 7 unless
                                                        all are right; for models of one block with an attention window
@@ -43,7 +45,10 @@ if __name__ == "__main__":
             parser.add_argument("--runs", type=command_line.positive_integer, default=1, metavar="N"),
             parser.add_argument("--exhaustive", action="store_true", help="check all pairs, write a certificate"),
             parser.add_argument(
-                "--table", action="store_true", help="with --exhaustive: of pairs that look alike to a token, read one"
+                "--walk", action="store_true", help="with --exhaustive: read every pair, though a table would do"
+            ),
+            parser.add_argument(
+                "--table", action="store_true", help="with --exhaustive: refuse where a table will not do"
             ),
             parser.add_argument("--all-lengths", action="store_true", help="prove the answers of every length"),
             parser.add_argument(
@@ -120,8 +125,11 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     asked = [name for name, (is_asked, _) in other_work.items() if is_asked]
     if len(asked) > 1:
         raise UsageError(f"give one at a time of {', '.join(asked)}")
-    if arguments.table and not arguments.exhaustive:
-        raise UsageError("--table is a way to do --exhaustive; give both")
+    for option, is_given in (("--table", arguments.table), ("--walk", arguments.walk)):
+        if is_given and not arguments.exhaustive:
+            raise UsageError(f"{option} is a way to do --exhaustive; give both")
+    if arguments.table and arguments.walk:
+        raise UsageError("give one at a time of --table, --walk")
     for option, is_given, is_heeded_by in (
         ("--range", arguments.range, "--exhaustive"),
         ("--samples", arguments.samples, "--lengths"),
@@ -216,14 +224,16 @@ def print_operation(report: dict, evaluations: list[Evaluation], operation: Oper
 
 def prove(loaded: LoadedModel, folder: Path, operands: Operands, arguments: command_line.argparse.Namespace) -> None:
     """Count every ordered pair of the range, a shard at a time, and write the certificate."""
+    by_table = True if arguments.table else False if arguments.walk else None
     certificate = certify_pairs(
-        loaded, operands, folder / "proof", proving, arguments.table, may_take_hours=arguments.yes, **said_when()
+        loaded, operands, folder / "proof", proving, by_table, may_take_hours=arguments.yes, **said_when()
     )
     if certificate is None:
         return  # the first process writes the certificate
     path = record(folder, CERTIFICATE, certificate.as_dict())
-    rows = f"{certificate.rows_in_table:,} rows of a table" if arguments.table else f"{certificate.prompts:,} prompts"
-    print(f"{certificate.right:,} of {certificate.expected:,} ordered pairs right, {rows} run")
+    is_walk = certificate.rows_in_table is None
+    rows = f"{certificate.prompts:,} prompts run" if is_walk else f"{certificate.rows_in_table:,} rows of a table run"
+    print(f"{certificate.right:,} of {certificate.expected:,} ordered pairs right, {rows}")
     print(f"smallest margin {certificate.min_logit_margin:.3f} logits, at {written(certificate.min_logit_margin_at)}")
     for name, counted in (certificate.operations or {}).items():
         right = counted.checked - counted.wrong

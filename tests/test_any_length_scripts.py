@@ -49,13 +49,15 @@ def test_a_model_is_proved_for_every_length_and_the_certificate_says_why(folder,
 def test_pairs_are_proved_by_a_table_as_they_are_by_reading_each(tmp_path, any_length, call_script):
     folder = write_model(tmp_path / "half", replace(any_length, model=any_length.half))
     told = []
-    for options in ((), ("--table",)):
+    for options in ((), ("--table",), ("--walk",)):
         called = call_script("evaluate.py", "--model", "half", "--exhaustive", *options, "--json", cwd=tmp_path)
         assert called.exit_code == 7
         certificate = json.loads((folder / "certificate.json").read_text())
         assert json.loads(called.stdout.splitlines()[-1]) == certificate
         told.append(certificate)
-    one_by_one, by_table = told
+    by_default, by_table, one_by_one = told
+    assert "rows_in_table" not in one_by_one
+    assert {**by_default, "date": "", "command": ""} == {**by_table, "date": "", "command": ""}
     same = ("expected", "checked", "wrong", "failures", "range")
     assert {key: by_table[key] for key in same} == {key: one_by_one[key] for key in same}
     assert 0 < by_table["wrong"] < by_table["checked"]
@@ -68,9 +70,11 @@ def test_pairs_are_proved_by_a_table_as_they_are_by_reading_each(tmp_path, any_l
 def test_a_table_is_refused_where_pairs_do_not_look_alike(run_folder, call_script):
     called = call_script("evaluate.py", "--exhaustive", "--table", cwd=run_folder)
     assert called.exit_code == 2
-    assert "--table needs model.n_layer = 1" in called.stderr
+    assert "--table is for sums by a model of n_layer = 1" in called.stderr
     called = call_script("evaluate.py", "--table", cwd=run_folder)
     assert (called.exit_code, called.stderr.strip()) == (2, "--table is a way to do --exhaustive; give both")
+    called = call_script("evaluate.py", "--exhaustive", "--table", "--walk", cwd=run_folder)
+    assert (called.exit_code, called.stderr.strip()) == (2, "give one at a time of --table, --walk")
 
 
 def test_what_a_model_gets_wrong_is_spelled_out_and_ends_with_7(tmp_path, any_length, call_script):

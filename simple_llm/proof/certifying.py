@@ -25,7 +25,7 @@ def certify_pairs(
     operands: Operands,
     folder: Path,
     watch: Watch,
-    by_table: bool = False,
+    by_table: bool | None = None,
     may_take_hours: bool = False,
     **facts: object,
 ) -> AllPairs | None:
@@ -34,6 +34,7 @@ def certify_pairs(
     Args:
         folder: of the shards.
         watch: see `prove_all_pairs`.
+        by_table: of the pairs that look alike to a token, read one; None where the model allows that.
         facts: of its making, for the certificate.
 
     Returns:
@@ -46,8 +47,12 @@ def certify_pairs(
     decoder, samplers = Decoder.of(loaded.model), [Sampler(operands, one) for one in loaded.operations]
     for sampler in samplers:
         refuse_what_cannot_be_counted(loaded.vocabulary, sampler)
-    if by_table and not can_be_tabled(loaded.model.config):
-        raise UsageError("--table needs model.n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1")
+    is_tabled = can_be_tabled(loaded.model.config) and loaded.operations == [ADDITION]
+    by_table = is_tabled if by_table is None else by_table
+    if by_table and not is_tabled:
+        raise UsageError(
+            "--table is for sums by a model of n_layer = 1, tokens_per_step = 1 and an attention_window of right >= 1"
+        )
     if not may_take_hours and not by_table:
         refuse_hours(decoder, loaded.vocabulary, samplers)
     made = [_certify(loaded, decoder, sampler, folder, watch, by_table, facts) for sampler in samplers]
