@@ -166,4 +166,4 @@ def _margins(
         some = problems[first : first + batch_size]
         margins.append(row_margins(reader, some, vocabulary))
         on_batch(len(some))
-    return torch.cat(margins)
+    return torch.cat(margins) if margins else torch.empty(0)
