@@ -23,6 +23,7 @@ from tests.tiny_models import make_tokenizer
 
 FILES = {
     *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
+    "pipeline_simple_llm.py",
     *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py", "data_config.yaml", "train_config.yaml"),
 }
 TABLE = "transformer.wte.weight"

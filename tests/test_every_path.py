@@ -91,6 +91,23 @@ def test_pipeline_says_what_inference_says(folder, sums, expected, batch_size):
     assert [add(text)[0]["generated_text"] for text in sums[:10]] == expected[:10]
 
 
+def test_fault_42_pipeline_answers_what_does_not_end_in_an_equals_sign(folder, sums, expected):
+    add = pipeline("text-generation", model=str(folder), trust_remote_code=True)
+    texts = [text.rstrip("=") for text in sums[:8]] + [f" {text.replace('+', ' + ')[:-1]} " for text in sums[:8]]
+    said = [one[0]["generated_text"] for one in add(texts, batch_size=3)]
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    assert said == 2 * canonical(expected[:8], tokenizer)
+    alone = add(texts[0], return_full_text=False)[0]["generated_text"]
+    assert f"{sums[0]}{alone}" == expected[0]
+
+
+def test_fault_42_what_would_stop_at_a_text_is_refused_by_its_name(folder, sums):
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    with pytest.raises(NotImplementedError, match="stop_strings is not supported"):
+        model.generate(**tokenizer(sums[0], return_tensors="pt"), stop_strings=["+"], tokenizer=tokenizer)
+
+
 def test_no_path_makes_the_library_warn(folder, sums, caplog):
     """A name that the library is about to drop is announced by a warning before it is."""
     caplog.set_level(logging.WARNING)

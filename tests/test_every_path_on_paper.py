@@ -18,7 +18,7 @@ from tests.test_every_path import BATCH_SIZE, SETTINGS
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("tested_libraries")]
 
-NUM_PROBLEMS = 50  # of each operation
+NUM_PROBLEMS = 16  # of each operation
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -116,7 +116,7 @@ def test_fault_31_a_link_from_a_repository_of_the_hub_to_elsewhere_is_refused(fo
 def put_code(folder: Path, mark: Path) -> None:
     """Put code that leaves a mark wherever a library may look for some."""
     code = f"open({str(mark)!r}, 'w')\n"
-    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py"):
+    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py", "pipeline_simple_llm.py"):
         (folder / name).write_text(code + (folder / name).read_text())
     for name in ("modeling_evil.py", "custom_generate/generate.py", "sitecustomize.py", "torch.py", "conftest.py"):
         (folder / name).parent.mkdir(exist_ok=True)

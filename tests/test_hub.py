@@ -20,6 +20,7 @@ from tests.pipeline import run_python, run_script, write_configs
 
 UPLOADED = {
     *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
+    "pipeline_simple_llm.py",
     *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"),
     *("data_config.yaml", "train_config.yaml", "manifest.json", "README.md"),
     *("metrics.jsonl", "training_curve.png", "evaluation.json", "evaluation.png"),

@@ -78,9 +78,21 @@ def test_a_manifest_that_leaves_out_the_weights_is_refused(folder):
         load_model(folder)
 
 
+def test_a_folder_from_before_the_pipeline_loads_and_one_that_lost_it_does_not(folder):
+    (folder / "pipeline_simple_llm.py").unlink()
+    write_manifest(folder, sorted(FILES - {"pipeline_simple_llm.py"}), {})
+    with pytest.raises(ArtefactError, match=r"names pipeline_simple_llm\.py, and the manifest has no such"):
+        load_model(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["custom_pipelines"]
+    (folder / "config.json").write_text(json.dumps(config))
+    write_manifest(folder, sorted(FILES - {"pipeline_simple_llm.py"}), {})
+    load_model(folder)
+
+
 def test_code_in_a_model_folder_is_never_run(folder, tmp_path):
     ran = tmp_path / "ran"
-    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py"):
+    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py", "pipeline_simple_llm.py"):
         (folder / name).write_text(f"open({str(ran)!r}, 'w')\n" + (folder / name).read_text())
     vouch_again(folder)
     load_model(folder)

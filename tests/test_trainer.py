@@ -52,7 +52,7 @@ def test_the_pipeline_leaves_a_verified_model_its_evaluation_and_answers(finishe
     assert set(manifest["files"]) == {
         *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
         *("tokenizer.json", "tokenizer_config.json", "tokenization_simple_llm.py"),
-        *("data_config.yaml", "train_config.yaml"),
+        *("pipeline_simple_llm.py", "data_config.yaml", "train_config.yaml"),
     }
     assert (manifest["step"], manifest["num_total"]) == (12, 50)
     assert manifest["data_sha256"] == hashlib.sha256((finished_run.folder / "sequences.txt").read_bytes()).hexdigest()

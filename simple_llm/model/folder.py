@@ -128,7 +128,7 @@ def model_config(train: TrainConfig, tokenizer: SimpleLLMTokenizer, **others: ob
         sign_token_ids=tokenizer.sign_ids,
         carry_token_ids=tokenizer.carry_ids,
         scratchpad=model.scratchpad,
-        **({"custom_pipelines": CUSTOM_PIPELINES} if model.has_columns else {}),
+        custom_pipelines=CUSTOM_PIPELINES,
         tokens_per_step=model.tokens_per_step,
         position_embedding=model.position_embedding,
         max_position_offset=model.max_position_offset,
@@ -185,9 +185,9 @@ def save_model(
 
 
 def extra_code(train: TrainConfig) -> tuple[str, ...]:
-    """Files of code that travel with a model besides: what reads answers off work, and what proves every length."""
-    of_columns = (PIPELINE_CODE,) if train.model.has_columns else ()
-    return (*of_columns, VERIFY) if train.model.knows_every_length and train.model.n_layer == 1 else of_columns
+    """Files of code that travel with a model besides: what pipeline() takes, and what proves every length."""
+    is_listed = train.model.knows_every_length and train.model.n_layer == 1
+    return (PIPELINE_CODE, VERIFY) if is_listed else (PIPELINE_CODE,)
 
 
 def make_self_test(
@@ -333,6 +333,10 @@ def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: SimpleLLMT
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise ArtefactError(f"{sealed.folder / CONFIG}: {one_line(error)}") from error
     means = SimpleLLMConfig().to_dict() | said
+    if "custom_pipelines" not in said and not train.model.has_columns:
+        implied.custom_pipelines = None  # older ones have none
+    elif PIPELINE_CODE not in sealed.manifest["files"]:
+        raise ArtefactError(f"{sealed.folder / CONFIG} names {PIPELINE_CODE}, and the manifest has no such file")
     for name, value in implied.to_dict().items():
         if name not in _WRITTEN_BY_LIBRARY and means.get(name) != value:
             raise ArtefactError(

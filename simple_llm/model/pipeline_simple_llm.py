@@ -1,8 +1,9 @@
-"""pipeline("text-generation") for models that write their work as on paper: decimal in, decimal out.
+"""pipeline("text-generation") with decimal in and decimal out, however a problem is written.
 
-The library's own decodes what was said by itself, and of work alone nobody can tell what was asked. This one reads the
-answer off question and work. pipeline() takes it from a model's folder with trust_remote_code=True, as config.json
-names it (`custom_pipelines`); it travels with such models, so it imports nothing of the project.
+The library's own puts behind a prompt what was said, decoded by itself. So 1342+879, without its =, would go on as
+1342+8792221; and of work as on paper, by itself, nobody can tell what was asked. This one reads the answer off question
+and answer together. pipeline() takes it from a model's folder with trust_remote_code=True, as config.json names it
+(`custom_pipelines`); it travels with the model, so it imports nothing of the project.
 """
 
 from transformers import TextGenerationPipeline

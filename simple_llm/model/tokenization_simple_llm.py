@@ -26,7 +26,10 @@ CARRIES = "⁰¹²³⁴⁵⁶⁷⁸⁹ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒ
 BAR, END = "|", "="  # begins a row of work; ends it all
 _READ_AS = str.maketrans("\u2212\u00d7\u00f7", "-*/")  # what people and their keyboards write
 
-_PROBLEM = re.compile(r"\s*([0-9]+(?:\s*[-+*/]\s*[0-9]+)+)\s*(?:=\s*(?:(-?)([0-9]+)(?:\s*r\s*([0-9]+))?\s*)?)?")
+_PROBLEM = re.compile(
+    r"\s*([0-9]+(?:\s*[-+*/]\s*[0-9]+)+)\s*"
+    r"(?:=\s*(?:(-?)([0-9]+)(?:\s*r\s*([0-9]+))?\s*(?:\+\s*)?)?)?"  # software that knows of an end puts it there
+)
 _MODEL_TEXT = re.compile(rf"<\|[a-z_]+\|>|([0-9A-Z|=+*/{CARRIES}-]+)")  # or a token that is none
 _PARTS = re.compile(r"([0-9A-Z]*)([-+*/]?)")  # a number of model text and the mark behind it
 _SIGNED = re.compile(r"([|+*/-])([^|+*/=-]*)")  # a sign, and what stands behind it up to the next
@@ -107,6 +110,16 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         return self.convert_tokens_to_ids(END) if self.has_columns else self.delimiter_id
 
     @property
+    def eos_token(self) -> str:
+        """What ends an answer, for software that asks; no special token, which decoding would skip."""
+        return self.convert_ids_to_tokens(self.end_id)
+
+    @property
+    def eos_token_id(self) -> int:
+        """ID of what ends an answer."""
+        return self.end_id
+
+    @property
     def sign_ids(self) -> dict[str, int] | None:
         """IDs of the signs of work on paper, or of the operators but for `+`; None where there is no other."""
         signs = BAR + OPERATORS if self.has_columns else self.operators.replace(DELIMITER, "")
@@ -150,7 +163,7 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         """Write a problem as the model reads it.
 
             1342+879        +E35+F63+          a prompt; a trailing = is fine
-            1342+879=2221   +E35+F63+DA8+      a whole row
+            1342+879=2221   +E35+F63+DA8+      a whole row; so is 1342+879=2221+, with its eos_token
             1342+7          +7+E35+            where the model says all at once: the longer number second,
             342-7           +243-700+          or, where they must not change places, one as long as the first
             57*46=          *75*64|            with a scratchpad; a row is as long as its work, which is the model's
