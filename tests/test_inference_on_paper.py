@@ -164,3 +164,16 @@ def test_a_conversation_says_what_it_takes_and_helps_with_it(call_script, on_pap
     ):
         assert part in done.stderr
     assert "answers products such as 57*46\n" in talk("products", ":help", ":quit").stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--exhaustive", "--exhaustive is for answers without work on paper; every length is proved by --all-lengths"),
+        ("--check-certificate", "--check-certificate decodes pairs; work on paper is checked by --all-lengths"),
+    ],
+)
+def test_pairs_are_not_for_work_on_paper_and_what_is_is_named(call_script, on_paper, tmp_path, option, told):
+    done = call_script("evaluate.py", "--model", str(on_paper("all four")), option, cwd=tmp_path)
+    assert done.exit_code == 2
+    assert told in done.stderr

@@ -10,7 +10,7 @@ from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import ArtefactError, GateError
+from simple_llm.errors import ArtefactError, GateError, UsageError
 from simple_llm.evaluation.certificates import AllPairs, CountedPairs
 from simple_llm.evaluation.held_out import decoded_right
 from simple_llm.evaluation.reports import read_certificate_of_pairs
@@ -39,9 +39,12 @@ def read_certificate_to_check(folder: Path, loaded: LoadedModel) -> AllPairs:
     """Read a model's certificate.
 
     Raises:
+        UsageError: the model works as on paper, where no certificate is of pairs.
         GateError: it left out some pairs.
         ArtefactError: there is none of this model, or it is of operands that the model does not know.
     """
+    if loaded.vocabulary.work_ids:
+        raise UsageError("--check-certificate decodes pairs; work on paper is checked by --all-lengths, and verify.py")
     certificate, numbers = read_certificate_of_pairs(folder, loaded.sha256), loaded.data.numbers
     minimum, maximum = certificate.range
     num_pairs = len(loaded.operations) * (maximum - minimum + 1) ** 2
