@@ -69,10 +69,12 @@ if __name__ == "__main__":
         ),
     )
 
+import contextlib
 import shlex
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -82,7 +84,7 @@ from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import GateError, UsageError
+from simple_llm.errors import GateError, SimpleLLMError, UsageError
 from simple_llm.evaluation.certificates import AllLengths, Certificate, written_place
 from simple_llm.evaluation.held_out import (
     chosen_operands,
@@ -95,7 +97,6 @@ from simple_llm.evaluation.held_out import (
     written_failure,
 )
 from simple_llm.evaluation.lengths import evaluate_length, kinds_of, make_length_report, refuse_long_lengths
-from simple_llm.evaluation.pictures import draw_accuracy
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
@@ -157,13 +158,34 @@ def measure(loaded: LoadedModel, folder: Path, operands: Operands, arguments: co
     if not processes.is_first:
         return
     report = make_report(loaded, operands, evaluations)
-    draw_accuracy(report["grids"], folder / ACCURACY)
-    path = record(folder, EVALUATION, report)
-    print_report(report, evaluations)
-    say(f"\nwrote {path} and {ACCURACY}")
-    if arguments.json:
-        print(json.dumps(report))
+    with recorded(folder, EVALUATION, report, {ACCURACY: lambda path: draw_grids(report["grids"], path)}):
+        print_report(report, evaluations)
+        if arguments.json:
+            print(json.dumps(report))
     refuse_low_accuracy([one.score.num_correct / one.score.num_total for one in evaluations], arguments)
+
+
+def draw_grids(grids: dict[str, list[dict[str, int]]], path: Path) -> None:
+    """Draw the picture of a report."""
+    from simple_llm.evaluation.pictures import draw_accuracy  # matplotlib: where it is broken, numbers do not need it
+
+    draw_accuracy(grids, path)
+
+
+@contextlib.contextmanager
+def recorded(
+    folder: Path, name: str, report: dict[str, object], pictures: dict[str, Callable[[Path], object]] | None = None
+) -> Iterator[None]:
+    """Write a report and what shows it, and in the block print it; one that cannot be written fails after that."""
+    try:
+        path, failure = record(folder, name, report, pictures), None
+    except (SimpleLLMError, OSError) as error:
+        path, failure = folder / name, error
+    yield
+    sys.stdout.flush()
+    if failure:
+        raise failure
+    say(f"wrote {path}")
 
 
 def measure_sample(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
@@ -230,7 +252,14 @@ def prove(loaded: LoadedModel, folder: Path, operands: Operands, arguments: comm
     )
     if certificate is None:
         return  # the first process writes the certificate
-    path = record(folder, CERTIFICATE, certificate.as_dict())
+    with recorded(folder, CERTIFICATE, certificate.as_dict()):
+        print_pairs(certificate)
+        print_document(certificate, arguments)
+    refuse_wrong(certificate, "pairs")
+
+
+def print_pairs(certificate: Certificate) -> None:
+    """Print a certificate of all pairs for a person."""
     is_walk = certificate.rows_in_table is None
     rows = f"{certificate.prompts:,} prompts run" if is_walk else f"{certificate.rows_in_table:,} rows of a table run"
     print(f"{certificate.right:,} of {certificate.expected:,} ordered pairs right, {rows}")
@@ -241,8 +270,6 @@ def prove(loaded: LoadedModel, folder: Path, operands: Operands, arguments: comm
     print_rounding(certificate.rounding)
     for problem in certificate.failures[:MAX_FAILURES_SHOWN]:
         print(f"  wrong: {written(problem)}")
-    say(f"wrote {path}")
-    end(certificate, "pairs", arguments)
 
 
 def print_rounding(moved: dict[str, float]) -> None:
@@ -279,10 +306,14 @@ def said_when() -> dict[str, str]:
     }
 
 
-def end(certificate: Certificate, what: str, arguments: command_line.argparse.Namespace) -> None:
-    """Print a certificate for a program, and fail where something is wrong."""
+def print_document(certificate: Certificate, arguments: command_line.argparse.Namespace) -> None:
+    """Print a certificate for a program that asked for it, as the last line."""
     if arguments.json:
         print(json.dumps(certificate.as_dict()))
+
+
+def refuse_wrong(certificate: Certificate, what: str) -> None:
+    """Fail where a certificate counts something wrong."""
     if certificate.wrong:
         raise GateError(f"{certificate.wrong:,} of {certificate.expected:,} {what} are wrong")
 
@@ -295,10 +326,11 @@ def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_lin
     bar = tqdm(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
     with advancing(bar) as on_contexts:
         certificate = certify_lengths(loaded, on_contexts, **said_when())
-    path = record(folder, CERTIFICATE, certificate.as_dict())
-    print_lengths(certificate)
-    say(f"wrote {path}; its argument says why these contexts are enough")
-    end(certificate, "contexts", arguments)
+    with recorded(folder, CERTIFICATE, certificate.as_dict()):
+        print_lengths(certificate)
+        print_document(certificate, arguments)
+    say("its argument says why these contexts are enough")
+    refuse_wrong(certificate, "contexts")
 
 
 def print_lengths(certificate: AllLengths) -> None:
@@ -339,9 +371,9 @@ def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.
                 f"{score.error_rate_upper_95:>18.2e}  {score.seconds:>8.1f}"
             )
     report = make_length_report(loaded, decoder, scores, arguments.seed)
-    say(f"wrote {record(folder, LENGTHS, report)}")
-    if arguments.json:
-        print(json.dumps(report))
+    with recorded(folder, LENGTHS, report):
+        if arguments.json:
+            print(json.dumps(report))
     shares = [score.correct / score.total for score in scores if score.total]  # short sums may all be in training
     refuse_low_accuracy(shares, arguments)
 

@@ -39,6 +39,7 @@ if __name__ == "__main__":
 import contextlib
 import dataclasses
 import logging
+import os
 import shlex
 import sys
 import time
@@ -54,11 +55,11 @@ from simple_llm.config.settings import DataConfig, Hub, TrainConfig, Training
 from simple_llm.data.dataset import read_manifest, read_problems
 from simple_llm.data.problems import Problems
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
-from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, SimpleLLMError, UsageError
+from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, UsageError
 from simple_llm.evaluation.margins import is_exact
 from simple_llm.evaluation.scoring import by_stratum, Score
 from simple_llm.files.manifest import versions
-from simple_llm.files.names import CURVE, METRICS
+from simple_llm.files.names import CARD, CURVE, METRICS
 from simple_llm.files.writing import exclusive
 from simple_llm.machine import autocast, host_facts, resolve_device
 from simple_llm.model.folder import load_model, save_model
@@ -67,9 +68,9 @@ from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples, Vocabulary
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
-from simple_llm.run_log import events, open_log
+from simple_llm.run_log import beside_result, events, open_log
 from simple_llm.sharing.hub import push_checkpoint, push_folder, require_upload
-from simple_llm.sharing.model_card import CardFacts, model_card
+from simple_llm.sharing.model_card import write_card
 from simple_llm.stopping import stop_on_signals
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
 from simple_llm.training.learner import build_model, Learner, make_learner
@@ -104,10 +105,10 @@ def main(options: command_line.PipelineOptions) -> None:
     require_tracker(train.training.report_to)
     with at_work(train) as processes:
         result = train_if_needed(data, train, options.arguments, processes)
+        if processes.is_first:
+            report(folder, result, options.arguments.json)
         if processes.is_first and train.hub.push:
             push(folder, train.hub)
-    if processes.is_first:
-        report(folder, result, options.arguments.json)
 
 
 def push_only(train: TrainConfig, as_json: bool) -> None:
@@ -160,6 +161,8 @@ def train_if_needed(
     for line in run.messages if processes.is_first else ():
         say(line)
     if run.is_finished:
+        if processes.is_first:  # what failed when the model was written may work by now
+            adorn(folder, tuple(name for name in (CURVE, CARD) if not os.path.lexists(folder / name)))
         return run.result
     problems, tokenizer = read_problems(data), load_tokenizer(folder)
     torch.manual_seed(train.training.seed)
@@ -185,7 +188,7 @@ def uploader(
             address = push_checkpoint(model, tokenizer, data, train, facts)
         except Interrupted:
             raise
-        except (SimpleLLMError, OSError) as error:
+        except Exception as error:  # of whatever library; what was trained so far is not lost by it
             events.warning("step %d is not uploaded: %s", state.step, error)
             tqdm.write(f"warning: step {state.step:,} is not uploaded: {error}", file=sys.stderr)
         else:
@@ -318,15 +321,23 @@ def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
 
 
 def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> None:
-    """Draw the curve and write the finished model."""
-    # matplotlib: half a second that nothing before this waits for
-    from simple_llm.evaluation.pictures import draw_curve
-
-    folder = train.paths.model
-    draw_curve(read_metrics(folder / METRICS), folder / CURVE)
-    card = model_card(CardFacts(data, train, facts, pictures=(CURVE,)))
-    save_model(folder, model, data, train, card, facts)
+    """Write the finished model, and then what stands beside it."""
+    save_model(train.paths.model, model, data, train, facts)
     events.info("finished: step %d, validation %d / %d exact", *(facts[key] for key in RESULT[:3]))
+    adorn(train.paths.model, (CURVE, CARD))
+
+
+def adorn(folder: Path, names: tuple[str, ...]) -> None:
+    """Draw the curve, and write the card that shows it, each by itself."""
+    if CURVE in names:
+        with beside_result(CURVE):
+            # matplotlib: half a second that nothing before this waits for
+            from simple_llm.evaluation.pictures import draw_curve
+
+            draw_curve(read_metrics(folder / METRICS), folder / CURVE)
+    if CARD in names:
+        with beside_result(CARD):
+            write_card(folder)
 
 
 def push(folder: Path, hub: Hub) -> None:

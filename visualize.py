@@ -39,7 +39,9 @@ if __name__ == "__main__":
     )
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from tqdm import tqdm
@@ -47,7 +49,7 @@ from tqdm import tqdm
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.data.sampling import Sampler
-from simple_llm.errors import UsageError
+from simple_llm.errors import EnvironmentFault, UsageError
 from simple_llm.evaluation.attention_maps import (
     attention_by_place,
     attention_maps,
@@ -58,16 +60,17 @@ from simple_llm.evaluation.attention_maps import (
     cells_in_view,
 )
 from simple_llm.evaluation.held_out import held_out_sample
-from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
-from simple_llm.files.names import ATTENTION, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW
+from simple_llm.files.names import ATTENTION, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW, CARD
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.folder import load_model, write_report
 from simple_llm.model.prompts import EXAMPLES, Prompt
+from simple_llm.run_log import beside_result
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import write_card
 
 MAX_TOKENS = 64  # along the side of a picture
+Writers = dict[str, Callable[[Path], object]]  # by the names of the files they write
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
@@ -83,23 +86,27 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     maps = attention_maps(calculator, prompt)
     if len(maps.tokens) > MAX_TOKENS:
         raise UsageError(f"{len(maps.tokens)} tokens are too many for a picture, which holds {MAX_TOKENS}")
-    output.mkdir(parents=True, exist_ok=True)
-    written = draw_maps(maps, title_of(calculator, prompt), output)
-    report = {"model_sha256": calculator.loaded.sha256}
+    report, content = {"model_sha256": calculator.loaded.sha256}, map_writers(maps, title_of(calculator, prompt))
     if has_places:
-        paths, report = write_average(calculator, prompt.operation, arguments, output)
-        written += paths
+        by_place, report = average(calculator, prompt.operation, arguments.samples or NUM_SAMPLES, arguments.seed or 0)
+        print_heads(by_place)
+        content |= average_writers(by_place, report)
     elif calculator.vocabulary.work_ids:
         report |= {"in_view": cells_in_view(calculator, maps)}
         print_views(report["in_view"])
     else:
         print(f"no averages by place, which {_without_places(calculator, prompt)}", file=sys.stderr)
+    sys.stdout.flush()
+    written = write_each(content, output)
     if output == folder:
-        write_card(folder)  # which shows the overview
+        with beside_result(CARD):
+            write_card(folder)  # which shows the overview
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
     if arguments.json:
         print(json.dumps({"written": [str(path) for path in written], **report}))
+    if len(written) < len(content):
+        raise EnvironmentFault(f"{len(content) - len(written)} of {len(content)} files were not written to {output}")
 
 
 def default_prompt(calculator: Calculator) -> str:
@@ -119,37 +126,52 @@ def _without_places(calculator: Calculator, prompt: Prompt) -> str:
     return f"{what} does not have"
 
 
-def draw_maps(maps: AttentionMaps, title: str, output: Path) -> list[Path]:
-    """Draw one problem: each layer, and all of them small; return what was written."""
+def map_writers(maps: AttentionMaps, title: str) -> Writers:
+    """What draws one problem: each layer, and all of them small."""
+    layers = {
+        f"attention_layer_{layer + 1}.png": lambda path, layer=layer: pictures().draw_layer(maps, layer, title, path)
+        for layer in range(len(maps.weights))
+    }
+    return {**layers, ATTENTION_OVERVIEW: lambda path: pictures().draw_overview(maps, title, path)}
+
+
+def average_writers(by_place: AttentionByPlace, report: dict[str, object]) -> Writers:
+    """What writes the averages by place, as numbers and drawn."""
+    title = f"What each head looks at, mean of {report['problems']:,} held-out problems"
+    content = (json.dumps(report, indent=2) + "\n").encode()
+    return {
+        ATTENTION: lambda path: write_report(path.parent, path.name, content),
+        ATTENTION_BY_PLACE: lambda path: pictures().draw_by_place(by_place, title, path),
+    }
+
+
+def pictures() -> ModuleType:
+    """What draws. It needs matplotlib, which may be broken where the numbers are well."""
+    from simple_llm.evaluation import pictures
+
+    return pictures
+
+
+def write_each(content: Writers, output: Path) -> list[Path]:
+    """Write each file by itself; return those that are there."""
     written = []
-    for layer in range(len(maps.weights)):
-        written.append(output / f"attention_layer_{layer + 1}.png")
-        draw_layer(maps, layer, title, written[-1])
-    written.append(output / ATTENTION_OVERVIEW)
-    draw_overview(maps, title, written[-1])
+    for name, write in content.items():
+        with beside_result(str(output / name)):
+            output.mkdir(parents=True, exist_ok=True)
+            write(output / name)
+            written.append(output / name)
     return written
 
 
-def write_average(
-    calculator: Calculator, operation: Operation, arguments: command_line.argparse.Namespace, output: Path
-) -> tuple[list[Path], dict[str, object]]:
-    """Draw, write and print the averages by place; return the paths written and the report."""
-    num_samples, seed = arguments.samples or NUM_SAMPLES, arguments.seed or 0
-    by_place, num_problems = average(calculator, operation, num_samples, seed)
-    picture = output / ATTENTION_BY_PLACE
-    draw_by_place(by_place, f"What each head looks at, mean of {num_problems:,} held-out problems", picture)
-    report = make_report(calculator, by_place, num_problems, seed)
-    path = write_report(output, ATTENTION, (json.dumps(report, indent=2) + "\n").encode())
-    print_heads(by_place)
-    return [picture, path], report
-
-
-def average(calculator: Calculator, operation: Operation, num_samples: int, seed: int) -> tuple[AttentionByPlace, int]:
-    """Average over held-out problems of an operation; return that and how many there were."""
+def average(
+    calculator: Calculator, operation: Operation, num_samples: int, seed: int
+) -> tuple[AttentionByPlace, dict[str, object]]:
+    """Average over held-out problems of an operation; return that and the report of it."""
     sampler = Sampler.of(calculator.loaded.data.numbers, operation)
     problems = held_out_sample(sampler, calculator.loaded.data.split, num_samples, seed)
     with tqdm(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
-        return attention_by_place(calculator.model, problems, calculator.vocabulary, bar.update), len(problems)
+        by_place = attention_by_place(calculator.model, problems, calculator.vocabulary, bar.update)
+    return by_place, make_report(calculator, by_place, len(problems), seed)
 
 
 def make_report(calculator: Calculator, by_place: AttentionByPlace, num_problems: int, seed: int) -> dict[str, object]:

@@ -32,14 +32,15 @@ from simple_llm.data.split import problems_on_sides, split_sides, TRAIN
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.reports import read_certificate_of_pairs
 from simple_llm.files.manifest import sha256_of
-from simple_llm.files.names import REPAIRS, WEIGHTS
+from simple_llm.files.names import CARD, REPAIRS, WEIGHTS
 from simple_llm.files.writing import exclusive, write_file
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel, save_model
 from simple_llm.model.tokens import make_examples
 from simple_llm.proof.all_pairs import count_blocks, Prover
-from simple_llm.sharing.model_card import CardFacts, model_card
+from simple_llm.run_log import beside_result
+from simple_llm.sharing.model_card import write_card
 from simple_llm.stopping import leaving_at_once
 from simple_llm.training.learner import make_learner
 
@@ -93,9 +94,10 @@ def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int
         "model_sha256": loaded.sha256,
     }
     facts["repairs"] = [*facts.get("repairs", []), done]
-    card = model_card(CardFacts(loaded.data, loaded.train, facts))
-    save_model(folder, loaded.model, loaded.data, loaded.train, card, facts)
+    save_model(folder, loaded.model, loaded.data, loaded.train, facts)
     write_file(folder / REPAIRS, "".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
+    with beside_result(CARD):
+        write_card(folder)
     print(
         f"{folder}: {num_steps:,} steps on {len(problems):,} problems, {len(alike):,} of them like the "
         f"{len(failures):,} wrong ones ({len(kinds):,} kinds); weights {sha256_of(folder / WEIGHTS)[:12]}"

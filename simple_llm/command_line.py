@@ -67,6 +67,7 @@ def parser(docstring: str) -> argparse.ArgumentParser:
     """Make a parser whose help is the script's docstring; until `run`, Ctrl-C ends the process without a traceback."""
     _open_closed_streams()
     _leave_at_ctrl_c()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's shell names what exists in a notebook alone
     made = _OneLineParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

@@ -5,7 +5,8 @@
     2026-03-01T12:02:10Z ERROR   stopped at step 262; started again, it goes on there (exit code 143)
 
 A line an event; a second line of one is indented. Until `open_log` nothing is written anywhere, so what is logged costs
-a test or another program nothing. A log that cannot be written never ends a run.
+a test or another program nothing. A log that cannot be written never ends a run, nor does anything else that stands
+beside a result alone.
 """
 
 import contextlib
@@ -15,8 +16,10 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from simple_llm.errors import Interrupted
 from simple_llm.files.names import LOG
 from simple_llm.files.reading import refuse_link
 
@@ -79,6 +82,24 @@ def _appending(path: Path) -> _Handler:
     handler = _Handler(path, encoding="utf-8")
     handler.setFormatter(_Formatter())
     return handler
+
+
+@contextlib.contextmanager
+def beside_result(what: str) -> Iterator[None]:
+    """Let what stands beside a result, such as a picture, a card or a tracker, fail by itself: it is told, and no more.
+
+        with beside_result("training_curve.png"):
+            draw_curve(...)                         training_curve.png is missing (ImportError: no matplotlib)
+
+    It may be of any library, so it may fail in any way; its traceback is in the log.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        _package.warning("%s is missing (%s: %s)", what, type(error).__name__, " ".join(str(error).split())[:300])
+        events.info("%s", what, exc_info=True)
 
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:

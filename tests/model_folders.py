@@ -37,7 +37,7 @@ def write_model(folder: Path, data: DataConfig, train: TrainConfig) -> SimpleLLM
     torch.manual_seed(0)
     model = build_model(data, train, tokenizer)
     save_tokenizer(tokenizer, folder)
-    save_model(folder, model, data, train, "a card", {"step": 7})
+    save_model(folder, model, data, train, {"step": 7})
     return model
 
 

@@ -75,7 +75,7 @@ def write_on_paper(folder: Path, data: DataConfig, steps: int) -> SimpleLLMForCa
     model = train_on_paper(data, steps) if steps else untrained_on_paper(data)
     save_tokenizer(tokenizer, folder)
     facts = {"step": 1, "num_correct": 0, "num_total": 0, "num_parameters": model.num_parameters()}
-    save_model(folder, model, data, ON_PAPER, "a card", facts)
+    save_model(folder, model, data, ON_PAPER, facts)
     return model
 
 

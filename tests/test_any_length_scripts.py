@@ -18,7 +18,7 @@ TRAINING = {"step": 350, "num_correct": 50, "num_total": 50, "num_parameters": 5
 
 def write_model(folder: Path, trained) -> Path:
     save_tokenizer(trained.tokenizer, folder)
-    save_model(folder, trained.model, ANY_LENGTH_DATA, any_length_config(350), "a card", TRAINING)
+    save_model(folder, trained.model, ANY_LENGTH_DATA, any_length_config(350), TRAINING)
     return folder
 
 

@@ -35,7 +35,7 @@ def folder(request, trained_for, tmp_path_factory):
     made = tmp_path_factory.mktemp("trained")
     train = any_length_config(350) if kind == "any length" else config_for(kind, 1)
     save_tokenizer(trained.tokenizer, made)
-    save_model(made, trained.model, trained.data, train, "a card", {"step": 1})
+    save_model(made, trained.model, trained.data, train, {"step": 1})
     return made
 
 

@@ -125,7 +125,7 @@ def test_fault_01_wherever_the_writing_of_a_model_is_killed_there_is_the_model_o
     facts = {key: value for key, value in loaded.manifest.items() if key not in ("files", "versions")}
 
     def save() -> None:
-        save_model(folder, loaded.model, loaded.data, loaded.train, "a card", facts)
+        save_model(folder, loaded.model, loaded.data, loaded.train, facts)
 
     num_changes = number_of_changes(save)
     outcomes = set()

@@ -343,8 +343,8 @@ def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others
 def test_the_three_lines_of_a_card_add_in_a_process_that_has_none_of_this(tmp_path, trained):
     data, folder = make_data_config(99, 10), tmp_path / "some model"
     save_tokenizer(make_tokenizer(data), folder)
-    card = model_card(CardFacts(data, make_train_config(), TRAINING))
-    save_model(folder, trained.model, data, make_train_config(), card, {})
+    save_model(folder, trained.model, data, make_train_config(), TRAINING)
+    write_card(folder)
     [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert len(code.splitlines()) == 3
     assert "simple_llm" not in code
@@ -391,7 +391,7 @@ def test_the_card_of_a_folder_from_before_names_what_its_code_was_made_with(tmp_
     """What is evaluated or uploaded today may have been saved long ago, with code that knows fewer releases."""
     data = make_data_config(99, 10)
     save_tokenizer(make_tokenizer(data), tmp_path)
-    save_model(tmp_path, trained.model, data, make_train_config(), "", TRAINING)
+    save_model(tmp_path, trained.model, data, make_train_config(), TRAINING)
     for changed in (False, True):
         if changed:
             code = tmp_path / "modeling_simple_llm.py"

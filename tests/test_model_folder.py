@@ -148,7 +148,7 @@ def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to
 
     monkeypatch.setattr(Path, "replace", disk_full)
     with pytest.raises(EnvironmentFault, match="disk full: need"):
-        save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
+        save_model(folder, load_model(folder).model, DATA, TRAIN, {})
     with pytest.raises(ArtefactError, match="holds no finished model"):
         load_model(folder)
     assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]
@@ -174,7 +174,7 @@ def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_
 
     monkeypatch.setattr(folder_module, "write_manifest", damaged_meanwhile)
     with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is \w{12}, the manifest says"):
-        save_model(folder, load_model(folder).model, DATA, TRAIN, "a card", {})
+        save_model(folder, load_model(folder).model, DATA, TRAIN, {})
 
 
 # ---- Another library ------------------------------------------------------------------------------

@@ -344,7 +344,7 @@ def test_a_model_folder_works_where_this_package_is_not_installed(tmp_path, trai
         torch.manual_seed(0)
         model = build_model(data, train, tokenizer) if base == 16 else trained.model
         save_tokenizer(tokenizer, tmp_path / name)
-        save_model(tmp_path / name, model, data, train, "a card", {})
+        save_model(tmp_path / name, model, data, train, {})
         folders[name] = str(tmp_path / name)
     done = run_python("-I", "-c", STRANGER, *folders.values(), cwd=tmp_path, HF_HOME=str(tmp_path / "hf"))
     assert done.returncode == 0, done.stderr

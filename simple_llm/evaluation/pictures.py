@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from simple_llm.evaluation.attention_maps import AttentionByPlace, AttentionMaps, CATEGORIES
 from simple_llm.files.writing import write_file
 
-matplotlib.use("Agg")
-
 _SAYS = "#c2410c"  # rows at which the answer is said
 _COLORS = ("#5eb5a6", "#0f766e", "#c2410c", "#d4d4d8", "#94a3b8")  # of CATEGORIES
 _INCHES_A_TOKEN = 0.26

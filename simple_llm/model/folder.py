@@ -5,8 +5,8 @@ tokenizer.json  tokenizer_config.json
 modeling_simple_llm.py  tokenization_simple_llm.py     for AutoModel with trust_remote_code
 pipeline_simple_llm.py  verify.py                      with work on paper; a proof that needs nothing else
 data_config.yaml  train_config.yaml                    as used
-README.md                                              the model card
 manifest.json                                          written last: it makes the folder a model
+README.md                                              the model card, after all of them
 """
 
 import copy
@@ -25,7 +25,6 @@ from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.errors import ArtefactError, ConfigError, EnvironmentFault
 from simple_llm.files.manifest import write_manifest
 from simple_llm.files.names import (
-    CARD,
     CHECKPOINTS,
     CONFIG,
     CONFIG_FILES,
@@ -154,13 +153,11 @@ def save_model(
     model: SimpleLLMForCausalLM,
     data: DataConfig,
     train: TrainConfig,
-    card: str,
     facts: dict[str, object],
 ) -> None:
-    """Write the finished model beside its tokenizer; the manifest comes last.
+    """Write the finished model beside its tokenizer; the manifest comes last, and the card after it, by `write_card`.
 
     Args:
-        card: the text of README.md.
         facts: what the manifest holds beside files and versions.
 
     Raises:
@@ -178,8 +175,7 @@ def save_model(
             shutil.copyfile(Path(modeling_simple_llm.__file__).with_name(name), stage / name)
         (stage / DATA_CONFIG).write_text(to_yaml(data))
         (stage / TRAIN_CONFIG).write_text(to_yaml(train))
-        (stage / CARD).write_text(card)
-        move_in(stage, folder, (*MODEL_FILES, *extra, *CONFIG_FILES, CARD))
+        move_in(stage, folder, (*MODEL_FILES, *extra, *CONFIG_FILES))
     write_manifest(folder, [*MANIFEST_FILES, *extra], facts)
     verified_manifest(folder)
 

@@ -28,6 +28,7 @@ from simple_llm.model.folder import save_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import save_tokenizer
+from simple_llm.run_log import beside_result
 from simple_llm.sharing.model_card import headline, read_card_facts, write_card
 
 UPLOADED_FILES = (
@@ -98,7 +99,8 @@ def push_folder(
         name = _patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True).repo_id, patience)
         if branch != MAIN:
             _patiently(lambda: api.create_branch(name, branch=branch, exist_ok=True), patience)
-        write_card(folder, name, branch)
+        with beside_result(CARD):
+            write_card(folder, name, branch)
         message = headline(read_card_facts(folder))
         before = _patiently(lambda: api.model_info(name, revision=branch).sha, patience)
         commit = _patiently(lambda: _commit(api, folder, name, branch, message), patience)
@@ -150,7 +152,7 @@ def push_checkpoint(
     with tempfile.TemporaryDirectory() as stage:
         folder = Path(stage)
         save_tokenizer(tokenizer, folder)
-        save_model(folder, model, data, train, "", facts)  # the card comes with the upload
+        save_model(folder, model, data, train, facts)  # the card comes with the upload
         return push_folder(folder, train.hub.repo_id, train.hub.private, f"step-{facts['step']}", LESS_PATIENCE)
 
 

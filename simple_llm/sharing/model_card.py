@@ -6,6 +6,7 @@ What it says stands in model_card.md; here is what is put into that, and what is
 import json
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from simple_llm.files.names import (
 from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.model.folder import write_report
 from simple_llm.model.prompts import EXAMPLES
+from simple_llm.run_log import beside_result
 
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
 _STRATA = ("uniform", "lengths", "carries")
@@ -95,10 +97,21 @@ def write_card(folder: Path, repo_id: str | None = None, branch: str = "main") -
     write_report(folder, CARD, model_card(read_card_facts(folder), repo_id, branch).encode())
 
 
-def record(folder: Path, name: str, report: dict[str, object]) -> Path:
-    """Write a JSON report beside a model, and the card, which shows it; return the report's path."""
+def record(
+    folder: Path, name: str, report: dict[str, object], pictures: dict[str, Callable[[Path], object]] | None = None
+) -> Path:
+    """Write a JSON report beside a model, then pictures of it, and the card, which shows it; return the report's path.
+
+    Args:
+        pictures: what draws each, by name. One that fails is missing, rather than there from another report.
+    """
     path = write_report(folder, name, (json.dumps(report, indent=1) + "\n").encode())
-    write_card(folder)
+    for picture, draw in (pictures or {}).items():
+        with beside_result(picture):
+            (folder / picture).unlink(missing_ok=True)
+            draw(folder / picture)
+    with beside_result(CARD):
+        write_card(folder)
     return path
 
 

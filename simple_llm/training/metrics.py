@@ -17,7 +17,7 @@ from pathlib import Path
 
 from simple_llm.errors import UsageError
 from simple_llm.files.writing import room_for, write_file
-from simple_llm.run_log import events
+from simple_llm.run_log import beside_result, events
 
 PROJECT = "simple-llm"
 
@@ -120,18 +120,35 @@ def require_tracker(report_to: str) -> None:
 def tracking(report_to: str, folder: Path, settings: dict[str, object], goes_on: bool) -> Iterator[Track]:
     """Open a tracker for a run; yields what takes a step and its numbers, and closes it at the end.
 
+    One that fails, at whichever of these, is told of once, and the run goes on without it.
+
     Args:
         report_to: none, trackio, tensorboard or wandb.
         folder: of the model, which the run is named after.
         settings: of the run, shown beside its curves.
         goes_on: from a checkpoint; its curves then go on too, where a run from step 0 has its own.
     """
-    if report_to == "none":
-        yield lambda step, numbers: None
-        return
-    open_tracker = _tensorboard if report_to == "tensorboard" else _trackio_or_wandb
-    with open_tracker(report_to, folder, settings, goes_on) as track:
-        yield track
+    opened, works = contextlib.ExitStack(), report_to != "none"
+
+    def track_while_it_works(step: int, numbers: dict[str, float]) -> None:
+        nonlocal works
+        if works:
+            works = False
+            with beside_result(report_to):
+                track(step, numbers)
+                works = True
+
+    if works:
+        works = False
+        with beside_result(report_to):
+            open_tracker = _tensorboard if report_to == "tensorboard" else _trackio_or_wandb
+            track = opened.enter_context(open_tracker(report_to, folder, settings, goes_on))
+            works = True
+    try:
+        yield track_while_it_works
+    finally:
+        with beside_result(report_to):
+            opened.close()
 
 
 def run_name(folder: Path) -> str:
