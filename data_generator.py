@@ -30,7 +30,7 @@ from tqdm import tqdm
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.settings import DataConfig, Sampling
-from simple_llm.data.dataset import DatasetManifest, read_manifest, write_dataset
+from simple_llm.data.dataset import DatasetManifest, read_manifest, require_own_dataset, write_dataset
 from simple_llm.data.sampling import Draw, draw_unique, mixed, OutOfProblemsError, Sampler
 from simple_llm.data.split import TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
@@ -45,6 +45,7 @@ def main(options: command_line.PipelineOptions) -> None:
     else:
         for path in (config.storage.path, config.storage.manifest_path):
             require_replaceable(path)
+        require_own_dataset(config, options.arguments.force)
         draw = draw_problems(config)
         manifest = write_problems(config, draw)
         print(f"wrote {manifest.rows:,} rows to {config.storage.path}, sha256 {manifest.sha256[:12]}")

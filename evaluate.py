@@ -98,6 +98,7 @@ from simple_llm.evaluation.held_out import (
 )
 from simple_llm.evaluation.lengths import evaluate_length, kinds_of, make_length_report, refuse_long_lengths
 from simple_llm.files.names import ACCURACY, CERTIFICATE, EVALUATION, LENGTHS
+from simple_llm.files.ours import require_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel
@@ -110,6 +111,7 @@ from simple_llm.sharing.model_card import record
 from simple_llm.stopping import advancing, proving
 
 MAX_FAILURES_SHOWN = 20
+REPORT_OF = {"--exhaustive": CERTIFICATE, "--all-lengths": CERTIFICATE, "--lengths": LENGTHS}
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
@@ -139,6 +141,8 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     ):
         if is_given and asked and asked[0] != is_heeded_by:
             raise UsageError(f"{option} has no meaning for {asked[0]}; leave one of them out")
+    report = REPORT_OF.get(asked[0]) if asked else EVALUATION
+    require_ours(folder, [report] * (report is not None))  # before hours of work, not after
     if asked and (arguments.exhaustive or processes_of_torchrun().is_first):
         other_work[asked[0]][1]()
     elif not asked:

@@ -38,7 +38,8 @@ from simple_llm.arithmetic.symbols import RAISED, SIGNS
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import read_manifest
 from simple_llm.errors import ArtefactError
-from simple_llm.files.names import TOKENIZER_FILES
+from simple_llm.files.names import FOLDER_FILES, MANIFEST, TOKENIZER_FILES
+from simple_llm.files.ours import require_ours
 from simple_llm.model.folder import holds_model
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
@@ -56,6 +57,7 @@ def main(options: command_line.PipelineOptions) -> None:
                 f"{folder} holds a model that was trained with another tokenizer; name another folder with "
                 "paths.model=..., or give --fresh to this script and then to trainer.py to start it over"
             )
+        require_ours(folder, [name for name in FOLDER_FILES if name != MANIFEST])  # trainer.py will write the others
         save_tokenizer(tokenizer, folder)
         print(f"wrote a tokenizer of {len(tokenizer)} tokens to {folder}")
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])

@@ -75,7 +75,7 @@ from simple_llm.stopping import stop_on_signals
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
 from simple_llm.training.learner import build_model, Learner, make_learner
 from simple_llm.training.metrics import read_metrics, require_tracker, RunLog, tracking
-from simple_llm.training.run import finished_result, prepare_run, RESULT, Run
+from simple_llm.training.run import finished_result, prepare_run, require_own_folder, RESULT, Run
 
 LOG_EVERY = 10
 
@@ -100,6 +100,7 @@ def main(options: command_line.PipelineOptions) -> None:
     if options.arguments.push_only:
         push_only(train, options.arguments.json)
         return
+    require_own_folder(folder, options.arguments.fresh)
     if train.hub.push:
         require_upload(train.hub.repo_id)
     require_tracker(train.training.report_to)

@@ -33,7 +33,7 @@ from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.reports import read_certificate_of_pairs
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CARD, REPAIRS, WEIGHTS
-from simple_llm.files.writing import exclusive, write_file
+from simple_llm.files.writing import exclusive, write_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel, save_model
@@ -95,7 +95,7 @@ def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int
     }
     facts["repairs"] = [*facts.get("repairs", []), done]
     save_model(folder, loaded.model, loaded.data, loaded.train, facts)
-    write_file(folder / REPAIRS, "".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
+    write_ours(folder / REPAIRS, "".join(json.dumps(one) + "\n" for one in facts["repairs"]).encode())
     with beside_result(CARD):
         write_card(folder)
     print(

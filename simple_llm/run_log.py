@@ -21,6 +21,7 @@ from pathlib import Path
 
 from simple_llm.errors import Interrupted
 from simple_llm.files.names import LOG
+from simple_llm.files.ours import ANYTHING, claim
 from simple_llm.files.reading import refuse_link
 
 _package = logging.getLogger("simple_llm")  # the Hub's client warns there; without a log, that goes to stderr alone
@@ -51,6 +52,7 @@ def open_log(folder: Path) -> None:
 
     Raises:
         EnvironmentFault: it is a link.
+        ArtefactError: it is somebody else's.
     """
     close_log()
     path = folder / LOG
@@ -71,9 +73,11 @@ def _appending(path: Path) -> _Handler:
 
     Raises:
         OSError: it is no ordinary file, such as a pipe that would be waited for, or may not be read and written.
+        ArtefactError: it is somebody else's.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no ordinary file")
+    claim(path.parent, {path.name: ANYTHING})
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)

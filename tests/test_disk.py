@@ -14,6 +14,7 @@ from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
+from simple_llm.files.names import WRITTEN_HERE
 from simple_llm.training import checkpoint
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import newest_checkpoint, TrainingState
@@ -222,7 +223,7 @@ def test_fault_13_a_folder_without_room_or_read_only_is_found_before_training_st
             done = script("trainer.py", cwd=folder)
             assert done.exit_code == 5, done.stderr
             assert re.search(message, done.stderr, re.MULTILINE), done.stderr
-            assert set(os.listdir(folder / "model")) <= there | {".lock", "run.log"}
+            assert set(os.listdir(folder / "model")) <= there | {".lock", "run.log", WRITTEN_HERE}
 
     with_own_mounts(body)
 

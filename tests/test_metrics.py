@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from simple_llm.evaluation.pictures import draw_curve
+from simple_llm.files.ours import ANYTHING, claim
 from simple_llm.run_log import events
 from simple_llm.training.metrics import read_metrics, RunLog
 
@@ -81,6 +82,7 @@ SCORE = {"step": 10, "num_correct": 1, "num_total": 2, "by_longest_carry_chain":
 )
 def test_a_damaged_line_is_left_out_with_a_warning_and_the_run_goes_on(tmp_path, heard, damaged):
     path = tmp_path / "metrics.jsonl"
+    claim(tmp_path, {path.name: ANYTHING})
     whole = json.dumps({"step": 0, "loss": 0.7}).encode(), json.dumps({**SCORE, "step": 20}).encode()
     path.write_bytes(b"\n".join([whole[0], damaged, whole[1], b""]))
     write(path, 20, [(20, "loss")])

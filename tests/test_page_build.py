@@ -261,7 +261,7 @@ def test_a_build_that_fails_for_lack_of_npm_leaves_the_page_that_is_there_and_no
     assert list(page.iterdir()) == []
     write_page(page)
     build_without_npm(page)
-    assert {path.read_text() for path in page.rglob("*") if path.is_file()} == {"of another build"}
+    assert {path.read_text() for path in page.rglob("*") if path.is_file()} == {OF_ANOTHER_BUILD}
     assert {str(path.relative_to(page)) for path in page.rglob("*") if path.is_file()} == set(build_script.page_files())
 
 
@@ -275,7 +275,7 @@ def test_what_a_build_that_was_killed_leaves_is_replaced_and_a_file_of_anybody_e
     assert build_script.may_be_replaced(page)  # killed while it moved
     (page / "fonts" / "mine.txt").touch()
     assert not build_script.may_be_replaced(page)
-    (page / "model.json").touch()
+    (page / "model.json").write_text('{"model_sha256": ""}')
     assert build_script.may_be_replaced(page)  # a whole page; what else is there stays
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -283,11 +283,14 @@ def test_what_a_build_that_was_killed_leaves_is_replaced_and_a_file_of_anybody_e
     assert not build_script.may_be_replaced(mine)
 
 
+OF_ANOTHER_BUILD = "of another build: model_sha256, sdk: static"
+
+
 def write_page(folder):
     """Write files with the names of a page's."""
     for name in build_script.page_files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("of another build")
+        (folder / name).write_text(OF_ANOTHER_BUILD)
 
 
 def test_a_folder_of_other_things_is_left_alone(finished_run, call_script, run_folder):

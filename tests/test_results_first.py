@@ -96,7 +96,7 @@ def test_fault_35_numbers_are_measured_printed_and_written_without_a_picture(
 def test_fault_35_numbers_are_printed_where_the_report_cannot_be_written(
     run_folder, call_script, monkeypatch, arguments
 ):
-    monkeypatch.setattr(folder_module, "write_file", refuse)
+    monkeypatch.setattr(folder_module, "write_ours", refuse)
     before = content(run_folder)
     called = call_script(*arguments, cwd=run_folder)
     assert (called.exit_code, called.stderr.splitlines()[-1]) == (5, "model: Permission denied")

@@ -87,7 +87,7 @@ def test_a_log_that_may_not_be_opened_never_ends_a_run(tmp_path, capsys, monkeyp
 
 
 def test_a_log_of_any_size_is_opened_at_its_end_without_being_read(tmp_path):
-    (tmp_path / LOG).touch()
+    open_log(tmp_path)
     os.truncate(tmp_path / LOG, 2**38)
     open_log(tmp_path)
     with (tmp_path / LOG).open("rb") as file:

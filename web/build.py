@@ -179,7 +179,13 @@ def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Compar
 
 
 def may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty or holds a page, which may be one that a build did not finish."""
+    """Whether a folder is empty or holds a page, which may be one that a build did not finish.
+
+    Of a page the description names the model, and the card the kind of Space; others are somebody else's.
+    """
+    for name, sign in ((DESCRIPTION, b"model_sha256"), (CARD, b"sdk: static")):
+        if (folder / name).exists() and sign not in (folder / name).read_bytes():
+            return False
     if (folder / DESCRIPTION).exists() or all(path.name.startswith(LEAVING) for path in folder.iterdir()):
         return True
     if not (folder / SCRIPT).exists():

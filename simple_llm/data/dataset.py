@@ -4,11 +4,15 @@ sequences.txt                   one problem a row
 sequences.txt.manifest.json     rows, bytes, sha256, seed, version, the config it was made with, and its own sha256
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from simple_llm.arithmetic import OPERATIONS
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.config.keys import differences
 from simple_llm.config.settings import DataConfig
 from simple_llm.data.problems import concatenate, Problems
@@ -63,7 +67,10 @@ def write_dataset(
     drawn: dict[str, int],
     on_rows: Callable[[int], object],
 ) -> DatasetManifest:
-    """Write the rows, then the manifest that makes them a dataset.
+    """Write the rows, with the manifest that makes them a dataset.
+
+    The manifest has its name before the rows have theirs: until then they are not those that it is of, and killed on
+    the way there are no rows that nothing says to be ours.
 
     Args:
         on_rows: called with the number of rows just written; what it raises leaves no file behind.
@@ -74,26 +81,77 @@ def write_dataset(
     path, layout = config.storage.path, row_format(config)
     digest = hashlib.sha256()
     num_bytes = 0
-    with room_for(layout.most_bytes(problems), path.parent), replace_file(path) as file:
+    with _other_manifest_kept(config), room_for(layout.most_bytes(problems), path.parent), replace_file(path) as file:
         for first in range(0, len(problems), _BLOCK):
             content = layout.write(problems[first : first + _BLOCK])
             file.write(content)
             digest.update(content)
             num_bytes += len(content)
             on_rows(min(_BLOCK, len(problems) - first))
-        config.storage.manifest_path.unlink(missing_ok=True)  # from here until the end there is no dataset
-    manifest = DatasetManifest(
-        rows=len(problems),
-        bytes=num_bytes,
-        sha256=digest.hexdigest(),
-        seed=config.seed,
-        generator_version=GENERATOR_VERSION,
-        asked=asked,
-        drawn=drawn,
-        config=expected_config(config),
-    )
-    write_file(config.storage.manifest_path, (json.dumps(sealed(manifest.__dict__), indent=2) + "\n").encode())
+        manifest = DatasetManifest(
+            rows=len(problems),
+            bytes=num_bytes,
+            sha256=digest.hexdigest(),
+            seed=config.seed,
+            generator_version=GENERATOR_VERSION,
+            asked=asked,
+            drawn=drawn,
+            config=expected_config(config),
+        )
+        write_file(config.storage.manifest_path, (json.dumps(sealed(manifest.__dict__), indent=2) + "\n").encode())
     return manifest
+
+
+@contextlib.contextmanager
+def _other_manifest_kept(config: DataConfig) -> Iterator[None]:
+    """Put the manifest that was there back where the block fails before the rows have their name."""
+    path, manifest_path = config.storage.path, config.storage.manifest_path
+    before = manifest_path.read_bytes() if manifest_path.exists() else None
+    inode = path.stat().st_ino if path.exists() else None
+    try:
+        yield
+    except BaseException:
+        if (path.stat().st_ino if path.exists() else None) == inode:
+            if before is None:
+                manifest_path.unlink(missing_ok=True)
+            elif manifest_path.read_bytes() != before:
+                write_file(manifest_path, before)
+        raise
+
+
+def require_own_dataset(config: DataConfig, even_damaged: bool = False) -> None:
+    """Check that what is to be replaced are rows, by their manifest.
+
+    Args:
+        even_damaged: take for rows whatever a manifest of ours stands beside, as somebody asked who saw it.
+
+    Raises:
+        ArtefactError: the file or the manifest is somebody else's.
+    """
+    path, manifest_path = config.storage.path, config.storage.manifest_path
+    if not path.exists() and not manifest_path.exists():
+        return
+    is_ours = (
+        manifest_path.exists() and _mentions(manifest_path, SELF) and _mentions(manifest_path, "generator_version")
+    )
+    if is_ours and (even_damaged or not path.exists() or _looks_like_rows(path)):
+        return
+    remedy = "move it away" + ", or give --force" * is_ours
+    raise ArtefactError(
+        f"{path if path.exists() else manifest_path} is not ours by its manifest, and stays as it is; name another "
+        f"file with storage.path=..., or {remedy}"
+    )
+
+
+def _mentions(path: Path, key: str) -> bool:
+    return f'"{key}"'.encode() in path.read_bytes()
+
+
+def _looks_like_rows(path: Path) -> bool:
+    """Whether a file begins with digits, operators and two delimiters, whichever those are, and damage or none."""
+    with path.open("rb") as file:
+        others = set(file.read(2**12)) - set(f"{DIGIT_ALPHABET}{''.join(one.symbol for one in OPERATIONS)}".encode())
+    return len(others) <= 4
 
 
 def read_manifest(config: DataConfig) -> DatasetManifest:

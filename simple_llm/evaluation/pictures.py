@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from simple_llm.evaluation.attention_maps import AttentionByPlace, AttentionMaps, CATEGORIES
-from simple_llm.files.writing import write_file
+from simple_llm.files.ours import SOFTWARE
+from simple_llm.files.writing import write_ours
 
 _SAYS = "#c2410c"  # rows at which the answer is said
 _COLORS = ("#5eb5a6", "#0f766e", "#c2410c", "#d4d4d8", "#94a3b8")  # of CATEGORIES
@@ -76,8 +77,8 @@ def _heatmap(axes: Axes, cells: list[dict[str, int]]) -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    write_file(path, picture.getvalue())
+    figure.savefig(picture, format="png", dpi=100, metadata={"Software": SOFTWARE})
+    write_ours(path, picture.getvalue())
 
 
 # ---- Where a model looks --------------------------------------------------------------------------

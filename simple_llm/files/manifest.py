@@ -11,9 +11,8 @@ from pathlib import Path
 
 from simple_llm import __version__
 from simple_llm.files.names import MANIFEST
+from simple_llm.files.ours import SELF
 from simple_llm.files.writing import write_file
-
-SELF = "manifest_sha256"  # of everything else in it
 
 
 def sha256_of(path: Path) -> str:

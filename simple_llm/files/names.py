@@ -19,6 +19,7 @@ METRICS = "metrics.jsonl"
 CURVE = "training_curve.png"
 LOG = "run.log"
 REPAIRS = "repairs.jsonl"
+WRITTEN_HERE = ".written-here"  # which of these files are ours, see ours.py
 
 EVALUATION = "evaluation.json"
 ACCURACY = "evaluation.png"
@@ -27,4 +28,5 @@ LENGTHS = "lengths.json"
 ATTENTION = "attention.json"
 ATTENTION_PICTURES = "attention_*.png"
 REPORTS = (EVALUATION, ACCURACY, CERTIFICATE, LENGTHS, ATTENTION, ATTENTION_PICTURES)  # names, and a pattern of names
+FOLDER_FILES = (*MANIFEST_FILES, *EXTRA_CODE, MANIFEST, CARD, METRICS, CURVE, LOG, REPAIRS, *REPORTS)  # the same
 ATTENTION_OVERVIEW, ATTENTION_BY_PLACE = "attention_overview.png", "attention_by_place.png"

@@ -50,13 +50,18 @@ def plain_file(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> Path:
 
 def _stays(link: Path) -> bool:
     """Whether what a link leads to is in its own folder, or among the blobs of its repository of the Hub."""
-    return _is_blob(link) or link.resolve().is_relative_to(link.parent.resolve())
+    return is_blob(link) or link.resolve().is_relative_to(link.parent.resolve())
 
 
-def _is_blob(link: Path) -> bool:
+def is_blob(link: Path) -> bool:
     """Whether a link is one with which a repository of the Hub keeps a file."""
     folder = link.parent.resolve()
     return folder.parent.name == "snapshots" and link.resolve().parent == folder.parent.parent / "blobs"
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """Open a file, but not what a link leads to: what is written into it would be the end of that."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def read_json(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> dict:
@@ -85,7 +90,7 @@ def require_replaceable(path: Path) -> None:
     Raises:
         OSError: it is one of these.
     """
-    if (os.path.lexists(path) and not path.is_file()) or (path.is_symlink() and not _is_blob(path)):
+    if (os.path.lexists(path) and not path.is_file()) or (path.is_symlink() and not is_blob(path)):
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
 
 

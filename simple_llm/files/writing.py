@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from simple_llm.errors import EnvironmentFault
-from simple_llm.files.reading import require_replaceable
+from simple_llm.errors import ArtefactError, EnvironmentFault
+from simple_llm.files.ours import ANYTHING, claim, require_ours, says_whose, sha256_of_content
+from simple_llm.files.reading import open_no_link, require_replaceable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCK_BYTES = 2**12  # a block of a disk
@@ -58,6 +59,22 @@ def write_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_ours(path: Path, content: bytes) -> None:
+    """Write a file into a folder where others may have files too, whole or not at all.
+
+    Raises:
+        ArtefactError: what has the name is not what was written by us; it stays.
+        DiskFullError: there is no room for it.
+    """
+    with room_for(len(content), path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if says_whose(path.name, content):
+            require_ours(path.parent, [path.name])
+        else:
+            claim(path.parent, {path.name: sha256_of_content(content)})
+        write_file(path, content)
+
+
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A temporary folder beside the files it will replace, gone at the end; so is one that a killed writer left."""
@@ -73,7 +90,12 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
-    """Force each file to the disk and give it its name."""
+    """Force each file to the disk and give it its name.
+
+    Raises:
+        ArtefactError: one of the names is somebody else's file.
+    """
+    claim(folder, dict.fromkeys(names, ANYTHING))
     for name in names:
         descriptor = os.open(stage / name, os.O_RDONLY)
         try:
@@ -184,7 +206,7 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         require_room(_LOCK_BYTES, folder)
-        file = open(folder / ".lock", "a+", opener=_open_no_link)  # noqa: SIM115 - closed below
+        file = open(folder / ".lock", "a+", opener=open_no_link)  # noqa: SIM115 - closed below
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
     if not os.access(folder, os.W_OK):  # the lock may be there from better days
@@ -196,12 +218,12 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise EnvironmentFault(f"{folder} is in use by process {file.read().strip() or 'unknown'}") from None
+        file.seek(0)
+        if file.read(20).strip("0123456789\n"):
+            raise ArtefactError(
+                f"{folder / '.lock'} is not ours, and stays as it is; name another folder, or move it away"
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    """Open a file, but not what a link leads to: the number written into it would be the end of that."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -41,9 +41,10 @@ from simple_llm.files.names import (
     VERIFY,
     WEIGHTS,
 )
+from simple_llm.files.ours import ANYTHING, claim
 from simple_llm.files.sealed_folder import SealedFolder, verified_manifest
 from simple_llm.files.weights import Shapes, tensor_bytes
-from simple_llm.files.writing import move_in, room_for, staged, write_file
+from simple_llm.files.writing import move_in, room_for, staged, write_ours
 from simple_llm.model import modeling_simple_llm
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.modeling_simple_llm import (
@@ -164,10 +165,11 @@ def save_model(
         DiskFullError: there is no room for it.
         ArtefactError: what is on the disk is not what was written, or no tokenizer is there.
     """
+    extra = extra_code(train)
+    claim(folder, dict.fromkeys((MANIFEST, *MODEL_FILES, *extra, *CONFIG_FILES), ANYTHING))
     (folder / MANIFEST).unlink(missing_ok=True)
     vocabulary = vocabulary_of(load_tokenizer(folder), train.model.tokens_per_step)
     model.config.self_test = make_self_test(model, data, train, vocabulary)
-    extra = extra_code(train)
     with room_for(tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, folder), staged(folder) as stage:
         model.save_pretrained(stage)
         shutil.copyfile(modeling_simple_llm.__file__, stage / MODEL_CODE)
@@ -362,5 +364,5 @@ def _expected_shapes(config: SimpleLLMConfig) -> Shapes:
 
 def write_report(folder: Path, name: str, content: bytes) -> Path:
     """Write a report beside a model, whole or not at all."""
-    write_file(folder / name, content)
+    write_ours(folder / name, content)
     return folder / name

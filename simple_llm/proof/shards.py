@@ -14,7 +14,7 @@ from simple_llm.arithmetic.operands import Operands
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import sealed, unseal
 from simple_llm.files.reading import read_json
-from simple_llm.files.writing import write_file
+from simple_llm.files.writing import write_ours
 
 SHARD_OPERANDS = 100  # first operands a shard, fewer where second ones are many
 _SHARD_PAIRS = 2 * 10**6
@@ -69,7 +69,7 @@ def write_shard(folder: Path, shard: Shard, subject: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     document = {"subject": subject, "shard": asdict(shard)}
     content = json.dumps(sealed(document, _SELF)).encode()
-    write_file(shard_path(folder, shard.first, shard.last, subject), content)
+    write_ours(shard_path(folder, shard.first, shard.last, subject), content)
 
 
 def read_shard(path: Path, subject: dict[str, object]) -> Shard | None:

@@ -39,6 +39,7 @@ from simple_llm.files.names import (
     VERIFY,
     WEIGHTS,
 )
+from simple_llm.files.ours import require_ours
 from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.model.folder import write_report
 from simple_llm.model.prompts import EXAMPLES
@@ -108,6 +109,7 @@ def record(
     path = write_report(folder, name, (json.dumps(report, indent=1) + "\n").encode())
     for picture, draw in (pictures or {}).items():
         with beside_result(picture):
+            require_ours(folder, [picture])
             (folder / picture).unlink(missing_ok=True)
             draw(folder / picture)
     with beside_result(CARD):

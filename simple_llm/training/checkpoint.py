@@ -25,7 +25,7 @@ from torch import Tensor
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import sha256_of_document, write_manifest
-from simple_llm.files.names import OPTIMIZER, STATE, WEIGHTS
+from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
@@ -173,6 +173,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """All checkpoints by their names, newest first, verified or not."""
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def require_own_checkpoints(folder: Path) -> None:
+    """Check that what has a checkpoint's name holds nothing but what a checkpoint does, whole or damaged.
+
+    Raises:
+        ArtefactError: one is none of ours, so that it cannot be deleted.
+    """
+    for path in list_checkpoints(folder):
+        if not path.is_dir() or {inner.name for inner in path.iterdir()} - {*_FILES, MANIFEST}:
+            raise ArtefactError(
+                f"{path} is no checkpoint of ours, and stays as it is; name another folder with paths.model=..., or "
+                "move it away"
+            )
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, dict, list[str]]:

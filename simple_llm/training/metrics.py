@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from simple_llm.errors import UsageError
+from simple_llm.files.ours import ANYTHING, claim
 from simple_llm.files.writing import room_for, write_file
 from simple_llm.run_log import beside_result, events
 
@@ -47,6 +48,7 @@ class RunLog:
             for line in read_metrics(path)
             if line["step"] < start_step or (line["step"] == start_step > 0 and "num_correct" in line)
         ]
+        claim(path.parent, {path.name: ANYTHING})
         write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._path, self._file = path, path.open("ab", buffering=0)
 

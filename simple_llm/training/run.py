@@ -12,7 +12,20 @@ from simple_llm.config.settings import DataConfig, TrainConfig, Training, weight
 from simple_llm.data.dataset import DatasetManifest
 from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.files.manifest import sha256_of_document
-from simple_llm.files.names import CHECKPOINTS, CURVE, EXTRA_CODE, MANIFEST, METRICS, MODEL_FILES, REPAIRS, REPORTS
+from simple_llm.files.names import (
+    CARD,
+    CHECKPOINTS,
+    CURVE,
+    EXTRA_CODE,
+    FOLDER_FILES,
+    LOG,
+    MANIFEST,
+    METRICS,
+    MODEL_FILES,
+    REPAIRS,
+    REPORTS,
+)
+from simple_llm.files.ours import require_ours, SHARDS
 from simple_llm.files.reading import refuse_link
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
@@ -26,6 +39,7 @@ from simple_llm.training.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
     remove_checkpoints,
+    require_own_checkpoints,
     TrainingState,
 )
 
@@ -95,6 +109,21 @@ class Run:
     def newest_checkpoint_name(self) -> str:
         found = list_checkpoints(self.checkpoints)
         return str(found[0]) if found else "none yet"
+
+
+def require_own_folder(folder: Path, fresh: bool) -> None:
+    """Check, before anything is done in a model folder, that no file of somebody else has the name of one of ours.
+
+    A finished run writes nothing: then only its manifest counts. A log is looked at where it is opened.
+
+    Raises:
+        ArtefactError: naming what is somebody else's.
+    """
+    is_finished = (folder / MANIFEST).exists() and not fresh
+    require_ours(folder, [MANIFEST] if is_finished else [name for name in FOLDER_FILES if name != LOG])
+    if not is_finished:
+        require_ours(folder / "proof", [SHARDS])
+        require_own_checkpoints(folder / CHECKPOINTS)
 
 
 def prepare_run(
@@ -221,6 +250,6 @@ def _remove_run(folder: Path) -> None:
         refuse_link(folder / name)
     (folder / MANIFEST).unlink(missing_ok=True)
     remove_checkpoints(folder / CHECKPOINTS)
-    for pattern in (*MODEL_FILES, *EXTRA_CODE, METRICS, CURVE, *REPORTS, REPAIRS, "proof/shard-*.json"):
+    for pattern in (*MODEL_FILES, *EXTRA_CODE, CARD, METRICS, CURVE, *REPORTS, REPAIRS, f"proof/{SHARDS}"):
         for path in folder.glob(pattern):
             path.unlink()
