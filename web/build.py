@@ -137,7 +137,7 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
     with tempfile.TemporaryDirectory(prefix=LEAVING, dir=output) as temporary:
         stage = Path(temporary)
         copy_packages(stage)  # first, so that who lacks npm does not wait for the rest
-        shutil.copytree(PAGE, stage, dirs_exist_ok=True)
+        shutil.copytree(PAGE, stage, copy_function=shutil.copyfile, dirs_exist_ok=True)
         comparison = export_checked(loaded, stage / MODEL, num_problems)
         description = {**describe(loaded, folder, comparison), "bytes": (stage / MODEL).stat().st_size}
         for name, content in ((CARD, SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):

@@ -97,13 +97,20 @@ def move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
     """
     claim(folder, dict.fromkeys(names, ANYTHING))
     for name in names:
-        descriptor = os.open(stage / name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        settle(stage / name)
         (stage / name).replace(folder / name)
     sync_folder(folder)
+
+
+def settle(path: Path) -> None:
+    """Force a file that a library wrote to the disk, readable to whom the user lets read files.
+
+    Libraries differ in that: safetensors has a file be its owner's alone, whatever the umask says.
+    """
+    umask = os.umask(0)  # it can only be read by setting it
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+    _sync(path)
 
 
 def remove(path: Path) -> None:
@@ -116,6 +123,10 @@ def remove(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Put a folder's list of names on the disk."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

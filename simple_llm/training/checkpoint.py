@@ -28,7 +28,7 @@ from simple_llm.files.manifest import sha256_of_document, write_manifest
 from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
-from simple_llm.files.writing import human_size, remove, room_for, sync_folder, write_file
+from simple_llm.files.writing import human_size, remove, room_for, settle, sync_folder, write_file
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.run_log import events
 from simple_llm.training.optimizer import state_bytes
@@ -280,8 +280,4 @@ def _mean_tensors(mean: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    settle(path)
