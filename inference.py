@@ -37,7 +37,7 @@ if __name__ == "__main__":
         __doc__,
         lambda parser: (
             parser.add_argument("prompts", nargs="*", metavar="PROBLEM"),
-            parser.add_argument("--input", type=command_line.Path, metavar="FILE", help="read one problem a line"),
+            parser.add_argument("--input", type=command_line.path, metavar="FILE", help="read one problem a line"),
             parser.add_argument(
                 "--allow-longer", action="store_true", help="answer numbers above those of the training too, marked"
             ),

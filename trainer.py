@@ -29,7 +29,7 @@ if __name__ == "__main__":
     def add_arguments(parser: command_line.argparse.ArgumentParser) -> None:
         choice = parser.add_mutually_exclusive_group()
         choice.add_argument(
-            "--resume", type=command_line.Path, metavar="PATH", help="go on with this checkpoint or fail"
+            "--resume", type=command_line.path, metavar="PATH", help="go on with this checkpoint or fail"
         )
         choice.add_argument("--fresh", action="store_true", help="start over, deleting the run that is there")
         choice.add_argument("--push-only", action="store_true", help="upload the finished model, without training")

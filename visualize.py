@@ -30,7 +30,7 @@ if __name__ == "__main__":
         __doc__,
         lambda parser: (
             parser.add_argument("prompt", nargs="?", metavar="PROBLEM", help="default: 101+1002, if it adds"),
-            parser.add_argument("--output", type=command_line.Path, metavar="DIR", help="default: the model folder"),
+            parser.add_argument("--output", type=command_line.path, metavar="DIR", help="default: the model folder"),
             parser.add_argument(
                 "--samples", type=command_line.positive_integer, metavar="N", help=f"default: {NUM_SAMPLES}"
             ),

@@ -87,7 +87,9 @@ def draw_margins(margins: NDArray[np.float32], first: int, base: int, title: str
 
 if __name__ == "__main__":
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", type=Path, required=True)
+    made.add_argument("--model", type=command_line.path, required=True)
     made.add_argument("--range", type=command_line.integer_range, default=(0, 1023), metavar="MIN:MAX")
-    made.add_argument("--output", type=Path, metavar="PNG", help="default: failure_map.png in the model folder")
+    made.add_argument(
+        "--output", type=command_line.path, metavar="PNG", help="default: failure_map.png in the model folder"
+    )
     command_line.run(main, made.parse_args())

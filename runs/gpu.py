@@ -238,7 +238,7 @@ def options() -> argparse.Namespace:
     made = command_line.parser(__doc__)
     made.add_argument("--minutes", type=float, default=10.0, help="after which no step goes on")
     made.add_argument("--only", nargs="+", metavar="STEP", help="these steps, in this order")
-    made.add_argument("--write", type=Path, metavar="FILE", help="keep the JSON here, after every step")
+    made.add_argument("--write", type=command_line.path, metavar="FILE", help="keep the JSON here, after every step")
     made.add_argument("--dry", action="store_true", help="everything small, without a GPU too")
     return made.parse_args()
 

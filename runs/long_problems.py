@@ -159,10 +159,10 @@ def draw(num_digits: list[int], milliseconds: list[float], path: Path) -> None:
 
 if __name__ == "__main__":
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", type=Path, required=True, metavar="DIR")
+    made.add_argument("--model", type=command_line.path, required=True, metavar="DIR")
     made.add_argument("--digits", type=command_line.positive_integer, nargs="+", default=[100], metavar="N")
     made.add_argument("--operations", nargs="+", choices=BY_NAME, metavar="NAME")
     made.add_argument("--many", type=command_line.positive_integer, metavar="N")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--plot", type=Path, metavar="PNG")
+    made.add_argument("--plot", type=command_line.path, metavar="PNG")
     command_line.run(main, made.parse_args())

@@ -185,7 +185,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
 
 if __name__ == "__main__":
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", type=Path, default=Path("../simple-llm-data/proved"))
+    made.add_argument("--model", type=command_line.path, default=Path("../simple-llm-data/proved"))
     made.add_argument("--find", type=command_line.positive_integer, metavar="N", help="check N first operands")
     made.add_argument("--rounds", type=command_line.positive_integer, default=8, help="of --find, at most")
     made.add_argument("--steps", type=command_line.positive_integer, default=200)

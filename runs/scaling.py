@@ -282,8 +282,10 @@ def options() -> argparse.Namespace:
     made.add_argument("--axis", choices=AXES, help="default: all of them")
     made.add_argument("--seeds", type=command_line.positive_integer, default=3, metavar="N")
     default = [Path("../simple-llm-data/scaling.json")]
-    made.add_argument("--rows", type=Path, nargs="+", default=default, metavar="FILE", help="kept in the first")
-    made.add_argument("--plot", type=Path, metavar="PNG")
+    made.add_argument(
+        "--rows", type=command_line.path, nargs="+", default=default, metavar="FILE", help="kept in the first"
+    )
+    made.add_argument("--plot", type=command_line.path, metavar="PNG")
     made.add_argument("--plot-only", action="store_true", help="run nothing")
     return made.parse_args()
 

@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from runs.pipeline import REPOSITORY
 from runs.tracks import breaches, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Track, TRACKS
@@ -174,7 +173,9 @@ def options() -> argparse.Namespace:
     made.add_argument("--seeds", type=command_line.positive_integer, default=5, metavar="N", help="how many")
     made.add_argument("--first-seed", type=command_line.whole_number, default=0, metavar="S")
     made.add_argument("--baseline", action="store_true", help="run the reference recipe for as long as the median")
-    made.add_argument("--recipes", type=Path, default=RECIPES, metavar="DIR", help="where the YAML files are")
+    made.add_argument(
+        "--recipes", type=command_line.path, default=RECIPES, metavar="DIR", help="where the YAML files are"
+    )
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help=command_line.OVERRIDES_HELP)
     arguments = made.parse_intermixed_args()
     arguments.command = shlex.join(["python3", "-m", "runs.speedrun", *sys.argv[1:]])

@@ -241,8 +241,8 @@ def add_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--track", choices=TRACKS, required=True)
     made.add_argument("--seed", type=command_line.whole_number, required=True)
     made.add_argument("--started", type=float, required=True, help="of time.monotonic(), where the clock starts")
-    made.add_argument("--folder", type=Path, required=True, help="for what the run writes")
-    made.add_argument("--recipes", type=Path, default=RECIPES)
+    made.add_argument("--folder", type=command_line.path, required=True, help="for what the run writes")
+    made.add_argument("--recipes", type=command_line.path, default=RECIPES)
     made.add_argument("overrides", nargs="*", metavar="section.key=value")
 
 

@@ -30,7 +30,7 @@ from typing import NoReturn, TextIO
 
 from simple_llm import __version__, run_log
 from simple_llm.config.loading import load_configs
-from simple_llm.config.settings import DataConfig, TrainConfig
+from simple_llm.config.settings import DataConfig, TrainConfig, typed_path
 from simple_llm.errors import ConfigError, EnvironmentFault, SimpleLLMError
 from simple_llm.files.names import DATA_CONFIG, TRAIN_CONFIG
 from simple_llm.files.writing import is_disk_full
@@ -88,8 +88,8 @@ def pipeline_options(
         add_arguments: adds the script's own options.
     """
     made = parser(docstring)
-    made.add_argument("--data-config", type=Path, default=Path(DATA_CONFIG), metavar="FILE")
-    made.add_argument("--train-config", type=Path, default=Path(TRAIN_CONFIG), metavar="FILE")
+    made.add_argument("--data-config", type=path, default=Path(DATA_CONFIG), metavar="FILE")
+    made.add_argument("--train-config", type=path, default=Path(TRAIN_CONFIG), metavar="FILE")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help=OVERRIDES_HELP)
     add_arguments(made)
     arguments = made.parse_intermixed_args()
@@ -111,7 +111,9 @@ def model_options(
     written so that `fetch_model` takes it for nothing else: only what was typed is looked for on the Hub.
     """
     made = parser(docstring)
-    made.add_argument("--model", metavar="DIR", help="model folder (default: paths.model of train_config.yaml)")
+    made.add_argument(
+        "--model", type=model_name, metavar="DIR", help="model folder (default: paths.model of train_config.yaml)"
+    )
     add_arguments(made)
     arguments = made.parse_intermixed_args()
     if arguments.model is None:
@@ -163,6 +165,19 @@ def _raise_at_ctrl_c() -> None:
     """Make Ctrl-C a KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def path(text: str) -> Path:
+    """Read a path, for argparse: a shell turns ~ into a folder in `--model ~/x`, and not in `--model=~/x`."""
+    try:
+        return typed_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r} ({error})") from None
+
+
+def model_name(text: str) -> str:
+    """Read a folder or a name on the Hub, for argparse."""
+    return str(path(text)) if text.startswith("~") else text
 
 
 def whole_number(text: str) -> int:

@@ -34,7 +34,9 @@ if __name__ == "__main__":
     options = command_line.model_options(
         __doc__,
         lambda parser: (
-            parser.add_argument("--output", type=Path, metavar="DIR", default=Path("../simple-llm-data/page")),
+            parser.add_argument(
+                "--output", type=command_line.path, metavar="DIR", default=Path("../simple-llm-data/page")
+            ),
             parser.add_argument(
                 "--serve",
                 type=command_line.whole_number,

@@ -22,6 +22,7 @@ from simple_llm.config.strict_yaml import MAX_BYTES, parse_yaml, shown, shown_ke
 from simple_llm.errors import ConfigError
 
 COMMAND_LINE = "command line"
+_QUOTES = "'\""  # with which a path is text in YAML
 MOST_LINES = 40  # of a file; both together have some fifty settings
 
 Tree = dict[str, object]
@@ -146,7 +147,7 @@ def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problem
             problems.add(COMMAND_LINE, f"{shown_key(key)}: {parts[0]} has no keys below it; write {parts[0]}=value")
             continue
         try:
-            value = parse_yaml(text)
+            value = text if text and _is_path(field, parts[1:]) and text[0] not in _QUOTES else parse_yaml(text)
         except StrictYamlError as error:
             problems.add(COMMAND_LINE, f"{shown_key(key)}: {error}")
             continue
@@ -155,6 +156,12 @@ def _apply_overrides(trees: list[Tree], overrides: list[str], problems: _Problem
             owner[parts[-1]] = value
             written.add(key)
     return written
+
+
+def _is_path(field: FieldInfo, names: list[str]) -> bool:
+    """Whether a key below a section holds a path, which is taken as it was typed: # and 010 mean nothing in it."""
+    section = section_in(field.annotation)
+    return bool(names and section) and getattr(section.model_fields.get(names[0]), "annotation", None) is Path
 
 
 def _validate(model: type[BaseModel], tree: Tree) -> tuple[BaseModel, list[tuple[str, str]]]:
@@ -196,7 +203,8 @@ def _find_field(model: type[BaseModel], location: list[str]) -> tuple[type[BaseM
     return model, None
 
 
-_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_NOUNS[Path] = "a path, in quotes where it looks like a number"
 
 
 def _expectation(field: FieldInfo) -> str:

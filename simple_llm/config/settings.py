@@ -7,7 +7,7 @@ reporting what is wrong with them is loading.py's business, and conflicts.py nam
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, create_model, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model, Field, field_validator, PlainSerializer
 
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.addition import ADDITION
@@ -16,6 +16,32 @@ from simple_llm.arithmetic.operation import Bounds, Operation
 from simple_llm.config.strict_yaml import format_yaml
 
 PositionEmbedding = Literal["block", "block_sinusoidal", "learned", "sinusoidal", "none"]
+
+
+def typed_path(text: str) -> Path:
+    """Read a path as a shell would: ~ is the user's own folder, ~name somebody else's.
+
+        typed_path("~/a b#c.txt")    /home/me/a b#c.txt
+        typed_path("./~")            ~, in the current folder
+
+    Raises:
+        ValueError: nobody has that name.
+    """
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _typed(value: object) -> object:
+    return typed_path(value) if isinstance(value, str) else value
+
+
+def _written(path: Path) -> str:
+    return f"./{path}" if str(path).startswith("~") else str(path)
+
+
+TypedPath = Annotated[Path, BeforeValidator(_typed), PlainSerializer(_written, when_used="json")]
 
 
 class Section(BaseModel):
@@ -100,7 +126,7 @@ class Split(Section):
 class Storage(Section):
     """Where the rows go and how they are delimited."""
 
-    path: Path = Field(Path("../simple-llm-data/sequences.txt"), strict=False)
+    path: TypedPath = Path("../simple-llm-data/sequences.txt")
     column_delimiter: str = Field("|", min_length=1, max_length=1)
     row_delimiter: str = Field("\n", min_length=1, max_length=1)
     num_sequences: int = Field(100_000, ge=1, le=10**9)
@@ -154,7 +180,7 @@ class DataConfig(Section):
 class Paths(Section):
     """Where the model folder is."""
 
-    model: Path = Field(Path("../simple-llm-data/simple-llm-gpt2"), strict=False)
+    model: TypedPath = Path("../simple-llm-data/simple-llm-gpt2")
 
 
 class Tokenizer(Section):
