@@ -102,7 +102,7 @@ from simple_llm.files.ours import require_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel
-from simple_llm.processes import joined, processes_of_torchrun
+from simple_llm.processes import joined, processes_of_torchrun, require_whole_launch
 from simple_llm.proof.certifying import certify_pairs
 from simple_llm.proof.certifying_lengths import certify_lengths, num_contexts
 from simple_llm.proof.checking import check_pairs, read_certificate_to_check, refuse_contradictions
@@ -115,6 +115,8 @@ REPORT_OF = {"--exhaustive": CERTIFICATE, "--all-lengths": CERTIFICATE, "--lengt
 
 
 def main(arguments: command_line.argparse.Namespace) -> None:
+    is_alone = arguments.check_certificate or arguments.all_lengths or arguments.lengths
+    require_whole_launch(meets=not (is_alone or arguments.exhaustive))  # a proof goes through files
     folder = fetch_model(arguments.model)
     loaded = load_model(folder)
     loaded.model.to(resolve_device("auto"))

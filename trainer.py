@@ -67,7 +67,7 @@ from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples, Vocabulary
-from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
+from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun, require_whole_launch
 from simple_llm.run_log import beside_result, events, open_log
 from simple_llm.sharing.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.sharing.model_card import write_card
@@ -96,6 +96,7 @@ class TrainingData:
 
 
 def main(options: command_line.PipelineOptions) -> None:
+    require_whole_launch()
     data, train, folder = options.data, options.train, options.train.paths.model
     if options.arguments.push_only:
         push_only(train, options.arguments.json)

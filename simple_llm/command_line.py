@@ -292,7 +292,7 @@ def _is_lost_process(error: BaseException) -> bool:
 def fail(message: str, exit_code: int) -> NoReturn:
     """Print a message to stderr and exit; of several processes each but the first says which it is."""
     rank = os.environ.get("RANK", "0")
-    print(message if rank == "0" else f"process {rank}: {message}", file=sys.stderr)
+    print(f"process {rank}: {message}" if rank.strip("0") else message, file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

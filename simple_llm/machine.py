@@ -7,6 +7,7 @@ import platform
 import torch
 
 from simple_llm.errors import UsageError
+from simple_llm.processes import local_rank
 
 
 def resolve_device(name: str) -> torch.device:
@@ -23,9 +24,8 @@ def resolve_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not available[name]:
         raise UsageError(f"training.device: {name} is not available on this machine, use auto or cpu")
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    is_one_of_several = name == "cuda" and 0 < local_rank < torch.cuda.device_count()
-    return torch.device(name, local_rank) if is_one_of_several else torch.device(name)
+    is_one_of_several = name == "cuda" and 0 < local_rank() < torch.cuda.device_count()
+    return torch.device(name, local_rank()) if is_one_of_several else torch.device(name)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

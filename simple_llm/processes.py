@@ -101,9 +101,64 @@ def _sum_gradients(state: None, bucket: distributed.GradBucket) -> torch.futures
     return work.get_future().then(lambda done: done.value()[0])
 
 
+# What torchrun tells a process: who it is among how many, the same on its machine, and where all of them meet.
+_PLACE = ("RANK", "WORLD_SIZE")
+_LAUNCH = (*_PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# How often srun and two kinds of mpirun start a program, which would each time take itself for the only one.
+_COUNTS_OF_OTHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
 def processes_of_torchrun() -> Processes:
-    """This process's place as torchrun says it; alone where it was not started by it."""
-    return Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    """This process's place as torchrun says it, see `require_whole_launch`; alone where it was not started by it."""
+    return Processes(_number("RANK", 0), _number("WORLD_SIZE", 1))
+
+
+def local_rank() -> int:
+    """Which of this machine's processes this one is."""
+    return _number("LOCAL_RANK", 0)
+
+
+def require_whole_launch(meets: bool = True) -> None:
+    """Check that a launcher has said all that it has to, or that there was none.
+
+    Args:
+        meets: the processes talk to each other; else their place is enough.
+
+    Raises:
+        UsageError: it has not, or it contradicts itself; names all of the variables.
+    """
+    said = [name for name in _LAUNCH if name in os.environ]
+    if not said:
+        for name in _COUNTS_OF_OTHERS:
+            if _number(name, 1) > 1:
+                raise UsageError(
+                    f"{name}={os.environ[name]}: started more than once; have torchrun start the processes"
+                )
+        return
+    missing = [name for name in (_LAUNCH if meets else _PLACE) if name not in said]
+    wrong = [] if missing else [name for name in said if name != "MASTER_ADDR" and _number(name, -1) < 0]
+    wrong += ["MASTER_ADDR"] * (os.environ.get("MASTER_ADDR", "left out").strip() == "")
+    if missing or wrong or _contradiction():
+        is_not_said = f", and not {', '.join(missing)}" if missing else ""
+        is_wrong = f": {', '.join(wrong)} cannot be so" if wrong else ": they contradict each other"
+        raise UsageError(
+            f"a launcher says {', '.join(f'{name}={os.environ[name]!r}' for name in said)}{is_not_said or is_wrong}; "
+            f"start with torchrun, or alone with none of them: `unset {' '.join(said)}`"
+        )
+
+
+def _contradiction() -> bool:
+    """Whether the numbers that a launcher says cannot be true together."""
+    rank, count = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    here, count_here = _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", count)
+    is_place = here <= rank < count and here < count_here <= count
+    return not is_place or not 0 < _number("MASTER_PORT", 1) < 2**16
+
+
+def _number(name: str, default: int) -> int:
+    """A variable of the environment that is a number; the default where it is none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() else default
 
 
 @contextlib.contextmanager
@@ -119,14 +174,14 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if processes.count == 1:
         yield processes
         return
-    num_here = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count))
+    num_here = _number("LOCAL_WORLD_SIZE", processes.count)
     if device.type == "cuda":
         if num_here > torch.cuda.device_count():
             raise UsageError(
                 f"{num_here} processes on this machine for {torch.cuda.device_count()} GPUs; "
                 "give torchrun a smaller --nproc-per-node, or set training.device=cpu"
             )
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(local_rank())
     if device.type == "mps":
         raise UsageError("several processes do not work on mps; set training.device=cpu, or start one")
     if num_here == processes.count and "lo" in (name for _, name in socket.if_nameindex()):
