@@ -45,6 +45,7 @@ if __name__ == "__main__":
         ),
     )
 
+import codecs
 import contextlib
 import itertools
 import stat
@@ -55,6 +56,7 @@ from tqdm import tqdm
 
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.certificates import in_words
+from simple_llm.files.reading import naming, refuse_pointer
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
@@ -80,7 +82,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         lines = iter(arguments.prompts)
     elif arguments.input:
         num_lines = count_lines(arguments.input)
-        lines = bounded_lines(arguments.input.open("rb"))
+        lines = bounded_lines(arguments.input.open("rb"), arguments.input)
     elif not sys.stdin.isatty():
         lines = bounded_lines(sys.stdin.buffer)
     else:
@@ -100,18 +102,37 @@ def count_lines(path: command_line.Path) -> int | None:
     """Lines of a file, for the progress bar; None where it can be read only once."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         return None
-    with path.open("rb") as file:
+    refuse_pointer(path)
+    with naming(path), path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
 
 
-def bounded_lines(file: Iterable[bytes]) -> Iterator[str]:
-    """Read lines without trusting their length: of a line that is too long only the beginning is kept."""
-    while line := file.readline(MAX_CHARACTERS + 2):
+def bounded_lines(file: Iterable[bytes], name: command_line.Path | str = "standard input") -> Iterator[str]:
+    """Read lines without trusting their length: of a line that is too long only the beginning is kept.
+
+    Args:
+        name: of the file, for an error.
+
+    Raises:
+        UsageError: it is in UTF-16, as some programs of Windows write.
+    """
+    is_first = True
+    while line := named_line(file, MAX_CHARACTERS + 2, name):
         is_whole = line.endswith(b"\n") or len(line) < MAX_CHARACTERS + 2
-        yield line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        if is_first and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UsageError(f"{name} is in UTF-16; save it in UTF-8")
+        text = (line.removeprefix(codecs.BOM_UTF8) if is_first else line).decode("utf-8", "backslashreplace")
+        yield text.rstrip("\r\n")
+        is_first = False
         while not is_whole:
-            line = file.readline(1_000_000)
+            line = named_line(file, 1_000_000, name)
             is_whole = line.endswith(b"\n") or len(line) < 1_000_000
+
+
+def named_line(file: Iterable[bytes], most_bytes: int, name: command_line.Path | str) -> bytes:
+    """Read a line, or its beginning; an error names what is read."""
+    with naming(name):
+        return file.readline(most_bytes)
 
 
 def answer_lines(

@@ -40,6 +40,7 @@ from simple_llm.data.dataset import read_manifest
 from simple_llm.errors import ArtefactError
 from simple_llm.files.names import FOLDER_FILES, MANIFEST, TOKENIZER_FILES
 from simple_llm.files.ours import require_ours
+from simple_llm.files.reading import naming
 from simple_llm.model.folder import holds_model
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
@@ -70,6 +71,7 @@ def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
     """Go through the sequences file, each row as a model without a scratchpad will see it: +E35+F63+DA8+."""
     storage, symbols = config.storage, [one.symbol for one in config.operations.known]
     with (
+        naming(storage.path),
         storage.path.open(encoding="ascii", newline="") as file,
         tqdm(total=num_rows, unit="row", unit_scale=True, desc="reading") as bar,
     ):

@@ -138,7 +138,8 @@ def _explain_imports() -> None:
     def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         is_ours = (getattr(error, "name", None) or "").startswith("simple_llm")
         if issubclass(kind, ImportError) and not is_ours and "--debug" not in sys.argv:
-            fail(f"{' '.join(str(error).split())}; `make install` installs what was tested", 5)
+            way_out = _refused_by_the_machine(error) or "`make install` installs what was tested"
+            fail(f"{' '.join(str(error).split())}; {way_out}", 5)
         sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = explain
@@ -266,12 +267,56 @@ def _explained(error: BaseException, less_memory: str) -> tuple[str, int]:
     if _is_out_of_memory(error):
         return f"out of memory {less_memory}".rstrip(), EnvironmentFault.exit_code
     if isinstance(error, FileNotFoundError):
-        return f"{error.filename} not found", 3
+        return f"{error.filename or 'the current folder'} not found", 3
     if is_disk_full(error):
         return f"{getattr(error, 'filename', None) or 'output'}: disk full", EnvironmentFault.exit_code
     if isinstance(error, OSError):
-        return f"{error.filename or 'output'}: {error.strerror or error}", EnvironmentFault.exit_code
+        what = error.filename or ("output" if error.errno in _OF_OUTPUT else "this machine")
+        return f"{what}: {error.strerror or error}{_WAYS_OUT.get(error.errno, '')}", EnvironmentFault.exit_code
+    if way_out := _refused_by_the_machine(error):
+        return f"{_first_line(error)}; {way_out}", EnvironmentFault.exit_code
     return f"a bug: {error!r}", 1
+
+
+# What an error of the system that has no file's name is of; in our own files they are named.
+_OF_OUTPUT = (errno.EIO, errno.EFBIG, errno.EBADF, errno.EINVAL)
+_WAYS_OUT = {
+    errno.EACCES: "; get the right to it, or name another place",
+    errno.EPERM: "; get the right to it, or name another place",
+    errno.EROFS: "; name another place, which may be written",
+    errno.EIO: "; the disk, or the way to it, fails: try again, or name another place",
+    errno.ESTALE: "; its file system went away and came back: start again",
+    errno.ENOTCONN: "; its file system is gone: mount it, or name another place",
+    errno.ETIMEDOUT: "; its file system does not answer: try again, or name another place",
+    errno.EMFILE: "; raise the limit on open files, `ulimit -n`",
+    errno.ENFILE: "; close other programs: this is the limit of all of them",
+    errno.EFBIG: "; raise the limit on the size of a file, `ulimit -f`",
+    errno.EAGAIN: "; raise the limit on processes and threads, `ulimit -u`",
+    errno.ENAMETOOLONG: "; name a shorter path",
+}
+# Errors that libraries raise for what the machine lacks, by a part of their text, and the way out.
+_LACKS = {
+    "can't start new thread": "raise the limit on processes and threads, `ulimit -u`",
+    "failed to map segment from shared object": "memory ran out, or is limited: raise `ulimit -v`",
+    "NVIDIA driver": "install the driver that this torch needs, or set training.device=cpu",
+    "no kernel image is available": "install a torch for this GPU, or set training.device=cpu",
+    "CUDA-capable device": "see that no other program has the GPU, or set training.device=cpu",
+    "uncorrectable ECC error": "the GPU is damaged; take another one",
+}
+_COMPILERS = ("torch._dynamo", "torch._inductor", "triton")
+
+
+def _refused_by_the_machine(error: BaseException) -> str:
+    """What to do where a library says in an error of its own that the machine lacks something; else nothing."""
+    if any(kind.__module__.startswith(_COMPILERS) for kind in type(error).__mro__) or "Dynamo is not" in str(error):
+        return "torch cannot compile here: install a C++ compiler, or set training.compile=false"
+    is_of_library = isinstance(error, RuntimeError | ImportError)
+    return next((way_out for part, way_out in _LACKS.items() if is_of_library and part in str(error)), "")
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, as one line that is not too long."""
+    return next((" ".join(line.split())[:200] for line in str(error).splitlines() if line.strip()), repr(error)[:200])
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -191,9 +191,9 @@ def test_fault_03_an_upload_on_the_way_without_room_is_told_and_training_goes_on
     train = train.model_copy(update={"hub": Hub(push=True, repo_id="me/adder", every=4)})
     tokenizer = make_tokenizer(data)
     upload = trainer.uploader(build_model(data, train, tokenizer), tokenizer, data, train, Run(tmp_path, {}))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1))
     upload(TrainingState(step=4))
-    assert re.match(r"warning: step 4 is not uploaded: disk full: need .*, have 0 B at ", capsys.readouterr().err)
+    assert re.match(r"warning: step 4 is not uploaded: disk full: need .*, have 1 B at ", capsys.readouterr().err)
 
     def interrupted(*arguments):
         raise Interrupted("stopped", 15)

@@ -18,7 +18,8 @@ from simple_llm.config.settings import DataConfig
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import ArtefactError
-from simple_llm.files.manifest import sealed, SELF, unseal
+from simple_llm.files.manifest import sealed, SELF, sha256_of, unseal
+from simple_llm.files.reading import naming, refuse_pointer
 from simple_llm.files.writing import replace_file, room_for, write_file
 
 # Raised when the same config and seed give other rows.
@@ -164,6 +165,8 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
     if not path.is_file() or not manifest_path.is_file():
         missing = manifest_path if path.is_file() else path
         raise ArtefactError(f"{missing} not found; run `python3 data_generator.py` first")
+    for one in (manifest_path, path):
+        refuse_pointer(one)
     try:
         document = json.loads(manifest_path.read_bytes())
         if not unseal(document):
@@ -179,9 +182,7 @@ def read_manifest(config: DataConfig) -> DatasetManifest:
             f"{path} was made with another config; run `python3 data_generator.py` to make it anew\n  "
             + "\n  ".join(others)
         )
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    size, sha256 = path.stat().st_size, sha256_of(path)
     if (manifest.rows, manifest.bytes, manifest.sha256) != (config.storage.num_sequences, size, sha256):
         damage = _first_damage(config, manifest, sha256)
         raise ArtefactError(f"{path} is damaged, {damage}; run `python3 data_generator.py`")
@@ -201,7 +202,7 @@ def _parse_blocks(config: DataConfig) -> Iterator[Problems]:
     """Parse the file a block of rows at a time."""
     layout, delimiter = row_format(config), config.storage.row_delimiter.encode()
     first_row, rest = 1, b""
-    with config.storage.path.open("rb") as file:
+    with naming(config.storage.path), config.storage.path.open("rb") as file:
         while content := file.read(2**20):
             content = rest + content
             cut = content.rfind(delimiter) + 1

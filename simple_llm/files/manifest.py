@@ -12,12 +12,13 @@ from pathlib import Path
 from simple_llm import __version__
 from simple_llm.files.names import MANIFEST
 from simple_llm.files.ours import SELF
+from simple_llm.files.reading import naming
 from simple_llm.files.writing import write_file
 
 
 def sha256_of(path: Path) -> str:
     """Hash a file's content."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,17 +6,54 @@ of the folder itself is refused; the one exception is a repository of the Hub, w
     models--me--adder/snapshots/1a2b3c/config.json -> ../../blobs/4d5e6f
 """
 
+import contextlib
 import errno
 import json
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
 
 MOST_BYTES = 2**20  # of everything but weights: the largest of these files has some 20,000
 _NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
+# What Git LFS, under any of its names, and git-annex leave in the place of a file until it is fetched.
+_POINTER = re.compile(rb"version https?://(git-lfs|hawser|git-media)\.|/annex/objects/")
+_MOST_POINTER_BYTES = 2**10
+_NUMBER_OF_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Have an error of the system in the block name the file: a read, a write or a lock of an open one does not.
+
+    Libraries in Rust have errors of their own, which keep the system's number in their text: they become the system's.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        if number := _NUMBER_OF_ERROR.search(str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file that stands for another one, which was not fetched.
+
+    Raises:
+        ArtefactError: it is what `git clone` leaves without Git LFS or git-annex.
+    """
+    with naming(path), path.open("rb") as file:
+        start = file.read(64)
+    if _POINTER.match(start):
+        way_out = "git annex get" if start.startswith(b"/annex") else "git lfs pull"
+        raise ArtefactError(f"{path} is a pointer to the file and not the file itself; `{way_out}` fetches it")
 
 
 def require_name(folder: Path, name: str) -> None:
@@ -26,10 +63,11 @@ def require_name(folder: Path, name: str) -> None:
 
 
 def plain_file(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> Path:
-    """Find a file in a folder, without opening it.
+    """Find a file in a folder; only one so small that it may be a pointer of Git LFS is opened.
 
     Raises:
-        ArtefactError: the name leads elsewhere, or to nothing, to no ordinary file, or to one that is too large.
+        ArtefactError: the name leads elsewhere, or to nothing, to no ordinary file, to a pointer, or to one that is too
+            large.
     """
     require_name(folder, name)
     path = folder / name
@@ -45,6 +83,9 @@ def plain_file(folder: Path, name: str, most_bytes: int = MOST_BYTES) -> Path:
         raise ArtefactError(f"{path} is no ordinary file")
     if status.st_size > most_bytes:
         raise ArtefactError(f"{path} has {status.st_size:,} bytes, more than the {most_bytes:,} such a file may have")
+    if status.st_size <= _MOST_POINTER_BYTES:
+        with contextlib.suppress(OSError):  # who reads it will say so
+            refuse_pointer(path)
     return path
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import safetensors
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from simple_llm.errors import ArtefactError
+from simple_llm.files.reading import naming
 
 MOST_FILE_BYTES = 2**34  # what an optimizer keeps of the largest model there can be
 MOST_HEADER_BYTES = 2**22  # a thousand blocks have some 1.3 million
@@ -52,14 +53,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ArtefactError: they overlap, or leave gaps.
     """
     try:
-        return load_file(path)
+        return load_tensors(path)
     except safetensors.SafetensorError as error:
         raise ArtefactError(f"{path} is damaged: {str(error)[:80]}") from None
 
 
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file; where its file system cannot map it into memory, all of it at once.
+
+    Raises:
+        SafetensorError: they are none.
+        OSError: the file cannot be read.
+    """
+    try:
+        with naming(path):
+            return load_file(path)
+    except OSError:
+        with naming(path):
+            return load(path.read_bytes())
+
+
 def _read_header(path: Path) -> tuple[Shapes, int]:
     """Shapes by name, and the bytes before the numbers."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         num_bytes = int.from_bytes(file.read(8), "little")
         if num_bytes > MOST_HEADER_BYTES:
             raise ArtefactError(f"{path} is damaged: its header claims {num_bytes:,} bytes")

@@ -6,18 +6,22 @@ Room is asked for before a file is begun, and told in the same words where it ru
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, IO
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.ours import ANYTHING, claim, require_ours, says_whose, sha256_of_content
-from simple_llm.files.reading import open_no_link, require_replaceable
+from simple_llm.files.reading import naming, open_no_link, require_replaceable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# What a file system answers that cannot do what it is asked: Lustre and NFS know no locks, others force no folder.
+_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)
 _LOCK_BYTES = 2**12  # a block of a disk
 _STAGE = ".tmp-model-"
 
@@ -37,16 +41,16 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     _remove_leavings(path)
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with naming(path), temporary.open("wb") as file:
+            _lock(file, waits=True)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _force(file.fileno())
             temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -84,7 +88,8 @@ def staged(folder: Path) -> Iterator[Path]:
         remove(leaving)
     try:
         stage.mkdir()
-        yield stage
+        with naming(stage):
+            yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -99,7 +104,7 @@ def move_in(stage: Path, folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         settle(stage / name)
         (stage / name).replace(folder / name)
-    sync_folder(folder)
+    sync(folder)
 
 
 def settle(path: Path) -> None:
@@ -110,7 +115,7 @@ def settle(path: Path) -> None:
     umask = os.umask(0)  # it can only be read by setting it
     os.umask(umask)
     path.chmod(0o666 & ~umask)
-    _sync(path)
+    sync(path)
 
 
 def remove(path: Path) -> None:
@@ -121,17 +126,23 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def sync_folder(path: Path) -> None:
-    """Put a folder's list of names on the disk."""
-    _sync(path)
+def sync(path: Path) -> None:
+    """Force a file to the disk, or a folder's list of names."""
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _force(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _force(descriptor: int) -> None:
+    """Force what is open to the disk, where its file system can do that: some cannot with a folder."""
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
 
 
 def _remove_leavings(path: Path) -> None:
@@ -139,9 +150,9 @@ def _remove_leavings(path: Path) -> None:
     for leaving in path.parent.iterdir():
         if not temporary_name.fullmatch(leaving.name):
             continue
-        with contextlib.suppress(OSError), leaving.open("rb") as file:  # it may be a living writer's, or gone by now
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leaving.unlink()
+        with contextlib.suppress(OSError), leaving.open("r+b") as file:  # it may be a living writer's, or gone by now
+            if _lock(file):
+                leaving.unlink()
 
 
 # ---- Room -----------------------------------------------------------------------------------------
@@ -150,9 +161,10 @@ def _remove_leavings(path: Path) -> None:
 class DiskFullError(EnvironmentFault):
     """There is no room for what is to be written."""
 
-    def __init__(self, num_bytes: int, folder: Path) -> None:
-        free = shutil.disk_usage(_nearest(folder)).free
-        super().__init__(f"disk full: need {human_size(num_bytes)}, have {human_size(free)} at {folder}")
+    def __init__(self, num_bytes: int, folder: Path, is_quota: bool = False) -> None:
+        free = None if is_quota else free_bytes(folder)
+        have = "" if free is None else f", have {human_size(free)}"
+        super().__init__(f"disk full: need {human_size(num_bytes)}{have} at {folder}{', by your quota' * is_quota}")
 
 
 def require_room(num_bytes: int, folder: Path) -> None:
@@ -161,8 +173,34 @@ def require_room(num_bytes: int, folder: Path) -> None:
     Raises:
         DiskFullError: it cannot.
     """
-    if shutil.disk_usage(_nearest(folder)).free < num_bytes:
+    free = free_bytes(folder)
+    if free is not None and free < num_bytes:
         raise DiskFullError(num_bytes, folder)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """The room there is below a folder, which need not be there yet; None where its file system does not tell.
+
+    Some mounts of what is far away tell that there is none, always.
+    """
+    nearest = _nearest(folder)
+    try:
+        usage = shutil.disk_usage(nearest)
+    except OSError:
+        return None
+    return usage.free if usage.free or (usage.total and not _takes_a_block(nearest)) else None
+
+
+def _takes_a_block(folder: Path) -> bool:
+    """Whether a disk has room for a little, whatever it tells; what else refuses a file is not its room."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_LOCK_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno not in _FULL
+    return True
 
 
 @contextlib.contextmanager
@@ -178,7 +216,7 @@ def room_for(num_bytes: int, folder: Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        raise DiskFullError(num_bytes, folder) from error
+        raise DiskFullError(num_bytes, folder, getattr(error, "errno", None) == errno.EDQUOT) from error
 
 
 def is_disk_full(error: Exception) -> bool:
@@ -224,17 +262,38 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
         file.close()
         raise EnvironmentFault(f"{folder} cannot be written: Permission denied")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except BlockingIOError:
+        with naming(folder / ".lock"):
+            try:
+                knows_locks = _lock(file, waits)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise EnvironmentFault(f"{folder} is in use by process {holder}") from None
             file.seek(0)
-            raise EnvironmentFault(f"{folder} is in use by process {file.read().strip() or 'unknown'}") from None
-        file.seek(0)
-        if file.read(20).strip("0123456789\n"):
-            raise ArtefactError(
-                f"{folder / '.lock'} is not ours, and stays as it is; name another folder, or move it away"
+            if file.read(20).strip("0123456789\n"):
+                raise ArtefactError(
+                    f"{folder / '.lock'} is not ours, and stays as it is; name another folder, or move it away"
+                )
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        if not (knows_locks or waits):
+            logging.getLogger("simple_llm").warning(
+                "%s: its file system has no locks, so nothing keeps a second run out of it; start no other", folder
             )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield
+
+
+def _lock(file: IO, waits: bool = False) -> bool:
+    """Hold a file's lock until it is closed; return whether its file system knows locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    return True

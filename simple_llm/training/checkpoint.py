@@ -19,16 +19,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import sha256_of_document, write_manifest
 from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
+from simple_llm.files.reading import naming
 from simple_llm.files.sealed_folder import verified_manifest
-from simple_llm.files.weights import tensor_bytes
-from simple_llm.files.writing import human_size, remove, room_for, settle, sync_folder, write_file
+from simple_llm.files.weights import load_tensors, tensor_bytes
+from simple_llm.files.writing import human_size, remove, room_for, settle, sync, write_file
 from simple_llm.processes import processes_of_torchrun
 from simple_llm.run_log import events
 from simple_llm.training.optimizer import state_bytes
@@ -93,7 +94,7 @@ def save_checkpoint(
     temporary = folder / f".tmp-step-{state.step}-{os.getpid()}"
     with room_for(checkpoint_bytes(model, optimizers, has_mean=bool(mean)), folder):
         folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
         temporary.mkdir()
         try:
             _write_tensors(temporary / WEIGHTS, _named_tensors(model))
@@ -106,7 +107,7 @@ def save_checkpoint(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        sync_folder(folder)
+        sync(folder)
     num_bytes = sum(path.stat().st_size for path in target.iterdir())
     for path in _superseded(folder, target, keep):
         _remove(path)
@@ -137,7 +138,7 @@ def load_checkpoint(
     Raises:
         ArtefactError: they are another model's.
     """
-    tensors, named = load_file(path / WEIGHTS), _named_tensors(model)
+    tensors, named = load_tensors(path / WEIGHTS), _named_tensors(model)
     if {name: tensor.shape for name, tensor in tensors.items()} != {name: one.shape for name, one in named.items()}:
         raise ArtefactError(f"{path} holds other tensors than this model has")
     for name, tensor in named.items():
@@ -149,7 +150,7 @@ def load_checkpoint(
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    for key, tensor in load_file(path / OPTIMIZER).items():
+    for key, tensor in load_tensors(path / OPTIMIZER).items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
         if entry == _MEAN:
@@ -279,5 +280,6 @@ def _mean_tensors(mean: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    with naming(path):
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     settle(path)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from simple_llm.errors import UsageError
 from simple_llm.files.ours import ANYTHING, claim
+from simple_llm.files.reading import naming
 from simple_llm.files.writing import room_for, write_file
 from simple_llm.run_log import beside_result, events
 
@@ -61,7 +62,7 @@ class RunLog:
         if self._file is None:
             return
         line = (json.dumps({"step": step, **values}) + "\n").encode()
-        with room_for(len(line), self._path.parent):
+        with room_for(len(line), self._path.parent), naming(self._path):
             if self._file.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._track(step, {name: value for name, value in values.items() if isinstance(value, int | float)})
