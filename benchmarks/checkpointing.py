@@ -83,7 +83,7 @@ def verification_seconds(folder: Path, gigabytes: float) -> tuple[int, float]:
     del told[SELF]
     told["config"]["storage"]["num_sequences"] = num_blocks * NUM_ROWS
     told |= {"rows": num_blocks * NUM_ROWS, "bytes": num_blocks * block.bytes, "sha256": sha256_of(path)}
-    data.storage.manifest_path.write_text(json.dumps(sealed(told)))
+    data.storage.manifest_path.write_text(json.dumps(sealed(told)), "utf-8")
     return told["bytes"], _seconds(lambda: read_manifest(large))
 
 

@@ -62,7 +62,7 @@ def generate(path: Path, num_rows: int, sampling: Sampling, maximum: int = 9999)
 def plain_loop(path: Path, num_rows: int) -> int:
     """Make one row at a time with Python integers and strings."""
     rng, seen = random.Random(0), set()
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         while len(seen) < num_rows:
             x, y = rng.randint(0, 9999), rng.randint(0, 9999)
             side = hashlib.blake2b(b"%d,%d" % (min(x, y), max(x, y)), digest_size=8).digest()

@@ -223,7 +223,7 @@ def cut(document: object) -> object:
 
 def pairs_so_far(folder: Path) -> dict[str, int]:
     """How many ordered pairs the shards of an unfinished proof count, and how many of them are wrong."""
-    shards = [json.loads(path.read_text())["shard"] for path in folder.glob("default/proof/shard-*.json")]
+    shards = [json.loads(path.read_text("utf-8"))["shard"] for path in folder.glob("default/proof/shard-*.json")]
     return {name: sum(shard[name] for shard in shards) for name in ("checked", "wrong")}
 
 

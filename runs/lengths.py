@@ -74,8 +74,8 @@ def evaluate(model: Path, seed: int, arguments: argparse.Namespace) -> dict[str,
     """Evaluate a model, unless the report that lies beside it is about these weights and answers what is asked."""
     report = model / LENGTHS
     if report.exists():
-        known = json.loads(report.read_text())
-        sha256 = json.loads((model / MANIFEST).read_text())["files"][WEIGHTS]["sha256"]
+        known = json.loads(report.read_text("utf-8"))
+        sha256 = json.loads((model / MANIFEST).read_text("utf-8"))["files"][WEIGHTS]["sha256"]
         lengths = ",".join(dict.fromkeys(str(score["num_digits"]) for score in known["lengths"]))
         totals = {score["total"] for score in known["lengths"]}
         answers = known["model_sha256"], known["seed"], lengths, totals

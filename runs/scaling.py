@@ -179,7 +179,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def read_rows(path: Path) -> dict[Point, dict]:
-    return {point_of_row(row): row for row in json.loads(path.read_text())}
+    return {point_of_row(row): row for row in json.loads(path.read_text("utf-8"))}
 
 
 def points_to_run(arguments: argparse.Namespace) -> list[Point]:

@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
 def stolen_seconds() -> float:
     """CPU seconds that this virtual machine was ready to use and its host gave to others, since it started; else 0."""
     try:
-        with open("/proc/stat") as file:
+        with open("/proc/stat", encoding="utf-8") as file:
             return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):
         return 0.0

@@ -66,7 +66,7 @@ def run(tokens_per_step: str, seed: int, folder: Path, overrides: list[str]) -> 
     script("tokenizer.py", *data, *train)
     trained = script("trainer.py", *data, *train)
     evaluated = script("evaluate.py", "--model", str(model), "--samples", "10000", "--seed", str(seed))
-    metrics = [json.loads(line) for line in (model / METRICS).read_text().splitlines()]
+    metrics = [json.loads(line) for line in (model / METRICS).read_text("utf-8").splitlines()]
     exact = [line["step"] for line in metrics if line.get("num_correct") == NUM_EVALUATED]
     kept = ("correct", "total", "error_rate_upper_95", "min_logit_margin", "by_longest_carry_chain", "failures")
     return {

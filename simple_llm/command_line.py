@@ -15,8 +15,10 @@ once:
 """
 
 import argparse
+import contextlib
 import errno
 import gc
+import io
 import os
 import re
 import signal
@@ -66,6 +68,7 @@ class _OneLineParser(argparse.ArgumentParser):
 def parser(docstring: str) -> argparse.ArgumentParser:
     """Make a parser whose help is the script's docstring; until `run`, Ctrl-C ends the process without a traceback."""
     _open_closed_streams()
+    _escape_what_cannot_be_said()
     _leave_at_ctrl_c()
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's shell names what exists in a notebook alone
     made = _OneLineParser(
@@ -153,7 +156,18 @@ def _open_closed_streams() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the process
+
+
+def _escape_what_cannot_be_said() -> None:
+    """Have a character that the terminal's encoding lacks written as an escape, and a byte that is no text read as one.
+
+    A name of a file may hold either; it is not what should end the work.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            with contextlib.suppress(OSError):  # somebody has read of it already
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _leave_at_ctrl_c() -> None:
@@ -234,6 +248,7 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
     """
     gc.enable()
     sys.excepthook = sys.__excepthook__
+    _escape_what_cannot_be_said()
     try:
         _raise_at_ctrl_c()
         main(*arguments)
@@ -266,6 +281,9 @@ def _explained(error: BaseException, less_memory: str) -> tuple[str, int]:
         return "another process of this run is gone; started again, it goes on from its last checkpoint", 5
     if _is_out_of_memory(error):
         return f"out of memory {less_memory}".rstrip(), EnvironmentFault.exit_code
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+        way_out = "set LC_ALL=C.UTF-8, or name another"
+        return f"{error.object!r} cannot be written in {error.encoding}, this locale's encoding; {way_out}", 5
     if isinstance(error, FileNotFoundError):
         return f"{error.filename or 'the current folder'} not found", 3
     if is_disk_full(error):

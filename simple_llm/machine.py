@@ -64,7 +64,7 @@ def host_facts() -> dict[str, object]:
 def _line_of(path: str, key: str) -> str:
     """The value of the first `key: value` line of one of the kernel's files; empty where there is none."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith(key))
     except (OSError, StopIteration):
         return ""

@@ -83,7 +83,7 @@ def _appending(path: Path) -> _Handler:
             file.seek(-1, os.SEEK_END)
             if file.read() != b"\n":  # the last start was killed in the middle of a line
                 file.write(b"\n")
-    handler = _Handler(path, encoding="utf-8")
+    handler = _Handler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Formatter())
     return handler
 

@@ -52,9 +52,9 @@ def _is_installed() -> bool:
     """Whether every package is there, whole and at its version."""
     if not all((INSTALLED / "node_modules" / source).exists() for source in FILES):
         return False
-    for name, version in json.loads(PACKAGE_JSON.read_text())["dependencies"].items():
+    for name, version in json.loads(PACKAGE_JSON.read_text("utf-8"))["dependencies"].items():
         try:
-            installed = json.loads((INSTALLED / "node_modules" / name / "package.json").read_text())["version"]
+            installed = json.loads((INSTALLED / "node_modules" / name / "package.json").read_text("utf-8"))["version"]
         except (FileNotFoundError, ValueError, KeyError):
             return False
         if installed != version:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def naming(path: Path | str) -> Iterator[None]:
         if number := _NUMBER_OF_ERROR.search(str(error)):
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         raise
+
+
+@contextlib.contextmanager
+def in_utf8(path: Path) -> Iterator[Path]:
+    """The path of a file or a folder as a library in Rust has to be told it: those write every name in UTF-8.
+
+    Python writes names as the locale says, and keeps bytes that are no text. Where that makes other bytes, what is told
+    leads through a link to the folder in which the file is, or will be; its own name has to be in ASCII.
+    """
+    if os.fsencode(path) == str(path).encode("utf-8", "replace"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="simple-llm-") as folder:
+        link = Path(folder, "link")
+        link.symlink_to(path.absolute().parent)
+        yield link / path.name
 
 
 def refuse_pointer(path: Path) -> None:
@@ -130,7 +147,9 @@ def require_replaceable(path: Path) -> None:
 
     Raises:
         OSError: it is one of these.
+        UnicodeEncodeError: the locale has no way to write its name.
     """
+    os.fsencode(path)
     if (os.path.lexists(path) and not path.is_file()) or (path.is_symlink() and not is_blob(path)):
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
 

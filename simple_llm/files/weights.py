@@ -17,7 +17,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from simple_llm.errors import ArtefactError
-from simple_llm.files.reading import naming
+from simple_llm.files.reading import in_utf8, naming
 
 MOST_FILE_BYTES = 2**34  # what an optimizer keeps of the largest model there can be
 MOST_HEADER_BYTES = 2**22  # a thousand blocks have some 1.3 million
@@ -66,8 +66,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         OSError: the file cannot be read.
     """
     try:
-        with naming(path):
-            return load_file(path)
+        with naming(path), in_utf8(path) as told:
+            return load_file(told)
     except OSError:
         with naming(path):
             return load(path.read_bytes())

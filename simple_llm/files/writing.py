@@ -17,7 +17,7 @@ from typing import BinaryIO, IO
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.ours import ANYTHING, claim, require_ours, says_whose, sha256_of_content
-from simple_llm.files.reading import naming, open_no_link, require_replaceable
+from simple_llm.files.reading import in_utf8, naming, open_no_link, require_replaceable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What a file system answers that cannot do what it is asked: Lustre and NFS know no locks, others force no folder.
@@ -88,8 +88,8 @@ def staged(folder: Path) -> Iterator[Path]:
         remove(leaving)
     try:
         stage.mkdir()
-        with naming(stage):
-            yield stage
+        with naming(stage), in_utf8(stage) as told:
+            yield told
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -255,7 +255,7 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         require_room(_LOCK_BYTES, folder)
-        file = open(folder / ".lock", "a+", opener=open_no_link)  # noqa: SIM115 - closed below
+        file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace", opener=open_no_link)  # noqa: SIM115 - closed below
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
     if not os.access(folder, os.W_OK):  # the lock may be there from better days

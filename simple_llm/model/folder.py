@@ -175,8 +175,8 @@ def save_model(
         shutil.copyfile(modeling_simple_llm.__file__, stage / MODEL_CODE)
         for name in extra:
             shutil.copyfile(Path(modeling_simple_llm.__file__).with_name(name), stage / name)
-        (stage / DATA_CONFIG).write_text(to_yaml(data))
-        (stage / TRAIN_CONFIG).write_text(to_yaml(train))
+        (stage / DATA_CONFIG).write_text(to_yaml(data), "utf-8")
+        (stage / TRAIN_CONFIG).write_text(to_yaml(train), "utf-8")
         move_in(stage, folder, (*MODEL_FILES, *extra, *CONFIG_FILES))
     write_manifest(folder, [*MANIFEST_FILES, *extra], facts)
     verified_manifest(folder)

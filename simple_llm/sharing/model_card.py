@@ -95,7 +95,7 @@ def _needs(folder: Path, versions: dict[str, str]) -> tuple[str, ...]:
 
 def write_card(folder: Path, repo_id: str | None = None, branch: str = "main") -> None:
     """Write a folder's card anew; see `model_card`."""
-    write_report(folder, CARD, model_card(read_card_facts(folder), repo_id, branch).encode())
+    write_report(folder, CARD, model_card(read_card_facts(folder), repo_id, branch).encode("utf-8", "backslashreplace"))
 
 
 def record(

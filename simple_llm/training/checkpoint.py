@@ -26,7 +26,7 @@ from simple_llm.errors import ArtefactError
 from simple_llm.evaluation.scoring import Score
 from simple_llm.files.manifest import sha256_of_document, write_manifest
 from simple_llm.files.names import MANIFEST, OPTIMIZER, STATE, WEIGHTS
-from simple_llm.files.reading import naming
+from simple_llm.files.reading import in_utf8, naming
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import load_tensors, tensor_bytes
 from simple_llm.files.writing import human_size, remove, room_for, settle, sync, write_file
@@ -280,6 +280,6 @@ def _mean_tensors(mean: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    with naming(path):
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    with naming(path), in_utf8(path) as told:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, told)
     settle(path)
