@@ -35,25 +35,35 @@ from simple_llm.data.sampling import Draw, draw_unique, mixed, OutOfProblemsErro
 from simple_llm.data.split import TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
 from simple_llm.files.reading import require_replaceable
+from simple_llm.files.writing import alone_with
 from simple_llm.stopping import stop_on_signals
 
 
 def main(options: command_line.PipelineOptions) -> None:
-    config = options.data
-    if not options.arguments.force and (manifest := valid_manifest(config)):
-        print(f"{config.storage.path} is up to date: {manifest.rows:,} rows, sha256 {manifest.sha256[:12]}")
-    else:
+    config, is_forced = options.data, options.arguments.force
+    manifest, is_new = None if is_forced else valid_manifest(config), False
+    if manifest is None:
         for path in (config.storage.path, config.storage.manifest_path):
             require_replaceable(path)
-        require_own_dataset(config, options.arguments.force)
-        draw = draw_problems(config)
-        manifest = write_problems(config, draw)
-        print(f"wrote {manifest.rows:,} rows to {config.storage.path}, sha256 {manifest.sha256[:12]}")
-        for name, asked in manifest.asked.items():
-            drawn = manifest.drawn[name]
-            print(f"  {name:8} {drawn:>12,} rows" + (f" ({asked:,} asked)" if drawn != asked else ""))
+        require_own_dataset(config, is_forced)
+        with alone_with(config.storage.path):
+            manifest = None if is_forced else valid_manifest(config)  # another process may have written it by now
+            is_new = manifest is None
+            manifest = manifest or make_dataset(config)
+    if not is_new:
+        print(f"{config.storage.path} is up to date: {manifest.rows:,} rows, sha256 {manifest.sha256[:12]}")
     if options.arguments.json:
         print(json.dumps({"path": str(config.storage.path), **manifest.__dict__}))
+
+
+def make_dataset(config: DataConfig) -> DatasetManifest:
+    """Draw and write the rows of a config, and print how many there are of each kind."""
+    manifest = write_problems(config, draw_problems(config))
+    print(f"wrote {manifest.rows:,} rows to {config.storage.path}, sha256 {manifest.sha256[:12]}")
+    for name, asked in manifest.asked.items():
+        drawn = manifest.drawn[name]
+        print(f"  {name:8} {drawn:>12,} rows" + (f" ({asked:,} asked)" if drawn != asked else ""))
+    return manifest
 
 
 def valid_manifest(config: DataConfig) -> DatasetManifest | None:

@@ -41,30 +41,46 @@ from simple_llm.errors import ArtefactError
 from simple_llm.files.names import FOLDER_FILES, MANIFEST, TOKENIZER_FILES
 from simple_llm.files.ours import require_ours
 from simple_llm.files.reading import naming
+from simple_llm.files.writing import exclusive
 from simple_llm.model.folder import holds_model
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
+
+PATIENCE = 10.0  # seconds for another tokenizer.py in the folder; a training takes longer
 
 
 def main(options: command_line.PipelineOptions) -> None:
     config, folder = options.data, options.train.paths.model
     manifest = read_manifest(config)
     tokenizer = train_tokenizer(rows(config, manifest.rows), config, options.train)
-    if is_current(folder, tokenizer):
+    if is_current(folder, tokenizer) or not replace_tokenizer(tokenizer, folder, options.arguments.fresh):
         print(f"the tokenizer in {folder} is up to date: {len(tokenizer)} tokens")
     else:
-        if holds_model(folder) and not options.arguments.fresh:
+        print(f"wrote a tokenizer of {len(tokenizer)} tokens to {folder}")
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    print("  " + " ".join(f"{token}={token_id}" for token, token_id in vocabulary))
+    if options.arguments.json:
+        print(json.dumps({"path": str(folder), "vocabulary": dict(vocabulary), "files": list(TOKENIZER_FILES)}))
+
+
+def replace_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path, is_fresh: bool) -> bool:
+    """Write the tokenizer's files; return whether that had to be done, or another process just did.
+
+    Raises:
+        ArtefactError: a model there was trained with another one.
+        EnvironmentFault: a process works in the folder, such as a training.
+    """
+    with exclusive(folder, PATIENCE):
+        if is_current(folder, tokenizer):
+            return False
+        if holds_model(folder) and not is_fresh:
             raise ArtefactError(
                 f"{folder} holds a model that was trained with another tokenizer; name another folder with "
                 "paths.model=..., or give --fresh to this script and then to trainer.py to start it over"
             )
         require_ours(folder, [name for name in FOLDER_FILES if name != MANIFEST])  # trainer.py will write the others
         save_tokenizer(tokenizer, folder)
-        print(f"wrote a tokenizer of {len(tokenizer)} tokens to {folder}")
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    print("  " + " ".join(f"{token}={token_id}" for token, token_id in vocabulary))
-    if options.arguments.json:
-        print(json.dumps({"path": str(folder), "vocabulary": dict(vocabulary), "files": list(TOKENIZER_FILES)}))
+    return True
 
 
 def rows(config: DataConfig, num_rows: int) -> Iterator[str]:

@@ -1,3 +1,4 @@
+import math
 import os
 import threading
 
@@ -45,7 +46,7 @@ def test_who_waits_comes_after_the_holder(tmp_path):
     order = []
 
     def wait():
-        with exclusive(tmp_path, waits=True):
+        with exclusive(tmp_path, patience=math.inf):
             order.append("second")
 
     waiting = threading.Thread(target=wait)

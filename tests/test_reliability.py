@@ -14,7 +14,7 @@ ROWS = {
 }
 
 
-FAULTS = [*range(1, 34), 34, 35, 36, 37, 38, 40, 41, 42, 43, 45, 46]
+FAULTS = [*range(1, 34), 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 45, 46]
 
 
 def test_every_fault_has_its_row():

@@ -67,7 +67,7 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.evaluation.certificates import in_words
 from simple_llm.files.names import CARD
-from simple_llm.files.writing import write_file
+from simple_llm.files.writing import alone_with, write_file
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.sharing.hub import fetch_model, push_space, require_upload
 from web.description import describe
@@ -144,7 +144,8 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         description = {**describe(loaded, folder, comparison), "bytes": (stage / MODEL).stat().st_size}
         for name, content in ((CARD, SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
             write_file(stage / name, content.encode())
-        replace_page(stage, output)
+        with alone_with(output / DESCRIPTION):
+            replace_page(stage, output)
     return comparison
 
 

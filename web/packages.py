@@ -1,6 +1,7 @@
 """What the page takes from npm: the runtime and typefaces, at the versions web/package.json pins."""
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,7 +41,7 @@ def copy_packages(output: Path) -> None:
         EnvironmentFault: they are not installed, and npm is not there or fails.
     """
     if not _is_installed():
-        with exclusive(INSTALLED, waits=True):
+        with exclusive(INSTALLED, patience=math.inf):
             if not _is_installed():  # by the process that was waited for
                 _install()
     for source, target in FILES.items():

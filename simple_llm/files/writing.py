@@ -8,12 +8,13 @@ import errno
 import fcntl
 import logging
 import os
-import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, IO
+from typing import BinaryIO, IO, TextIO
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.ours import ANYTHING, claim, require_ours, says_whose, sha256_of_content
@@ -23,7 +24,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What a file system answers that cannot do what it is asked: Lustre and NFS know no locks, others force no folder.
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)
 _LOCK_BYTES = 2**12  # a block of a disk
-_STAGE = ".tmp-model-"
+_MOMENT = 1.0  # seconds
+_STAGE, _STAGE_LOCK = ".tmp-model-", ".lock"
 
 
 @contextlib.contextmanager
@@ -38,11 +40,10 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """
     require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leavings(path)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    _remove_leavings(path.parent, f".tmp-{path.name}-")
+    temporary = path.with_name(f".tmp-{path.name}-{_own_number()}")
     try:
-        with naming(path), temporary.open("wb") as file:
-            _lock(file, waits=True)
+        with naming(path), _create_locked(temporary) as file:
             yield file
             file.flush()
             _force(file.fileno())
@@ -81,14 +82,15 @@ def write_ours(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the files it will replace, gone at the end; so is one that a killed writer left."""
+    """A temporary folder beside the files it will replace, gone at the end; so is one that a killed writer left.
+
+    A living writer holds the lock of a file in its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    stage = folder / f"{_STAGE}{os.getpid()}"
-    for leaving in folder.glob(f"{_STAGE}*"):
-        remove(leaving)
+    _remove_leavings(folder, _STAGE)
+    stage = folder / f"{_STAGE}{_own_number()}"
     try:
-        stage.mkdir()
-        with naming(stage), in_utf8(stage) as told:
+        with naming(stage), _create_locked(stage / _STAGE_LOCK), in_utf8(stage) as told:
             yield told
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -145,14 +147,53 @@ def _force(descriptor: int) -> None:
             raise
 
 
-def _remove_leavings(path: Path) -> None:
-    temporary_name = re.compile(rf"\.tmp-{re.escape(path.name)}-\d+")
-    for leaving in path.parent.iterdir():
-        if not temporary_name.fullmatch(leaving.name):
+def _own_number() -> int:
+    """What a temporary file of this process is told from others by; alone, its number is that of others elsewhere."""
+    return int(f"{os.getpid()}{secrets.randbelow(10**9):09}")
+
+
+def _create_locked(path: Path) -> BinaryIO:
+    """Create a file in a folder, which is made if need be, and hold its lock, once nobody else does.
+
+    Before it is held, somebody may take it for what a killed writer left, and remove it: then once more.
+    """
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            file = open(path, "wb", opener=open_no_link)  # noqa: SIM115 - the caller closes it
+        except FileNotFoundError:
             continue
-        with contextlib.suppress(OSError), leaving.open("r+b") as file:  # it may be a living writer's, or gone by now
-            if _lock(file):
-                leaving.unlink()
+        _lock(file, waits=True)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def _remove_leavings(folder: Path, prefix: str) -> None:
+    """Delete the temporary files and stages of writers that were killed, and nothing that a living one holds."""
+    for leaving in folder.iterdir():
+        if leaving.name.startswith(prefix) and leaving.name.removeprefix(prefix).isdecimal():
+            with contextlib.suppress(OSError):  # it is gone by now, for one
+                _remove_if_left(leaving)
+
+
+def _remove_if_left(leaving: Path) -> None:
+    if leaving.is_symlink():
+        leaving.unlink()
+        return
+    is_folder = leaving.is_dir()
+    try:
+        with open(leaving / _STAGE_LOCK if is_folder else leaving, "r+b") as file:
+            if _lock(file) and os.fstat(file.fileno()).st_nlink:
+                remove(leaving)
+    except FileNotFoundError:  # a stage whose lock is not there yet, or no more
+        if not is_folder:
+            return
+        try:
+            leaving.rmdir()  # who is about to make the lock will make the stage again
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY and not (leaving / _STAGE_LOCK).exists():
+                remove(leaving)
 
 
 # ---- Room -----------------------------------------------------------------------------------------
@@ -243,11 +284,11 @@ def _nearest(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
+def exclusive(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold the folder's lock inside the block; the lock of a process that died is free again.
 
     Args:
-        waits: until another process has given it back.
+        patience: seconds to wait until another process has given it back.
 
     Raises:
         EnvironmentFault: another process holds it, or the folder cannot be written, or the disk is full.
@@ -255,7 +296,9 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         require_room(_LOCK_BYTES, folder)
-        file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace", opener=open_no_link)  # noqa: SIM115 - closed below
+        file = open(  # noqa: SIM115 - closed below
+            folder / ".lock", "a+", encoding="utf-8", errors="replace", opener=open_no_link
+        )
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written: {error.strerror}") from error
     if not os.access(folder, os.W_OK):  # the lock may be there from better days
@@ -263,12 +306,7 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
         raise EnvironmentFault(f"{folder} cannot be written: Permission denied")
     with file:
         with naming(folder / ".lock"):
-            try:
-                knows_locks = _lock(file, waits)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise EnvironmentFault(f"{folder} is in use by process {holder}") from None
+            knows_locks = _lock_in_time(file, folder, patience)
             file.seek(0)
             if file.read(20).strip("0123456789\n"):
                 raise ArtefactError(
@@ -277,11 +315,39 @@ def exclusive(folder: Path, waits: bool = False) -> Iterator[None]:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-        if not (knows_locks or waits):
+        if not (knows_locks or patience):
             logging.getLogger("simple_llm").warning(
                 "%s: its file system has no locks, so nothing keeps a second run out of it; start no other", folder
             )
         yield
+
+
+def _lock_in_time(file: TextIO, folder: Path, patience: float) -> bool:
+    """Hold a folder's lock, or name who does; return whether its file system knows locks."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _lock(file)
+        except BlockingIOError:
+            file.seek(0)
+            holder, seconds_left = file.read().strip(), deadline - time.monotonic()
+            if seconds_left <= 0 and (holder or seconds_left < -_MOMENT):  # who has just got it writes its number next
+                raise EnvironmentFault(f"{folder} is in use by process {holder or 'unknown'}") from None
+        time.sleep(_MOMENT / 50)
+
+
+@contextlib.contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Be the only process in such a block for a file; others wait. The lock is a file beside it, gone at the end."""
+    lock = path.with_name(f".tmp-{path.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(lock):
+        file = _create_locked(lock)
+    with file:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _lock(file: IO, waits: bool = False) -> bool:

@@ -40,6 +40,7 @@ from simple_llm.files.names import (
     WEIGHTS,
 )
 from simple_llm.files.ours import require_ours
+from simple_llm.files.writing import alone_with
 from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.model.folder import write_report
 from simple_llm.model.prompts import EXAMPLES
@@ -94,8 +95,11 @@ def _needs(folder: Path, versions: dict[str, str]) -> tuple[str, ...]:
 
 
 def write_card(folder: Path, repo_id: str | None = None, branch: str = "main") -> None:
-    """Write a folder's card anew; see `model_card`."""
-    write_report(folder, CARD, model_card(read_card_facts(folder), repo_id, branch).encode("utf-8", "backslashreplace"))
+    """Write a folder's card anew; see `model_card`. Who writes it last knows what all the others have reported."""
+    with alone_with(folder / CARD):
+        write_report(
+            folder, CARD, model_card(read_card_facts(folder), repo_id, branch).encode("utf-8", "backslashreplace")
+        )
 
 
 def record(
