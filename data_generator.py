@@ -25,7 +25,6 @@ if __name__ == "__main__":
     )
 
 import numpy as np
-from tqdm import tqdm
 
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
@@ -36,7 +35,7 @@ from simple_llm.data.split import TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, Interrupted, UsageError
 from simple_llm.files.reading import require_replaceable
 from simple_llm.files.writing import alone_with
-from simple_llm.stopping import stop_on_signals
+from simple_llm.stopping import progress_bar, stop_on_signals
 
 
 def main(options: command_line.PipelineOptions) -> None:
@@ -122,7 +121,7 @@ def write_problems(config: DataConfig, draw: Draw) -> DatasetManifest:
     """Write the rows with a progress bar; a signal leaves no half-written file."""
     with (
         stop_on_signals() as stop,
-        tqdm(total=len(draw.problems), unit="row", unit_scale=True, desc="writing") as bar,
+        progress_bar(total=len(draw.problems), unit="row", unit_scale=True, desc="writing") as bar,
     ):
 
         def on_rows(num_rows: int) -> None:

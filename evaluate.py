@@ -77,13 +77,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.arithmetic.operation import Operation
-from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError, SimpleLLMError, UsageError
 from simple_llm.evaluation.certificates import AllLengths, Certificate, written_place
 from simple_llm.evaluation.held_out import (
@@ -92,6 +89,7 @@ from simple_llm.evaluation.held_out import (
     evaluate_sample,
     Evaluation,
     held_out,
+    HeldOut,
     make_report,
     strata_of,
     written_failure,
@@ -108,7 +106,7 @@ from simple_llm.proof.certifying_lengths import certify_lengths, num_contexts
 from simple_llm.proof.checking import check_pairs, read_certificate_to_check, refuse_contradictions
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import record
-from simple_llm.stopping import advancing, proving
+from simple_llm.stopping import advancing, NOTHING_WRITTEN, progress_bar, proving, stop_on_signals, StopRequest
 
 MAX_FAILURES_SHOWN = 20
 REPORT_OF = {"--exhaustive": CERTIFICATE, "--all-lengths": CERTIFICATE, "--lengths": LENGTHS}
@@ -153,14 +151,16 @@ def main(arguments: command_line.argparse.Namespace) -> None:
 
 def measure(loaded: LoadedModel, folder: Path, operands: Operands, arguments: command_line.argparse.Namespace) -> None:
     """Decode samples of held-out problems, shared by the processes, and report on them."""
+    num_samples = arguments.samples or 10_000
     seeds = range(arguments.seed, arguments.seed + arguments.runs)
-    with joined(loaded.model.device) as processes:
+    with joined(loaded.model.device) as processes, stop_on_signals() as stop:
         decoder = Decoder.of(loaded.model, processes)
         evaluations = [
-            measure_sample(loaded, decoder, sampler, arguments.samples or 10_000, seed)
+            measure_sample(loaded, decoder, held_out(sampler, loaded.data.split, num_samples, seed), stop)
             for sampler in chosen_samplers(loaded.data, arguments.range)
             for seed in seeds
         ]
+        stop.end_if_asked(NOTHING_WRITTEN)
     if not processes.is_first:
         return
     report = make_report(loaded, operands, evaluations)
@@ -194,17 +194,17 @@ def recorded(
     say(f"wrote {path}")
 
 
-def measure_sample(loaded: LoadedModel, decoder: Decoder, sampler: Sampler, num_samples: int, seed: int) -> Evaluation:
-    """Draw, decode and score one sample, with a progress bar over this process's share."""
-    problems, processes = held_out(sampler, loaded.data.split, num_samples, seed), decoder.processes
-    bar = tqdm(
+def measure_sample(loaded: LoadedModel, decoder: Decoder, problems: HeldOut, stop: StopRequest) -> Evaluation:
+    """Decode and score one sample, with a progress bar over this process's share."""
+    processes = decoder.processes
+    bar = progress_bar(
         total=problems.num_decoded // processes.count,
         unit="problem",
         unit_scale=True,
-        desc=f"{sampler.operation.noun}s, seed {seed}",
-        disable=not processes.is_first,
+        desc=f"{problems.operation.noun}s, seed {problems.seed}",
+        is_shown=processes.is_first,
     )
-    with advancing(bar) as on_batch:
+    with advancing(bar, stop=stop) as on_batch:
         return evaluate_sample(loaded, decoder, problems, on_batch)
 
 
@@ -292,7 +292,7 @@ def written(problem: str | tuple[int, int]) -> str:
 def check_certificate(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Decode random pairs of a certificate's range and compare what is wrong with what it says is wrong."""
     certificate, num_pairs = read_certificate_to_check(folder, loaded), arguments.check_certificate
-    bar = tqdm(total=num_pairs, unit="pair", unit_scale=True, desc="decoding")
+    bar = progress_bar(total=num_pairs, unit="pair", unit_scale=True, desc="decoding")
     with advancing(bar, "interrupted") as on_batch:
         check = check_pairs(loaded, certificate, num_pairs, arguments.seed, on_batch)
     print(f"{num_pairs - check.num_wrong:,} of {num_pairs:,} random pairs decoded right, {check.num_wrong:,} wrong")
@@ -329,7 +329,7 @@ def refuse_wrong(certificate: Certificate, what: str) -> None:
 
 def prove_every_length(loaded: LoadedModel, folder: Path, arguments: command_line.argparse.Namespace) -> None:
     """Run every context that a token of an answer can depend on, and write the certificate."""
-    bar = tqdm(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
+    bar = progress_bar(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
     with advancing(bar) as on_contexts:
         certificate = certify_lengths(loaded, on_contexts, **said_when())
     with recorded(folder, CERTIFICATE, certificate.as_dict()):
@@ -365,7 +365,7 @@ def evaluate_lengths(loaded: LoadedModel, folder: Path, arguments: command_line.
     asked = [
         (num_digits, one, kind) for num_digits in arguments.lengths for one in operations for kind in kinds_of(one)
     ]
-    bar = tqdm(total=len(asked) * num_problems, unit="problem", desc="decoding")
+    bar = progress_bar(total=len(asked) * num_problems, unit="problem", desc="decoding")
     with advancing(bar) as on_batch:
         for num_digits, operation, kind in asked:
             counted = (num_problems, arguments.seed, on_batch, operation)

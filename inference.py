@@ -62,6 +62,7 @@ from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
 from simple_llm.model.prompts import EXAMPLES, MAX_CHARACTERS, Prompt, PromptError
 from simple_llm.sharing.hub import fetch_model
+from simple_llm.stopping import progress_bar
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered
 CHARACTERS_AT_A_TIME = 2**21
@@ -91,7 +92,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if lines is None:
         converse(calculator, arguments)
         return
-    with tqdm(total=num_lines, unit="line", unit_scale=True, desc="answering", delay=BAR_AFTER) as bar:
+    with progress_bar(total=num_lines, unit="line", unit_scale=True, desc="answering", delay=BAR_AFTER) as bar:
         num_bad = answer_lines(calculator, lines, arguments, bar)
     if num_bad:
         sys.stdout.flush()  # while an error can still be told
@@ -286,7 +287,8 @@ def converse(calculator: Calculator, arguments: command_line.argparse.Namespace)
 
 def typed_lines() -> Iterator[str]:
     """Ask for lines until there are no more, or the user wants to leave."""
-    import readline  # noqa: F401 - line editing and history for input()
+    with contextlib.suppress(ImportError):  # a Python may be built without
+        import readline  # noqa: F401 - line editing and history for input()
 
     while True:
         try:

@@ -31,7 +31,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tokenizers
-from tqdm import tqdm
 
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.arithmetic.symbols import RAISED, SIGNS
@@ -45,6 +44,7 @@ from simple_llm.files.writing import exclusive
 from simple_llm.model.folder import holds_model
 from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
+from simple_llm.stopping import progress_bar
 
 PATIENCE = 10.0  # seconds for another tokenizer.py in the folder; a training takes longer
 
@@ -89,7 +89,7 @@ def rows(config: DataConfig, num_rows: int) -> Iterator[str]:
     with (
         naming(storage.path),
         storage.path.open(encoding="ascii", newline="") as file,
-        tqdm(total=num_rows, unit="row", unit_scale=True, desc="reading") as bar,
+        progress_bar(total=num_rows, unit="row", unit_scale=True, desc="reading") as bar,
     ):
         rest = ""
         while block := file.read(2**20):

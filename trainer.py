@@ -71,7 +71,7 @@ from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun
 from simple_llm.run_log import beside_result, events, open_log
 from simple_llm.sharing.hub import push_checkpoint, push_folder, require_upload
 from simple_llm.sharing.model_card import write_card
-from simple_llm.stopping import stop_on_signals
+from simple_llm.stopping import progress_bar, stop_on_signals
 from simple_llm.training.checkpoint import save_checkpoint, TrainingState
 from simple_llm.training.learner import build_model, Learner, make_learner
 from simple_llm.training.metrics import read_metrics, require_tracker, RunLog, tracking
@@ -306,8 +306,8 @@ def train_model(
 
 def progress(max_steps: int, step: int, processes: Processes) -> tqdm:
     """The bar on the terminal, drawn by the first process."""
-    return tqdm(
-        total=max_steps, initial=step, unit="step", desc="training", smoothing=0.05, disable=not processes.is_first
+    return progress_bar(
+        total=max_steps, initial=step, unit="step", desc="training", smoothing=0.05, is_shown=processes.is_first
     )
 
 

@@ -44,7 +44,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from tqdm import tqdm
 
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
@@ -68,6 +67,7 @@ from simple_llm.model.prompts import EXAMPLES, Prompt
 from simple_llm.run_log import beside_result
 from simple_llm.sharing.hub import fetch_model
 from simple_llm.sharing.model_card import write_card
+from simple_llm.stopping import progress_bar
 
 MAX_TOKENS = 64  # along the side of a picture
 Writers = dict[str, Callable[[Path], object]]  # by the names of the files they write
@@ -169,7 +169,7 @@ def average(
     """Average over held-out problems of an operation; return that and the report of it."""
     sampler = Sampler.of(calculator.loaded.data.numbers, operation)
     problems = held_out_sample(sampler, calculator.loaded.data.split, num_samples, seed)
-    with tqdm(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
+    with progress_bar(total=len(problems), unit="problem", desc="averaging", leave=False) as bar:
         by_place = attention_by_place(calculator.model, problems, calculator.vocabulary, bar.update)
     return by_place, make_report(calculator, by_place, len(problems), seed)
 

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib import pyplot
-from tqdm import tqdm
 
 from simple_llm import command_line
 from simple_llm.arithmetic import BY_NAME
@@ -34,7 +33,7 @@ from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
 from simple_llm.model.prompts import Prompt
 from simple_llm.model.tokenization_simple_llm import from_digits
-from simple_llm.stopping import advancing
+from simple_llm.stopping import advancing, progress_bar
 
 MOST_RANDOM_DIGITS, LONG_DIGITS, NUM_ADDED = 30, 200, 20
 LONG_SHARE = 1 / 100  # of the random problems
@@ -115,7 +114,7 @@ def structured(operation: Operation) -> Iterator[tuple[int, int]]:
 def count_wrong(calculator: Calculator, kind: str, prompts: list[Prompt]) -> int:
     """Ask for all of them at once, print how many are right and the first that are not; count those."""
     started = time.perf_counter()
-    bar = tqdm(total=len(prompts), unit="problem", desc=kind, leave=False)
+    bar = progress_bar(total=len(prompts), unit="problem", desc=kind, leave=False)
     with advancing(bar) as on_batch:
         answers = calculator.answer(prompts, on_batch)
     seconds = time.perf_counter() - started

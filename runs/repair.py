@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import trainer
 from simple_llm import command_line
@@ -41,7 +40,7 @@ from simple_llm.model.tokens import make_examples
 from simple_llm.proof.all_pairs import count_blocks, Prover
 from simple_llm.run_log import beside_result
 from simple_llm.sharing.model_card import write_card
-from simple_llm.stopping import leaving_at_once
+from simple_llm.stopping import leaving_at_once, progress_bar
 from simple_llm.training.learner import make_learner
 
 GENTLER = 0.2  # learning rates, as a share of those of the training before
@@ -175,7 +174,7 @@ def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int)
     )
     examples = make_examples(problems, loaded.vocabulary)
     learner = make_learner(loaded.model, config)
-    with tqdm(range(num_steps), unit="step", desc="repairing") as steps:
+    with progress_bar(range(num_steps), unit="step", desc="repairing") as steps:
         for step in steps:
             loss = learner.step(examples, step)
             if step % trainer.LOG_EVERY == 0:

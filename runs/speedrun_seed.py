@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import trainer
 from data_generator import draw_problems
@@ -46,7 +45,7 @@ from simple_llm.proof.all_pairs import prove_all_pairs, Prover
 from simple_llm.proof.certifying_lengths import num_contexts
 from simple_llm.proof.pair_table import can_be_tabled
 from simple_llm.proof.shards import PROOF_FORMAT
-from simple_llm.stopping import advancing, proving
+from simple_llm.stopping import advancing, progress_bar, proving
 from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
 from tokenizer import train_tokenizer
@@ -182,7 +181,7 @@ def prove(loaded: LoadedModel, folder: Path) -> dict[str, object]:
 
 def prove_every_length(loaded: LoadedModel) -> dict[str, object]:
     """Run every context of every operation, as `evaluate.py --all-lengths` does."""
-    bar = tqdm(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
+    bar = progress_bar(total=num_contexts(loaded), unit="context", unit_scale=True, desc="proving")
     with advancing(bar) as on_contexts:
         counted = prove_all_contexts(loaded.model, loaded.operations, on_contexts)
     told = {key: counted[key] for key in ("expected", "checked", "wrong", "failures", "min_logit_margin")}

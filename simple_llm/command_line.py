@@ -253,6 +253,7 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
         _raise_at_ctrl_c()
         main(*arguments)
         sys.stdout.flush()
+        _let_go(sys.stderr)
         run_log.events.info("ended (exit code 0)")
     except (Exception, KeyboardInterrupt) as error:
         message, exit_code = _explained(error, less_memory)
@@ -262,7 +263,7 @@ def run(main: Callable[..., None], *arguments: object, debug: bool = False, less
         if debug:
             traceback.print_exc()
         if isinstance(error, BrokenPipeError):
-            _close_stdout_quietly()
+            _let_go(sys.stdout)
             sys.exit(exit_code)
         fail(message, exit_code)
     finally:
@@ -355,14 +356,16 @@ def _is_lost_process(error: BaseException) -> bool:
 def fail(message: str, exit_code: int) -> NoReturn:
     """Print a message to stderr and exit; of several processes each but the first says which it is."""
     rank = os.environ.get("RANK", "0")
-    print(f"process {rank}: {message}" if rank.strip("0") else message, file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _close_stdout_quietly()
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"process {rank}: {message}" if rank.strip("0") else message, file=sys.stderr)
+    _let_go(sys.stdout)
+    _let_go(sys.stderr)
     sys.exit(exit_code)
 
 
-def _close_stdout_quietly() -> None:
-    """Point stdout at nothing, or the interpreter would complain about it again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _let_go(stream: TextIO) -> None:
+    """Point a stream that cannot be written at nothing, or the interpreter would fail because of it at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -4,13 +4,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from simple_llm.errors import Interrupted
 from simple_llm.processes import processes_of_torchrun
+
+NOTHING_WRITTEN = "interrupted; nothing was written"
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -22,17 +25,37 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal_number != 0
 
+    def end_if_asked(self, message: str) -> None:
+        """Raise Interrupted where a signal has come."""
+        if self:
+            raise Interrupted(message, self.signal_number)
+
+
+def progress_bar(*items: Iterable, is_shown: bool = True, **settings: object) -> tqdm:
+    """A bar of tqdm on a terminal; a log that is none is kept short, and TQDM_DISABLE is heeded.
+
+    Args:
+        is_shown: of several processes one shows it.
+    """
+    is_unwanted = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false", "no", "off")
+    return tqdm(*items, disable=True if is_unwanted or not is_shown else None, **settings)
+
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a StopRequest; a second Ctrl-C leaves at once."""
+    """Turn SIGINT, SIGTERM and SIGHUP, which says that the terminal is gone, into a StopRequest.
+
+    A second Ctrl-C leaves at once. Those that the caller has ignored, as nohup and a shell's & do, stay ignored.
+    """
     request = StopRequest()
+    numbers = [one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
 
     def handle(number: int, frame: object) -> None:
         request.signal_number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.SIGINT in numbers:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield request
     finally:
@@ -41,14 +64,19 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 @contextlib.contextmanager
-def advancing(bar: tqdm, message: str = "interrupted; nothing was written") -> Iterator[Callable[[int], None]]:
-    """Give what to call with the number of items just done: it moves the bar, and ends the work after a signal."""
-    with stop_on_signals() as stop, bar:
+def advancing(
+    bar: tqdm, message: str = NOTHING_WRITTEN, stop: StopRequest | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Give what to call with the number of items just done: it moves the bar, and ends the work after a signal.
+
+    Args:
+        stop: of work that has several bars one after the other, so that no signal falls between them.
+    """
+    with stop_on_signals() if stop is None else contextlib.nullcontext(stop) as request, bar:
 
         def on_batch(num_items: int) -> None:
             bar.update(num_items)
-            if stop:
-                raise Interrupted(message, stop.signal_number)
+            request.end_if_asked(message)
 
         yield on_batch
 
@@ -57,14 +85,13 @@ def advancing(bar: tqdm, message: str = "interrupted; nothing was written") -> I
 def proving(num_pairs: int, num_done: int) -> Iterator[Callable[[int], None]]:
     """The same for a proof, whose shards are kept: it goes on from `num_done`, and says so when it is stopped."""
     is_shown = processes_of_torchrun().is_first
-    bar = tqdm(total=num_pairs, initial=num_done, unit="pair", unit_scale=True, desc="proving", disable=not is_shown)
+    settings = {"total": num_pairs, "initial": num_done, "unit": "pair", "unit_scale": True, "desc": "proving"}
+    bar = progress_bar(is_shown=is_shown, **settings)
     with leaving_at_once(), stop_on_signals() as stop, bar:
 
         def on_pairs(num_counted: int) -> None:
             bar.update(num_counted)
-            if stop:
-                where = " with the next shard" if num_counted else ""
-                raise Interrupted(f"stopped; started again, it goes on{where}", stop.signal_number)
+            stop.end_if_asked("stopped; started again, it goes on" + " with the next shard" * bool(num_counted))
 
         yield on_pairs
 
@@ -75,5 +102,6 @@ def leaving_at_once() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("interrupted", file=sys.stderr, flush=True)
         os._exit(130)

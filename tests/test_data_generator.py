@@ -7,6 +7,7 @@ import signal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 import data_generator
 from simple_llm.config.settings import DataConfig, Operations, Sampling, Split
@@ -156,12 +157,12 @@ def test_shares_become_whole_rows_that_add_up(num_rows, first, second):
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_fault_04_a_signal_while_writing_leaves_no_file(small, tmp_path, monkeypatch, number, exit_code):
-    class InterruptedBar(data_generator.tqdm):
+    class InterruptedBar(tqdm):
         def update(self, n=1):
             os.kill(os.getpid(), number)
             return super().update(n)
 
-    monkeypatch.setattr(data_generator, "tqdm", InterruptedBar)
+    monkeypatch.setattr(data_generator, "progress_bar", InterruptedBar)
     with pytest.raises(Interrupted, match="was not written") as caught:
         data_generator.write_problems(small, data_generator.draw_problems(small))
     assert caught.value.exit_code == exit_code

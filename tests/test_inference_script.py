@@ -372,6 +372,12 @@ def test_a_conversation_asks_on_the_terminal_also_where_its_answers_go_into_a_fi
     assert (done.stdout, done.stderr.count("> ")) == ("> 1+1=2\n> 2+2=4\n> ", 0)
 
 
+def test_fault_44_a_conversation_needs_no_readline(talk, monkeypatch):
+    monkeypatch.setitem(sys.modules, "readline", None)
+    done = talk("1+1", ":quit")
+    assert (done.exit_code, done.stdout) == (0, "1+1=2\n")
+
+
 @pytest.mark.parametrize("last", [[], [":quit"]])
 def test_the_last_line_of_a_conversation_is_the_json_document_that_was_asked_for(talk, last):
     *lines, document = talk("1+1", "12+x", "2+2", *last, options=["--json"]).stdout.splitlines()

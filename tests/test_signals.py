@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
-import data_generator
+from simple_llm.evaluation import held_out
 from simple_llm.proof import all_pairs
 from simple_llm.proof import shards as shards_module
 from simple_llm.training import checkpoint
@@ -89,14 +90,38 @@ def test_fault_05_a_second_ctrl_c_in_a_save_leaves_at_once_and_the_older_checkpo
 @KINDS
 def test_fault_04_and_fault_05_a_signal_in_an_evaluation_ends_it_without_a_report(run_folder, number, exit_code):
     (run_folder / "model" / "evaluation.json").unlink()
-    running = fork_script("evaluate.py", "--runs", "1000", cwd=run_folder)
-    running.wait_for(lambda: "seed 1:" in running.stderr)
+    begun = run_folder / "begun"
+
+    def tell_of_the_second_sample():
+        real = held_out.held_out
+        held_out.held_out = lambda *sample: (begun.touch() if sample[-1] else None, real(*sample))[1]
+
+    running = fork_script("evaluate.py", "--runs", "1000", cwd=run_folder, before=tell_of_the_second_sample)
+    running.wait_for(begun.exists)
     running.send(number)
     done = running.end()
     assert done.exit_code == exit_code, done.stderr
     assert "interrupted; nothing was written" in done.stderr
     assert not (run_folder / "model" / "evaluation.json").exists()
     assert not temporaries(run_folder)
+
+
+@pytest.mark.parametrize("seed", [0, 2], ids=["before the first sample", "between two samples"])
+def test_fault_04_and_fault_44_a_signal_that_comes_between_two_samples_is_told_in_the_same_words(run_folder, seed):
+    def signal_while_a_sample_is_drawn():
+        real = held_out.held_out
+
+        def draw(sampler, split, num_samples, drawn_with):
+            if drawn_with == seed:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(sampler, split, num_samples, drawn_with)
+
+        held_out.held_out = draw
+
+    ended = fork_script(
+        "evaluate.py", "--runs", "9", "--samples", "10", cwd=run_folder, before=signal_while_a_sample_is_drawn
+    ).end()
+    assert (ended.exit_code, ended.stderr) == (143, "interrupted; nothing was written\n")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +166,8 @@ def test_fault_04_and_fault_05_a_signal_while_rows_are_written_leaves_what_was_t
     before = {path.name: path.read_bytes() for path in run_folder.glob("sequences.txt*")}
 
     def slowly():
-        real = data_generator.tqdm.update
-        data_generator.tqdm.update = lambda bar, n=1: (time.sleep(0.1), real(bar, n))
+        real = tqdm.update
+        tqdm.update = lambda bar, n=1: (time.sleep(0.1), real(bar, n))
 
     overrides = ("--force", "numbers.max=99999", "storage.num_sequences=1000000")
     running = fork_script("data_generator.py", *overrides, cwd=run_folder, before=slowly)

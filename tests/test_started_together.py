@@ -22,7 +22,7 @@ pytestmark = pytest.mark.library
 
 
 def litter(folder):
-    return [path.name for path in folder.rglob(".tmp*")]
+    return [path.name for path in folder.rglob(".*") if path.match(".tmp*") or path.match(".?*.lock")]
 
 
 @pytest.mark.parametrize("arguments", [("tokenizer.py",), ("data_generator.py",), ("data_generator.py", "--force")])

@@ -60,7 +60,6 @@ if __name__ == "__main__":
         command_line.fail(f"{missing[0]} is not installed; run `{install}`", 5)
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from tqdm import tqdm
 
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.data.sampling import Sampler
@@ -70,6 +69,7 @@ from simple_llm.files.names import CARD
 from simple_llm.files.writing import alone_with, write_file
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.sharing.hub import fetch_model, push_space, require_upload
+from simple_llm.stopping import progress_bar
 from web.description import describe
 from web.onnx_export import compare, Comparison, export_model, mixed_problems
 from web.packages import copy_packages, FILES
@@ -144,7 +144,7 @@ def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = N
         description = {**describe(loaded, folder, comparison), "bytes": (stage / MODEL).stat().st_size}
         for name, content in ((CARD, SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
             write_file(stage / name, content.encode())
-        with alone_with(output / DESCRIPTION):
+        with alone_with(output.resolve()):
             replace_page(stage, output)
     return comparison
 
@@ -174,7 +174,7 @@ def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Compar
     """
     problems = mixed_problems(Sampler.of(loaded.data.numbers), num_problems)
     export_model(loaded.model, path)
-    with tqdm(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
+    with progress_bar(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
         comparison = compare(loaded.model, path, problems, loaded.vocabulary, bar.update)
     if comparison.num_same != comparison.num_problems:
         raise GateError(f"{MODEL}: {comparison}; the page is not made")

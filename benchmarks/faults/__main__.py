@@ -33,6 +33,7 @@ from benchmarks.faults.tally import Plan, table, Tally
 from benchmarks.report import machine
 from simple_llm import command_line
 from simple_llm.errors import GateError, UsageError
+from simple_llm.stopping import progress_bar
 
 # A part is a module beside this file; the option says how many faults it tries.
 PARTS = {
@@ -72,7 +73,10 @@ def run_part(name: str, count: int, seed: int) -> list[Tally]:
     """Try the faults of one part, in a folder of its own."""
     part = importlib.import_module(f"benchmarks.faults.{name}")  # those that were not asked for cost nothing
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=count, unit="fault", unit_scale=True, desc=name) as bar:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress_bar(total=count, unit="fault", unit_scale=True, desc=name) as bar,
+    ):
         tallies = part.run(Plan(Path(folder), count, random.Random(f"{name} {seed}"), bar.update))
     tallies[0].seconds = time.monotonic() - started
     return tallies

@@ -339,7 +339,7 @@ def _lock_in_time(file: TextIO, folder: Path, patience: float) -> bool:
 @contextlib.contextmanager
 def alone_with(path: Path) -> Iterator[None]:
     """Be the only process in such a block for a file; others wait. The lock is a file beside it, gone at the end."""
-    lock = path.with_name(f".tmp-{path.name}.lock")
+    lock = path.with_name(f".{path.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(lock):
         file = _create_locked(lock)
