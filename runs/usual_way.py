@@ -24,7 +24,6 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tqdm import trange
 
 from data_generator import draw_problems
 from runs.pipeline import REPOSITORY
@@ -45,6 +44,7 @@ from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples
+from simple_llm.stopping import progress_bar
 from simple_llm.training.learner import build_model, make_learner
 
 DATA, TRAIN_CONFIG = REPOSITORY / "runs/speedrun/E_data.yaml", REPOSITORY / "runs/usual_way.yaml"
@@ -112,8 +112,10 @@ def trained(examples: Examples, tokenizer: SimpleLLMTokenizer, data: DataConfig,
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer).to(resolve_device(train.training.device))
     learner = make_learner(model, train.training)
-    for step in trange(train.training.max_steps, desc="the usual way", unit="step"):
-        learner.step(examples, step)
+    with progress_bar(total=train.training.max_steps, desc="the usual way", unit="step") as bar:
+        for step in range(train.training.max_steps):
+            learner.step(examples, step)
+            bar.update()
     return LoadedModel(model.eval(), tokenizer, data, train, "", {})
 
 
