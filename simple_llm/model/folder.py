@@ -331,7 +331,7 @@ def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: SimpleLLMT
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise ArtefactError(f"{sealed.folder / CONFIG}: {one_line(error)}") from error
     means = SimpleLLMConfig().to_dict() | said
-    if "custom_pipelines" not in said and not train.model.has_columns:
+    if "custom_pipelines" not in said:
         implied.custom_pipelines = None  # older ones have none
     elif PIPELINE_CODE not in sealed.manifest["files"]:
         raise ArtefactError(f"{sealed.folder / CONFIG} names {PIPELINE_CODE}, and the manifest has no such file")
