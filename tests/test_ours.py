@@ -41,6 +41,7 @@ def test_what_was_written_is_ours_until_it_is_changed_and_what_was_there_is_not(
 
 
 def test_a_claim_of_anything_holds_whatever_becomes_of_the_file(tmp_path):
+    claim(tmp_path / "not" / "there", {"run.log": ANYTHING})
     claim(tmp_path, {"run.log": ANYTHING})
     (tmp_path / "run.log").write_bytes(MINE)
     require_ours(tmp_path, ["run.log"])

@@ -77,6 +77,7 @@ def claim(folder: Path, files: dict[str, str]) -> None:
         added |= known  # of a folder from before there were lists, whose manifest may go next
     if not added:
         return
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / WRITTEN_HERE, "ab", buffering=0, opener=open_no_link) as file:
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(added))
         file.write(("\n" * _is_torn(folder) + lines).encode())

@@ -190,7 +190,7 @@ def fetch_model(name: str) -> Path:
     Raises:
         ArtefactError: neither is there.
     """
-    if Path(name).exists() or name.startswith((".", "/")) or name.count("/") != 1:
+    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         return Path(name)
     repo_id, _, revision = name.partition("@")
     try:
