@@ -12,7 +12,7 @@ import torch
 import inference
 from simple_llm import command_line, run_log
 from simple_llm.errors import UsageError
-from simple_llm.files.names import CARD, DATA_CONFIG
+from simple_llm.files.names import DATA_CONFIG
 from simple_llm.files.reading import in_utf8, require_replaceable
 from simple_llm.model.folder import load_model, save_model
 from simple_llm.training.checkpoint import newest_checkpoint
@@ -124,6 +124,8 @@ def test_fault_41_files_of_a_model_are_in_utf_8_whatever_the_locale_says(tmp_pat
         Path, "write_text", lambda path, text, encoding="latin-1", *others: real(path, text, encoding, *others)
     )
     model = write_model(tmp_path / "model", make_data_config(), make_train_config(2))
-    save_model(tmp_path / "model", model, make_data_config(), make_train_config(2), "a card of a modèle", {"step": 7})
-    assert (tmp_path / "model" / CARD).read_text("utf-8") == "a card of a modèle"
+    data = make_data_config()
+    data = data.model_copy(update={"storage": data.storage.model_copy(update={"path": Path("modèle.txt")})})
+    save_model(tmp_path / "model", model, data, make_train_config(2), {"step": 7})
     (tmp_path / "model" / DATA_CONFIG).read_text("utf-8")
+    assert load_model(tmp_path / "model").data.storage.path == Path("modèle.txt")
