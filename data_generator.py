@@ -44,19 +44,23 @@ def main(options: command_line.PipelineOptions) -> None:
     if manifest is None:
         for path in (config.storage.path, config.storage.manifest_path):
             require_replaceable(path)
-        require_own_dataset(config, is_forced)
         with alone_with(config.storage.path):
             manifest = None if is_forced else valid_manifest(config)  # another process may have written it by now
             is_new = manifest is None
-            manifest = manifest or make_dataset(config)
+            manifest = manifest or make_dataset(config, is_forced)
     if not is_new:
         print(f"{config.storage.path} is up to date: {manifest.rows:,} rows, sha256 {manifest.sha256[:12]}")
     if options.arguments.json:
         print(json.dumps({"path": str(config.storage.path), **manifest.__dict__}))
 
 
-def make_dataset(config: DataConfig) -> DatasetManifest:
-    """Draw and write the rows of a config, and print how many there are of each kind."""
+def make_dataset(config: DataConfig, is_forced: bool = False) -> DatasetManifest:
+    """Draw and write the rows of a config, and print how many there are of each kind.
+
+    Raises:
+        ArtefactError: somebody else's file is in their place; damaged rows of ours are replaced only if forced.
+    """
+    require_own_dataset(config, is_forced)
     manifest = write_problems(config, draw_problems(config))
     print(f"wrote {manifest.rows:,} rows to {config.storage.path}, sha256 {manifest.sha256[:12]}")
     for name, asked in manifest.asked.items():

@@ -70,6 +70,7 @@ def replace_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path, is_fresh: boo
         ArtefactError: a model there was trained with another one.
         EnvironmentFault: a process works in the folder, such as a training.
     """
+    require_ours(folder, [name for name in FOLDER_FILES if name != MANIFEST])  # trainer.py will write the others
     with exclusive(folder, PATIENCE):
         if is_current(folder, tokenizer):
             return False
@@ -78,7 +79,6 @@ def replace_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path, is_fresh: boo
                 f"{folder} holds a model that was trained with another tokenizer; name another folder with "
                 "paths.model=..., or give --fresh to this script and then to trainer.py to start it over"
             )
-        require_ours(folder, [name for name in FOLDER_FILES if name != MANIFEST])  # trainer.py will write the others
         save_tokenizer(tokenizer, folder)
     return True
 

@@ -43,7 +43,7 @@ def write_model(folder: Path, data: DataConfig, train: TrainConfig) -> SimpleLLM
 
 def vouch_again(folder: Path) -> None:
     """Write the manifest anew over changed files."""
-    write_manifest(folder, sorted(FILES), {"step": 7})
+    write_manifest(folder, sorted(name for name in FILES if (folder / name).exists()), {"step": 7})
 
 
 def refusal(folder: Path, load: Callable[[Path], object] = load_model) -> str:

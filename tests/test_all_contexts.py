@@ -282,7 +282,7 @@ def test_evaluate_prints_what_was_counted_of_each_operation_and_fails_unless_all
     right, is_right, monkeypatch, tmp_path, capsys
 ):
     written_to = {}
-    monkeypatch.setattr(evaluate, "record", lambda folder, name, report: written_to.update(report) or folder / name)
+    monkeypatch.setattr(evaluate, "record", lambda folder, name, report, _: written_to.update(report) or folder / name)
     loaded = loaded_with(right if is_right else grid_model(2))
     arguments = types.SimpleNamespace(json=True)
     if is_right:

@@ -99,7 +99,10 @@ def test_fault_35_numbers_are_printed_where_the_report_cannot_be_written(
     monkeypatch.setattr(folder_module, "write_ours", refuse)
     before = content(run_folder)
     called = call_script(*arguments, cwd=run_folder)
-    assert (called.exit_code, called.stderr.splitlines()[-1]) == (5, "model: Permission denied")
+    assert (called.exit_code, called.stderr.splitlines()[-1]) == (
+        5,
+        "model: Permission denied; get the right to it, or name another place",
+    )
     assert len(json.loads(called.stdout.splitlines()[-1])["model_sha256"]) == 64
     assert len(called.stdout.splitlines()) > 2
     assert content(run_folder) == before

@@ -380,7 +380,7 @@ def test_the_reference_recipe_ends_its_cosine_with_its_seconds():
 
 def test_what_the_host_took_away_is_read_from_the_kernel(monkeypatch):
     line = "cpu  8170204 642860 590599 4598361 19284 0 6076 949131 0 0\n"
-    monkeypatch.setattr("builtins.open", lambda path: io.StringIO(line if path == "/proc/stat" else ""))
+    monkeypatch.setattr("builtins.open", lambda path, **_: io.StringIO(line if path == "/proc/stat" else ""))
     assert speedrun.stolen_seconds() == 949131 / os.sysconf("SC_CLK_TCK")
-    monkeypatch.setattr("builtins.open", lambda path: io.StringIO("cpu 1 2\n"))
+    monkeypatch.setattr("builtins.open", lambda path, **_: io.StringIO("cpu 1 2\n"))
     assert speedrun.stolen_seconds() == 0

@@ -9,8 +9,10 @@ This one file travels with every checkpoint (save_pretrained copies it), so it i
 import copy
 import inspect
 import math
+import shutil
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -1044,13 +1046,28 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         """Ask questions, and write them and what is said as `config.self_test` has it; `most` tokens an answer."""
         return write_self_test(prompts, *self._answer(prompts, Way(True, False), most))
 
-    def save_pretrained(self, *arguments, **settings):
+    def save_pretrained(self, save_directory, *arguments, **settings):
         """Write the model, see PreTrainedModel.save_pretrained; its questions get the present weights' answers."""
+        self._bring_pipeline(Path(save_directory))
         is_whole = not torch.distributed.is_initialized() and self.device.type != "meta"
         if self.config.self_test is not None and is_whole and not untested_versions():
             prompts, answers = ([_numbers(one) for one in self.config.self_test[name]] for name in _QUESTION[:2])
             self.config.self_test = self.self_test_of(prompts, max(map(len, answers)))
-        return super().save_pretrained(*arguments, **settings)
+        return super().save_pretrained(save_directory, *arguments, **settings)
+
+    def _bring_pipeline(self, folder: Path) -> None:
+        """Put what config.json names for pipeline() there, from beside this code or the weights, or name none."""
+        tasks = getattr(self.config, "custom_pipelines", None) or {}
+        names = [f"{task['impl'].partition('.')[0]}.py" for task in tasks.values()]
+        sources = [place / name for name in names for place in (Path(__file__).parent, Path(self.name_or_path))]
+        found = {source.name: source for source in reversed(sources) if source.is_file()}
+        if found.keys() != set(names):
+            self.config.custom_pipelines = None
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, source in found.items():
+            if not (folder / name).exists() or not source.samefile(folder / name):
+                shutil.copyfile(source, folder / name)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments, **kwargs) -> dict:
         """Give GenerationMixin the positions of the whole row; with a cache it keeps those of the new tokens.
