@@ -1059,7 +1059,9 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         """Put what config.json names for pipeline() there, from beside this code or the weights, or name none."""
         tasks = getattr(self.config, "custom_pipelines", None) or {}
         names = [f"{task['impl'].partition('.')[0]}.py" for task in tasks.values()]
-        sources = [place / name for name in names for place in (Path(__file__).parent, Path(self.name_or_path))]
+        loaded_from = getattr(self, "name_or_path", "")  # a folder, a repository, or nothing
+        places = [Path(__file__).parent] + [Path(loaded_from)] * bool(loaded_from)
+        sources = [place / name for name in names for place in places]
         found = {source.name: source for source in reversed(sources) if source.is_file()}
         if found.keys() != set(names):
             self.config.custom_pipelines = None
