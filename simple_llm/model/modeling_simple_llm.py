@@ -1056,13 +1056,11 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         return super().save_pretrained(save_directory, *arguments, **settings)
 
     def _bring_pipeline(self, folder: Path) -> None:
-        """Put what config.json names for pipeline() there, from beside this code or the weights, or name none."""
+        """Put what config.json names for pipeline() there, if it lies beside this code, or name none."""
         tasks = getattr(self.config, "custom_pipelines", None) or {}
         names = [f"{task['impl'].partition('.')[0]}.py" for task in tasks.values()]
-        loaded_from = getattr(self, "name_or_path", "")  # a folder, a repository, or nothing
-        places = [Path(__file__).parent] + [Path(loaded_from)] * bool(loaded_from)
-        sources = [place / name for name in names for place in places]
-        found = {source.name: source for source in reversed(sources) if source.is_file()}
+        sources = [Path(__file__).with_name(name) for name in names]
+        found = {source.name: source for source in sources if source.is_file()}
         if found.keys() != set(names):
             self.config.custom_pipelines = None
             return
