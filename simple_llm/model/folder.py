@@ -332,7 +332,7 @@ def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: SimpleLLMT
         raise ArtefactError(f"{sealed.folder / CONFIG}: {one_line(error)}") from error
     means = SimpleLLMConfig().to_dict() | said
     if "custom_pipelines" not in said:
-        implied.custom_pipelines = None  # older ones have none
+        del implied.custom_pipelines  # older ones have none
     elif PIPELINE_CODE not in sealed.manifest["files"]:
         raise ArtefactError(f"{sealed.folder / CONFIG} names {PIPELINE_CODE}, and the manifest has no such file")
     for name, value in implied.to_dict().items():

@@ -1062,7 +1062,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         sources = [Path(__file__).with_name(name) for name in names]
         found = {source.name: source for source in sources if source.is_file()}
         if found.keys() != set(names):
-            self.config.custom_pipelines = None
+            self.config.custom_pipelines = {}
             return
         folder.mkdir(parents=True, exist_ok=True)
         for name, source in found.items():
