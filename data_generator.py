@@ -54,7 +54,7 @@ def main(options: command_line.PipelineOptions) -> None:
         print(json.dumps({"path": str(config.storage.path), **manifest.__dict__}))
 
 
-def make_dataset(config: DataConfig, is_forced: bool = False) -> DatasetManifest:
+def make_dataset(config: DataConfig, is_forced: bool) -> DatasetManifest:
     """Draw and write the rows of a config, and print how many there are of each kind.
 
     Raises:

@@ -45,7 +45,7 @@ from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples
 from simple_llm.stopping import progress_bar
-from simple_llm.training.learner import build_model, make_learner
+from simple_llm.training.learner import build_model, Learner, make_learner
 
 DATA, TRAIN_CONFIG = REPOSITORY / "runs/speedrun/E_data.yaml", REPOSITORY / "runs/usual_way.yaml"
 ON_PAPER = "work on paper"
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows = draw_problems(data).problems
     tokenizer = made_tokenizer(rows, data, train)
     examples = training_examples(rows, tokenizer, data, train)
-    step_seconds = seconds_of_a_step(examples, tokenizer, data, train)
+    step_seconds = seconds_of_a_step(examples, new_learner(tokenizer, data, train))
     for times in (1, arguments.times):
         seconds = times * arguments.seconds
         settings = train.training.model_copy(update={"max_steps": max(1, round(seconds / step_seconds))})
@@ -95,11 +95,15 @@ def training_examples(rows: Problems, tokenizer: SimpleLLMTokenizer, data: DataC
     return make_examples(rows[split_sides(rows, data.split) == TRAIN], vocabulary)
 
 
-def seconds_of_a_step(examples: Examples, tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig) -> float:
+def new_learner(tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig) -> Learner:
+    """A model of the config's seed, and what trains it."""
+    torch.manual_seed(train.training.seed)
+    model = build_model(data, train, tokenizer).to(resolve_device(train.training.device))
+    return make_learner(model, train.training)
+
+
+def seconds_of_a_step(examples: Examples, learner: Learner) -> float:
     """Take a few steps with a model that is thrown away; the mean of the second half of them."""
-    learner = make_learner(
-        build_model(data, train, tokenizer).to(resolve_device(train.training.device)), train.training
-    )
     for step in range(_TIMED_STEPS):
         if step == _TIMED_STEPS // 2:
             started = time.monotonic()
@@ -109,14 +113,12 @@ def seconds_of_a_step(examples: Examples, tokenizer: SimpleLLMTokenizer, data: D
 
 def trained(examples: Examples, tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig) -> LoadedModel:
     """Train a new model for all steps of a config."""
-    torch.manual_seed(train.training.seed)
-    model = build_model(data, train, tokenizer).to(resolve_device(train.training.device))
-    learner = make_learner(model, train.training)
+    learner = new_learner(tokenizer, data, train)
     with progress_bar(total=train.training.max_steps, desc="the usual way", unit="step") as bar:
         for step in range(train.training.max_steps):
             learner.step(examples, step)
             bar.update()
-    return LoadedModel(model.eval(), tokenizer, data, train, "", {})
+    return LoadedModel(learner.model.eval(), tokenizer, data, train, "", {})
 
 
 # ---- Exact match by length --------------------------------------------------------------------------

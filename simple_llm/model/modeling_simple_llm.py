@@ -1058,16 +1058,13 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
     def _bring_pipeline(self, folder: Path) -> None:
         """Put what config.json names for pipeline() there, if it lies beside this code, or name none."""
         tasks = getattr(self.config, "custom_pipelines", None) or {}
-        names = [f"{task['impl'].partition('.')[0]}.py" for task in tasks.values()]
-        sources = [Path(__file__).with_name(name) for name in names]
-        found = {source.name: source for source in sources if source.is_file()}
-        if found.keys() != set(names):
+        sources = [Path(__file__).with_name(f"{task['impl'].partition('.')[0]}.py") for task in tasks.values()]
+        if not all(source.is_file() for source in sources):
             self.config.custom_pipelines = {}
             return
         folder.mkdir(parents=True, exist_ok=True)
-        for name, source in found.items():
-            if not (folder / name).exists() or not source.samefile(folder / name):
-                shutil.copyfile(source, folder / name)
+        for source in sources:
+            shutil.copyfile(source, folder / source.name)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments, **kwargs) -> dict:
         """Give GenerationMixin the positions of the whole row; with a cache it keeps those of the new tokens.
