@@ -58,7 +58,7 @@ from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import ArtefactError, DivergedError, HubError, Interrupted, UsageError
 from simple_llm.evaluation.margins import is_exact
 from simple_llm.evaluation.scoring import by_stratum, Score
-from simple_llm.files.manifest import versions
+from simple_llm.files.manifest import commit_of_process, versions
 from simple_llm.files.names import CARD, CURVE, METRICS
 from simple_llm.files.writing import exclusive
 from simple_llm.machine import autocast, host_facts, resolve_device
@@ -138,7 +138,8 @@ def at_work(train: TrainConfig) -> Iterator[Processes]:
     ):
         if processes.is_first:
             open_log(folder)
-        events.info("%s", json.dumps({"versions": versions(), **host_facts(), "processes": processes.count}))
+        code = {"commit": commit_of_process(), "versions": versions()}
+        events.info("%s", json.dumps({**code, **host_facts(), "processes": processes.count}))
         yield processes
 
 

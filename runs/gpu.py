@@ -29,10 +29,9 @@ from types import FrameType
 from typing import BinaryIO
 
 from runs.pipeline import REPOSITORY
-from runs.speedrun import commit
 from simple_llm import command_line
 from simple_llm.errors import UsageError
-from simple_llm.files.manifest import versions
+from simple_llm.files.manifest import commit, versions
 from simple_llm.files.writing import write_file
 from simple_llm.machine import host_facts
 

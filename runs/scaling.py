@@ -42,7 +42,6 @@ import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from runs.speedrun import commit
 from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
 from simple_llm.config.settings import (
@@ -55,6 +54,7 @@ from simple_llm.config.settings import (
     TrainConfig,
     Training,
 )
+from simple_llm.files.manifest import commit
 from simple_llm.files.writing import write_file
 from simple_llm.machine import processor
 

@@ -27,6 +27,7 @@ from runs.tracks import breaches, NUM_TEST, NUM_VALIDATION, recipe, RECIPES, Tra
 from simple_llm import command_line
 from simple_llm.errors import GateError
 from simple_llm.evaluation.certificates import written_place
+from simple_llm.files.manifest import commit
 
 _FACTS = ("num_parameters", "machine", "versions")  # the same for every seed
 COLUMNS = ("track", "parameters", "seeds", "passed", "median seconds (min to max)", "CPU seconds", "seconds by phase")
@@ -157,13 +158,6 @@ def line_of(run: dict) -> str:
 def written_wrong(failure: list[int] | dict[str, str]) -> str:
     """What a proof found wrong, for people: a pair of summands, or a context and the problem that shows it."""
     return written_place(failure) if isinstance(failure, dict) else "{}+{}".format(*failure)
-
-
-def commit() -> str:
-    """The commit that is checked out; `-dirty` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
 
 
 def options() -> argparse.Namespace:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from simple_llm.config.settings import Training
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files import sealed_folder as sealed_folder_module
-from simple_llm.files.manifest import sha256_of_document
+from simple_llm.files.manifest import commit_of_process, sha256_of_document
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.training.checkpoint import (
     list_checkpoints,
@@ -167,6 +167,7 @@ def test_a_manifest_says_by_name_what_a_reader_looks_for(tmp_path, monkeypatch):
     assert (manifests[0]["data_sha256"], manifests[0]["tokenizer_sha256"]) == ("d" * 64, "e" * 64)
     assert manifests[0]["config_sha256"] == sha256_of_document(settings) != manifests[1]["config_sha256"]
     assert {"torch", "python", "transformers", "simple_llm"} <= manifests[0]["versions"].keys()
+    assert all(manifest["commit"] == commit_of_process() for manifest in manifests)
 
 
 def test_the_newest_so_many_are_kept_by_number_and_not_by_name(tmp_path, trained_twice):

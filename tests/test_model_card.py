@@ -322,7 +322,7 @@ def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others
         card_of(training={**TRAINING, "repairs": [{"steps": 1}]}, branch="step-7").content,
         card_of(evaluation=EVALUATION, certificate=ALL_PAIRS, lengths=LENGTHS, pictures=pictures).content,
         card_of(certificate=ALL_LENGTHS).content,
-        card_of(certificate={**ALL_LENGTHS, "wrong": 8}).content,
+        card_of(training={**TRAINING, "commit": "0123456789ab"}, certificate={**ALL_LENGTHS, "wrong": 8}).content,
         card_of(certificate=ALL_WORK).content,
         model_card(CardFacts(ALL_FOUR, ON_PAPER, TRAINING, extra_code=("verify.py",))),
         card_of(evaluation={**EVALUATION, "operations": {"add": EVALUATION, "subtract": EVALUATION}}).content,

@@ -111,7 +111,7 @@ def test_a_warning_of_the_package_is_in_the_log_and_on_stderr(tmp_path, capsys):
 def test_the_log_of_a_run_says_what_happened_and_no_program_reads_or_uploads_it(finished_run, run_folder, call_script):
     text = (finished_run.folder / "model" / LOG).read_text()
     facts = json.loads(lines(finished_run.folder / "model")[1].split("INFO    ")[1])
-    assert {"versions", "processor", "cores", "threads", "memory", "gpu", "processes"} <= facts.keys()
+    assert {"commit", "versions", "processor", "cores", "threads", "memory", "gpu", "processes"} <= facts.keys()
     assert "started: python3 " in text
     for key in ("config sha256", "data sha256", "tokenizer sha256", "training.seed"):
         assert f'"{key}": ' in text

@@ -1,6 +1,7 @@
 """The one door to a folder that a manifest vouches for: nothing comes through that was changed since."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from simple_llm.errors import ArtefactError
+from simple_llm.files import manifest as manifest_module
 from simple_llm.files import sealed_folder as sealed_folder_module
-from simple_llm.files.manifest import SELF, sha256_of, write_manifest
+from simple_llm.files.manifest import commit, SELF, sha256_of, write_manifest
 from simple_llm.files.names import CONFIG, MANIFEST, STATE, WEIGHTS
 from simple_llm.files.sealed_folder import SealedFolder, verified_manifest
 
@@ -84,3 +86,30 @@ def test_all_that_is_required_and_not_vouched_for_is_named(folder, open_folder):
     (folder / STATE).write_text("{}")
     with pytest.raises(ArtefactError, match=r"manifest\.json does not vouch for missing\.txt, state\.json$"):
         open_folder(folder, [STATE, CONFIG, "missing.txt"])
+
+
+# ---- Whose code wrote it ----------------------------------------------------------------------------
+
+
+def test_the_commit_is_that_of_the_checkout_and_says_where_files_differ_from_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init")
+    (tmp_path / "code").mkdir()
+    monkeypatch.setattr(manifest_module, "_REPOSITORY", tmp_path)
+    assert commit() is None
+    (tmp_path / "code" / "a.py").write_text("1")
+    git("add", ".")
+    git("commit", "--message", "one")
+    assert commit() == git("rev-parse", "HEAD")[:12]
+    (tmp_path / "code" / "a.py").write_text("2")
+    assert commit() == git("rev-parse", "HEAD")[:12] + "-dirty"
+    monkeypatch.setattr(manifest_module, "_REPOSITORY", tmp_path / "code")
+    assert commit() is None
+    monkeypatch.setattr(manifest_module, "_REPOSITORY", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert commit() is None

@@ -3,10 +3,12 @@
 It is written here; `sealed_folder.py` reads it.
 """
 
+import functools
 import hashlib
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 from simple_llm import __version__
@@ -14,6 +16,8 @@ from simple_llm.files.names import MANIFEST
 from simple_llm.files.ours import SELF
 from simple_llm.files.reading import naming
 from simple_llm.files.writing import write_file
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def sha256_of(path: Path) -> str:
@@ -35,10 +39,25 @@ def versions() -> dict[str, str]:
     }
 
 
+def commit() -> str | None:
+    """The commit of this project that is checked out, `-dirty` where files differ from it; None outside a checkout."""
+    if not (_REPOSITORY / ".git").exists():
+        return None  # installed, perhaps inside the checkout of something else
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, encoding="utf-8", check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+commit_of_process = functools.cache(commit)  # whatever is checked out later: what is imported stays
+
+
 def write_manifest(folder: Path, file_names: list[str], facts: dict[str, object]) -> None:
     """Write manifest.json over files that are on the disk already; written last, it makes the folder valid."""
     files = {name: {"bytes": os.path.getsize(folder / name), "sha256": sha256_of(folder / name)} for name in file_names}
-    manifest = {**facts, "versions": versions(), "files": files}
+    manifest = {**facts, "commit": commit_of_process(), "versions": versions(), "files": files}
     content = json.dumps(sealed(manifest), indent=2) + "\n"
     write_file(folder / MANIFEST, content.encode())
 

@@ -58,7 +58,8 @@ class CardFacts:
     """What is known of a model.
 
     Attributes:
-        training: of the manifest: step, num_correct and num_total of the last validation, num_parameters, repairs.
+        training: of the manifest: step, num_correct and num_total of the last validation, num_parameters, repairs,
+            commit.
         reports: about these weights, {"evaluation.json": {...}}.
         pictures: names of those in the folder.
         needs: what its code was tested with, as pip takes it.
@@ -237,6 +238,8 @@ def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[
         true.add("large digits")
     if len(facts.data.operations.known) > 1:
         true.add("several operations")
+    if facts.training.get("commit"):
+        true.add("of a commit")
     if is_checkpoint:
         true.add("checkpoint")
     if "operations" in facts.reports.get(EVALUATION, {}):
