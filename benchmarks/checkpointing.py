@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import machine
+from simple_llm import command_line
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.problems import from_integers
@@ -34,7 +35,7 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--saves", type=int, default=5)
     made.add_argument("--gigabytes", type=float, default=1.5)
-    made.add_argument("--folder", type=Path, help="on the disk to measure (default: of temporary files)")
+    made.add_argument("--folder", type=command_line.path, help="on the disk to measure (default: of temporary files)")
     arguments = made.parse_args()
     train = TrainConfig()
     num_saves = train.training.max_steps // train.training.save_every

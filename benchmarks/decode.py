@@ -17,16 +17,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.report import in_turn, print_rates
+from simple_llm import command_line
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.config.settings import DataConfig, Model, TrainConfig
 from simple_llm.data.sampling import Sampler
+from simple_llm.evaluation.pictures import save_figure
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.decoding import Decoder, FEW
 from simple_llm.model.engine import Engine
@@ -45,7 +46,7 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--seconds", type=float, default=2.0, help="about what a way may take a round")
     made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    made.add_argument("--plot", type=Path, metavar="PNG", help="draw sums a second against the batch size")
+    made.add_argument("--plot", type=command_line.path, metavar="PNG", help="draw sums a second against the batch size")
     arguments = made.parse_args()
     device = resolve_device("auto")
     documents = {}
@@ -143,9 +144,9 @@ def say_by_generate(model: SimpleLLMForCausalLM, prompts: Tensor) -> Tensor:
 
 def draw(documents: dict[str, dict], path: Path) -> None:
     """Sums a second against the batch size, a panel a model."""
-    matplotlib.use("Agg")
-    figure, panels = pyplot.subplots(1, len(documents), figsize=(5 * len(documents), 4), squeeze=False)
-    for panel, (name, document) in zip(panels[0], documents.items(), strict=True):
+    figure = Figure(figsize=(5 * len(documents), 4), layout="constrained")
+    panels = figure.subplots(1, len(documents), squeeze=False)[0]
+    for panel, (name, document) in zip(panels, documents.items(), strict=True):
         for k in (1, 2, "all"):
             rates = [document["rates"][f"ours, k = {k}, {size:,} at once"]["median"] for size in BATCH_SIZES]
             panel.loglog(BATCH_SIZES, rates, marker="o", label=f"k = {k}")
@@ -153,10 +154,7 @@ def draw(documents: dict[str, dict], path: Path) -> None:
         panel.axhline(reference, color="grey", linestyle="--", label="the reference way, one at a time")
         panel.set(title=name, xlabel="problems at once", ylabel="sums a second")
         panel.legend()
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.report import machine
+from simple_llm import command_line
 from simple_llm.model.folder import load_model
 from web.build import build
 from web.serving import address, make_server
@@ -37,10 +38,12 @@ PICTURES = {
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", type=Path, default=Path("../simple-llm-data/simple-llm-gpt2"), metavar="DIR")
+    made.add_argument(
+        "--model", type=command_line.path, default=Path("../simple-llm-data/simple-llm-gpt2"), metavar="DIR"
+    )
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--sums", type=int, default=50, help="asked in all, after the first of each round")
-    made.add_argument("--images", type=Path, metavar="DIR", help="write page-desktop.png and page-phone.png")
+    made.add_argument("--images", type=command_line.path, metavar="DIR", help="for page-desktop.png and page-phone.png")
     arguments = made.parse_args()
     loaded = load_model(arguments.model)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

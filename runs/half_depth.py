@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runs.pipeline import REPOSITORY, script
+from simple_llm import command_line
 
 SCHEDULES: dict[str, tuple[int, int | None]] = {  # steps, and how many of them at half depth
     "half depth first": (700, 350),
@@ -92,7 +93,7 @@ def options() -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     made.add_argument("--at-once", type=int, default=1, metavar="N", help="so many trainings side by side, on a GPU")
-    made.add_argument("--folder", type=Path, default=REPOSITORY / "../simple-llm-data/half-depth")
+    made.add_argument("--folder", type=command_line.path, default=REPOSITORY / "../simple-llm-data/half-depth")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every run")
     return made.parse_intermixed_args()
 

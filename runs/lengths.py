@@ -15,10 +15,11 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from runs.pipeline import REPOSITORY, script
+from simple_llm import command_line
+from simple_llm.evaluation.pictures import save_figure
 from simple_llm.files.names import LENGTHS, MANIFEST, WEIGHTS
 
 SCHEMES = {
@@ -36,8 +37,8 @@ def main() -> None:
     made.add_argument("--digits", type=int, choices=DATA, default=8, help="of the longest numbers in training")
     made.add_argument("--lengths", default=DEFAULT_LENGTHS, help="digits of both operands, to evaluate")
     made.add_argument("--samples", type=int, default=100, help="problems of each length and kind")
-    made.add_argument("--folder", type=Path, default=REPOSITORY / "../simple-llm-data/length")
-    made.add_argument("--plot", type=Path, metavar="PNG")
+    made.add_argument("--folder", type=command_line.path, default=REPOSITORY / "../simple-llm-data/length")
+    made.add_argument("--plot", type=command_line.path, metavar="PNG")
     arguments = made.parse_args()
     runs = [
         run(scheme, seed, arguments)
@@ -102,8 +103,8 @@ def print_table(runs: list[dict]) -> None:
 
 def draw(runs: list[dict], path: Path) -> None:
     """Exact match against length: a line a scheme, the median of its seeds, and a band from the worst to the best."""
-    matplotlib.use("Agg")
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
     for scheme in dict.fromkeys(one["scheme"] for one in runs):
         shares = {}
         for one in (one for one in runs if one["scheme"] == scheme):
@@ -119,9 +120,7 @@ def draw(runs: list[dict], path: Path) -> None:
     axes.axvline(runs[0]["trained_digits"], color="grey", linestyle="--", label="longest in training")
     axes.set(xscale="log", xlabel="digits of both operands", ylabel="exact match", ylim=(-0.02, 1.02))
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

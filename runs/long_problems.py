@@ -20,14 +20,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from simple_llm import command_line
 from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.errors import GateError
+from simple_llm.evaluation.pictures import save_figure
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
@@ -149,11 +149,11 @@ def number(rng: random.Random, num_digits: int) -> str:
 
 def draw(num_digits: list[int], milliseconds: list[float], path: Path) -> None:
     """Time a digit against the number of digits, of the first operation."""
-    matplotlib.use("Agg")
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
     axes.semilogx(num_digits, milliseconds, marker="o")
     axes.set(xlabel="decimal digits of both operands", ylabel="milliseconds a digit of the sum", ylim=(0, None))
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
@@ -54,6 +53,7 @@ from simple_llm.config.settings import (
     TrainConfig,
     Training,
 )
+from simple_llm.evaluation.pictures import save_figure
 from simple_llm.files.manifest import commit
 from simple_llm.files.writing import write_file
 from simple_llm.machine import processor
@@ -242,19 +242,16 @@ def spread_text(values: list[float]) -> str:
 
 def draw(rows: list[dict], path: Path) -> None:
     """Problems and CPU seconds to exactness over each axis: a dot a seed, a line through the medians."""
-    matplotlib.use("Agg")
     measured = measured_axes(rows)
-    size = (4.3 * max(1, len(measured)), 7)
-    figure, grid = pyplot.subplots(2, max(1, len(measured)), figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=(4.3 * max(1, len(measured)), 7), layout="constrained")
+    grid = figure.subplots(2, max(1, len(measured)), squeeze=False)
     for column, axis in enumerate(measured):
         for axes, (name, label) in zip(grid[:, column], COSTS.items(), strict=True):
             axes.set(xlabel=LABELS[axis], ylabel=f"{label} to exactness", xscale="log", yscale="log")
             draw_axis(axes, grouped(rows, axis), axis, name)
     if measured:
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=len(measured))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def draw_axis(axes: Axes, points: dict[tuple[str, int | str], list[dict]], axis: str, name: str) -> None:

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from runs.pipeline import REPOSITORY, script
+from simple_llm import command_line
 from simple_llm.files.names import METRICS
 
 NUM_EVALUATED = 10_000
@@ -21,7 +22,7 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--tokens", nargs="+", choices=("1", "2", "all"), default=["1", "2", "all"], help="a step")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    made.add_argument("--folder", type=Path, default=REPOSITORY / "../simple-llm-data/tokens-per-step")
+    made.add_argument("--folder", type=command_line.path, default=REPOSITORY / "../simple-llm-data/tokens-per-step")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help="for trainer.py")
     arguments = made.parse_args()
     runs = [

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -36,6 +37,15 @@ def test_fault_35_a_shell_of_a_notebook_does_not_matter_to_pictures():
     code = "from simple_llm import command_line; command_line.parser(''); import matplotlib"
     done = run_python("-c", code, cwd=REPOSITORY, MPLBACKEND="module://matplotlib_inline.no_such_backend")
     assert done.returncode == 0, done.stderr
+
+
+def test_fault_35_no_file_imports_pyplot_which_looks_for_that_backend():
+    folders = [REPOSITORY / name for name in ("simple_llm", "runs", "benchmarks", "web", "tests")]
+    places = [*REPOSITORY.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
+    assert len(places) > 200
+    imports = re.compile(r"^\s*(from|import) .*\bpyplot\b", re.MULTILINE)
+    assert not [path for path in places if imports.search(path.read_text(encoding="utf-8"))]
+    assert imports.search("from matplotlib" + " import pyplot")
 
 
 def test_fault_35_a_model_is_finished_without_matplotlib_and_its_curve_is_drawn_by_the_next_start(

@@ -7,7 +7,6 @@ import os
 import sys
 
 import pytest
-from matplotlib import pyplot
 
 from runs import scaling
 from simple_llm.config.loading import load_configs
@@ -142,7 +141,7 @@ def test_points_that_another_process_added_meanwhile_are_kept(told, asked, monke
 
 def test_the_axes_of_the_picture_are_named_by_the_values_that_were_measured(told, asked, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pyplot, "close", drawn.append)
+    monkeypatch.setattr(scaling, "save_figure", lambda figure, path: drawn.append(figure))
     scaling.main(asked)
     for axes in drawn[0].axes:
         assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, scaling.AXES["base"]))
