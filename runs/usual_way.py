@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from data_generator import draw_problems
 from runs.pipeline import REPOSITORY
@@ -49,6 +50,7 @@ from simple_llm.training.learner import build_model, Learner, make_learner
 
 DATA, TRAIN_CONFIG = REPOSITORY / "runs/speedrun/E_data.yaml", REPOSITORY / "runs/usual_way.yaml"
 ON_PAPER = "work on paper"
+_COLORS = ("#0f766e", "#fdba74", "#c2410c")  # work on paper, the usual way, and ten times as long
 _TIMED_STEPS = 20  # of which the first half are not timed
 
 
@@ -182,11 +184,14 @@ def draw(runs: list[dict], trained: dict[str, int], path: Path) -> None:
 
 def _draw_operation(axes: Axes, runs: list[dict], operation: str, num_digits: int) -> None:
     axes.axvspan(0.5, num_digits + 0.5, color="#e4e4e7", label="within training")
-    for run in runs:
+    for run, color in zip(runs, _COLORS[-len(runs) :], strict=True):
         scores = [score for score in run["lengths"] if score["operation"] == operation and score["total"]]
         shares = [score["correct"] / score["total"] for score in scores]
-        axes.plot([score["num_digits"] for score in scores], shares, marker="o", markersize=3, label=run["name"])
-    axes.set(title=operation, xlabel="digits", ylim=(-0.03, 1.03))
+        digits = [score["num_digits"] for score in scores]
+        axes.plot(digits, shares, color=color, marker="o", markersize=3, label=run["name"])
+    axes.set(title=operation, xlabel="digits", xlim=(0.5, None), ylim=(-0.03, 1.03))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 # ---- The command line -------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import platform
 
 import torch
 
+from simple_llm import WAITING
 from simple_llm.errors import UsageError
 from simple_llm.processes import local_rank
 
@@ -56,6 +57,7 @@ def host_facts() -> dict[str, object]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "waiting": " ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ) or "as OpenMP does",
         "memory": f"{int(memory) / 2**20:.1f} GiB" if memory else "unknown",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }

@@ -16,7 +16,7 @@ from tests.trained_model import any_length_config, config_for
 pytestmark = pytest.mark.library
 
 KINDS = [1, 2, "all", "any length"]
-NUM_SUMS = 100
+NUM_SUMS = 40
 BATCH_SIZE = 16
 SETTINGS = [
     {},

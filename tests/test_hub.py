@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from simple_llm.errors import ArtefactError, HubError, UsageError
-from simple_llm.model.folder import load_model
+from simple_llm.model.folder import KEPT_MODEL, load_model
 from simple_llm.sharing.hub import fetch_model, push_folder, require_upload
 from tests.finished_run import make_unfinished
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
@@ -417,7 +417,10 @@ def test_a_path_of_the_config_is_not_asked_of_the_hub_though_a_stranger_has_a_mo
     write_configs(tmp_path, train={"paths": {"model": "me/adder"}})
     done = call_script(script, cwd=tmp_path)
     assert (done.exit_code, done.stdout) == (3, "")
-    assert done.stderr == "me/adder not found; run `python3 trainer.py` first, or name a model with --model\n"
+    assert done.stderr == (
+        "me/adder not found; run `python3 trainer.py` first, or name a model with --model: "
+        f"{KEPT_MODEL} is a calculator that is proved already\n"
+    )
     assert hub.requests == []
 
 

@@ -62,6 +62,7 @@ from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
 
+KEPT_MODEL = Path(__file__).resolve().parents[2] / "models" / "calculator"  # proved, in a checkout
 BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
 MOST_NEW_TOKENS = 10_000  # that generate() says, of a model of every length
 # Of config.json: what neither train_config.yaml nor the tokenizer says, and what is no setting at all.
@@ -267,9 +268,9 @@ def load_model(folder: Path) -> LoadedModel:
         ArtefactError: no model there, or one that is not as its manifest says.
     """
     if not folder.is_dir():
-        raise ArtefactError(f"{folder} not found; run `python3 trainer.py` first, or name a model with --model")
+        raise ArtefactError(f"{folder} not found; {_ways_to_one()}")
     if not (folder / MANIFEST).exists():
-        raise ArtefactError(f"{folder} holds no finished model; run `python3 trainer.py` first")
+        raise ArtefactError(f"{folder} holds no finished model; {_ways_to_one()}")
     sealed = SealedFolder(folder, MANIFEST_FILES)
     extra = [name for name in EXTRA_CODE if name in sealed.manifest["files"]]
     sealed.verify(name for name in (*MANIFEST_FILES, *extra) if name != WEIGHTS)  # those are as they are read, below
@@ -281,6 +282,14 @@ def load_model(folder: Path) -> LoadedModel:
     loaded = LoadedModel(greedy(model, data), tokenizer, data, train, sealed.sha256(WEIGHTS), sealed.manifest)
     refuse_other_library(loaded)
     return loaded
+
+
+def _ways_to_one() -> str:
+    """How to get a model, for whoever has none here."""
+    from_here = Path(*KEPT_MODEL.parts[-2:])
+    kept = from_here if from_here.is_dir() else KEPT_MODEL
+    named = f": {kept} is a calculator that is proved already" if kept.is_dir() else ""
+    return f"run `python3 trainer.py` first, or name a model with --model{named}"
 
 
 def _read_configs(sealed: SealedFolder) -> tuple[DataConfig, TrainConfig]:

@@ -1,0 +1,1092 @@
+"""GPT-2 that calculates: positions restart at every number, a step may say more than one token, or work as on paper.
+
+Shape letters in this file: B rows in the batch, T tokens in a row, S tokens seen by them (the cached ones and the T),
+D digit tokens, V tokens in the vocabulary, P rows of the position table, k tokens a step, L addresses looked at.
+
+This one file travels with every checkpoint (save_pretrained copies it), so it imports nothing of the project.
+"""
+
+import copy
+import inspect
+import math
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import transformers
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, StaticCache
+from transformers.generation import GenerateDecoderOnlyOutput
+
+TESTED_WITH = {"transformers": ("5.23.0", "5.24.0"), "torch": ("2.13.0",)}  # releases this file was tested with
+LOGITS_MOVE = 0.02  # less than this between libraries, in float32; another activation or epsilon moves them more
+POSITION_EMBEDDINGS = ("block", "block_sinusoidal", "learned", "sinusoidal", "none")
+SCRATCHPADS = ("none", "columns")
+KINDS = ("sign", "operand", "head", "digit", "carry", "top")  # of tokens of a scratchpad: rows of its position table
+IGNORE_INDEX = -100
+
+
+@strict
+class SimpleLLMConfig(GPT2Config):
+    """GPT-2's configuration and what arithmetic needs besides.
+
+    Attributes:
+        digit_token_ids: the token IDs that are digits.
+        tokens_per_step: k; the logits at index t are for token t + k. With "all", the logits at each digit of the
+            second operand are for the answer's digit of that place, and those at the delimiter after it for the
+            carry digit, or for the delimiter that ends the answer.
+        position_embedding: "block" (learned, by place in the number), "block_sinusoidal", "learned" and
+            "sinusoidal" (by index in the row), or "none".
+        max_position_offset: the most that training adds to the block positions of a row.
+        attention_window: {"left": l, "right": r}: a token sees, of the digits before it, those at most l places below
+            and r places above its own, and all delimiters. None: all tokens before it.
+        position_period: the rows of the position table come again after so many places. None: never.
+        scratchpad: "columns": work is written as on paper, and a token sees what Grid says; positions are KINDS.
+            "none": the answer follows the question.
+        carry_token_ids: the token IDs that are carries, 0 and up; tokens of their own, as many as there are digits.
+        sign_token_ids: without a scratchpad {"-": ID}, the operators but for `+`, which is the delimiter; None: it only
+            adds. With columns {"|": ID, "+": ID, "-": ID, "*": ID, "/": ID}, and eos_token_id is that of "=".
+        self_test: {"prompts": [...], "answers": [...], "logits": [...]}: questions, what this model says to them, and
+            the logits that it chooses the first token of each answer by; token IDs and numbers between spaces. Under a
+            library other than those of TESTED_WITH, generate() asks them before anything else. None: nothing is asked.
+    """
+
+    model_type = "simple-llm"
+
+    activation_function: str = "gelu"  # GPT-2 has its tanh approximation, which takes a CPU three times as long
+    digit_token_ids: list[int] | None = None
+    sign_token_ids: dict[str, int] | None = None
+    tokens_per_step: int | str = 1
+    position_embedding: str = "block"
+    max_position_offset: int = 0
+    attention_window: dict[str, int] | None = None
+    position_period: int | None = None
+    scratchpad: str = "none"
+    carry_token_ids: list[int] | None = None
+    self_test: dict[str, list[str]] | None = None
+
+    def __post_init__(self, **kwargs) -> None:
+        super().__post_init__(**kwargs)
+        if self.position_embedding not in POSITION_EMBEDDINGS:
+            raise ValueError(f"position_embedding is {self.position_embedding!r}, not one of {POSITION_EMBEDDINGS}")
+        if self.tokens_per_step not in (1, 2, "all"):
+            raise ValueError(f"tokens_per_step is {self.tokens_per_step!r}, not 1, 2 or 'all'")
+        if self.attention_window is not None and set(self.attention_window) != {"left", "right"}:
+            raise ValueError(f"attention_window is {self.attention_window!r}, not left and right")
+        if self.attention_window is not None and self.tokens_per_step != 1:
+            raise ValueError("attention_window needs tokens_per_step = 1: others would not see what they add")
+        if self.self_test is not None and (
+            set(self.self_test) != {"prompts", "answers", "logits"} or len(set(map(len, self.self_test.values()))) != 1
+        ):
+            raise ValueError("self_test is not as many prompts as answers and logits")
+        if self.scratchpad not in SCRATCHPADS:
+            raise ValueError(f"scratchpad is {self.scratchpad!r}, not one of {SCRATCHPADS}")
+        if self.scratchpad == "columns":
+            self._refuse_what_columns_do_not_go_with()
+
+    def _refuse_what_columns_do_not_go_with(self) -> None:
+        needed = {"tokens_per_step": 1, "position_embedding": "block", "max_position_offset": 0}
+        needed |= {"attention_window": None, "position_period": None}
+        for name, value in needed.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"scratchpad = 'columns' needs {name} = {value!r}, not {getattr(self, name)!r}")
+        if self.n_positions < len(KINDS):
+            raise ValueError(f"scratchpad = 'columns' needs n_positions = {len(KINDS)} or more, not {self.n_positions}")
+        digits, carries, signs = self.digit_token_ids or [], self.carry_token_ids or [], self.sign_token_ids or {}
+        if len(digits) < 2 or len(carries) != len(digits) or set(signs) != set(_SIGNS):
+            raise ValueError(f"scratchpad = 'columns' needs digits, as many carries, and the signs {_SIGNS}")
+        all_ids = [*digits, *carries, *signs.values(), self.eos_token_id, self.pad_token_id]
+        is_token = [isinstance(one, int) and 0 <= one < self.vocab_size for one in all_ids]
+        if len(set(all_ids)) < len(all_ids) or not all(is_token):
+            raise ValueError("the IDs of digits, carries, signs, = and padding are not all different tokens")
+
+
+def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
+    """Number the digits of every number 1, 2, 3, ...; every other token gets 0.
+
+    Numbers are written least significant digit first, so equal IDs mean equal place value: the hundreds of all
+    three numbers below get ID 3 (Abacus embeddings, McLeish et al., arXiv 2405.17399).
+
+        tokens     + 2 4 3 1 + 9 7 8 + 1 2 2 2 +     (1342 + 879 = 2221)
+        positions  0 1 2 3 4 0 1 2 3 0 1 2 3 4 0
+
+    Args:
+        input_ids: (B, T) token IDs.
+        digit_ids: (D,) the token IDs that are digits.
+
+    Returns:
+        (B, T) int64 position IDs.
+    """
+    is_digit = (input_ids[..., None] == digit_ids).any(-1)  # (B, T)
+    digits_so_far = is_digit.long().cumsum(1)  # (B, T)
+    numbers_so_far = (~is_digit).long().cumsum(1)  # (B, T) which number a digit belongs to
+    # At each number's delimiter note how many digits came before it. Digits write to a last column nobody reads.
+    num_columns = input_ids.size(1) + 2
+    column = torch.where(is_digit, num_columns - 1, numbers_so_far)  # (B, T)
+    digits_before = digits_so_far.new_zeros(input_ids.size(0), num_columns).scatter(1, column, digits_so_far)
+    return (digits_so_far - digits_before.gather(1, numbers_so_far)) * is_digit
+
+
+# ---- A scratchpad of columns ------------------------------------------------------------------------
+
+SIGN, OPERAND, HEAD, DIGIT, CARRY, TOP = range(len(KINDS))
+_SIGNS = "|+-*/"
+_PADDING, _OTHER, _A_DIGIT, _A_CARRY, _BAR, _PLUS, _MINUS, _TIMES, _OVER = range(9)  # what a token may be
+_NO_ADDRESS, _NOWHERE = -1, -2
+_SIDE = 1 << 28  # rows of the paper, and columns
+
+
+class Grid(NamedTuple):
+    """Squared paper: where tokens stand, and where they look.
+
+    Every token has one address: a kind, a row and a column. A token of the work looks at five addresses, and sees what
+    stands there and is not after it: the operator, and, of its row and column, head, operand, digit above and carry.
+    Other tokens look at the operator alone, padding at nothing.
+
+    57 * 46 = 2622 in base 10 is *75*64|2⁴4³3|2³6²2|=, lowest digits first, carries raised. A row of work is a sign,
+    then digits and carries in turn; the sign is the carry of column 0. Row 2 stands one column to the left:
+
+        *            7            5            *            6            4
+        sign 0 0     operand 0 0  operand 0 1  -            head 1 0     head 2 0        (kind, row, column)
+        |            2            ⁴            4            ³            3
+        carry 1 0    digit 1 0    carry 1 1    digit 1 1    carry 1 2    digit 1 2
+        |            2            ³            6            ²            2
+        carry 2 0    digit 2 1    carry 2 1    digit 2 2    carry 2 2    digit 2 3
+
+        row 2  operator  head  operand  above  carry  says
+        |      *         4     7        4      |      2     4 * 7 + 4 = 32
+        2      *         4     7        4      |      ³
+        ³      *         4     5        3      ³      6     4 * 5 + 3 + 3 = 26
+        6      *         4     5        3      ³      ²
+        ²      *         4     -        -      ²      2
+        2      *         4     -        -      ²      |
+
+    In a sum or difference, +21+378+4|5⁰8⁰8⁰|..., the first number is row 0, and the operand of row r is number r + 1,
+    the head the sign before it. A difference below 0 has its complement in a row that begins with -.
+
+    1742 / 56 = 31, rest 6 is /2471/65|07⁰1⁰|36²0¹|16¹0⁰|=. The head, first in its row, is a digit of the quotient: so
+    many times the operand y is taken away from the row above and, in column 0, from the next digit of x. Every | stands
+    one column further to the right. Where the head was too much, a row + adds y again: the sign is what it looks at
+    for a head, and its own head counts the quotient down. The highest digit of a row is of the kind top.
+
+        row 2  operator  head  operand  above  carry  says
+        |      /         -     5        7      -      3     17 / 5; it sees the top digit 1 of what is left, too
+        3      /         3     6        4      -      6     4 - 3 * 6 = 6 - 20
+        6      /         3     6        4      -      ²
+        ²      /         3     5        7      ²      0     7 - 3 * 5 - 2 = 0 - 10
+        0      /         3     5        7      ²      ¹
+        ¹      /         3     -        1      ¹      |     all of it is taken away
+
+    Attributes:
+        kinds: (B, T) which of KINDS a token is; its position ID.
+        looks: (B, T, 5) addresses looked at.
+        is_work: (B, T) whether a token is of the work, so that the next one follows from what it sees.
+        addresses: (B, S) of these tokens and of those before them.
+        counted: (B, 1) each, as it is at the last token; the grid of the next tokens goes on from it.
+    """
+
+    kinds: Tensor
+    looks: Tensor
+    is_work: Tensor
+    addresses: Tensor
+    counted: "Count"
+
+
+class Count(NamedTuple):
+    """What is counted up to and with each token, (B, T) each: all that has to be known of the tokens before it."""
+
+    num_tokens: Tensor
+    operator: Tensor  # what the first token is
+    number: Tensor  # numbers of the question
+    x_size: Tensor  # digits of the first of them
+    y_size: Tensor  # digits of the second
+    row: Tensor  # rows of work
+    group: Tensor  # those of them that begin with |
+    sign: Tensor  # twice what num_tokens was at the last sign, and 1 more if that is |
+
+    @property
+    def times(self) -> Tensor:
+        return self.operator == _TIMES
+
+    @property
+    def over(self) -> Tensor:
+        return self.operator == _OVER
+
+    @property
+    def since(self) -> Tensor:
+        """Tokens since the last sign."""
+        return self.num_tokens - self.sign // 2
+
+    @property
+    def column(self) -> Tensor:
+        """Which column of its row a token is in; the signs of a division are in that of the top digit."""
+        over = self.over.long()
+        return torch.where(self.over & (self.since == 0), self.y_size - 1, (self.since - over) // 2)
+
+    @property
+    def shift(self) -> Tensor:
+        """How many columns further to the left the row stands."""
+        return self.times * (self.row - 1) + self.over * (self.x_size - self.y_size + 1 - self.group)
+
+
+def count_up(symbols: Tensor, before: Count) -> Count:
+    """Go on counting: what the next tokens are, (B, T), and the count up to them, (B, 1) each -> (B, T) each."""
+    is_sign, is_bar = symbols >= _BAR, symbols == _BAR
+    num_tokens = before.num_tokens + (symbols > _PADDING).cumsum(1)
+    group = before.group + is_bar.cumsum(1)
+    number = before.number + (is_sign & (group == 0)).cumsum(1)
+    is_digit = (symbols == _A_DIGIT) & (group == 0)
+    return Count(
+        num_tokens=num_tokens,
+        operator=before.operator + (symbols * (num_tokens == 1)).cumsum(1),
+        number=number,
+        x_size=before.x_size + (is_digit & (number == 1)).cumsum(1),
+        y_size=before.y_size + (is_digit & (number == 2)).cumsum(1),
+        row=before.row + (is_sign & (group > 0)).cumsum(1),
+        group=group,
+        sign=torch.where(is_sign, 2 * num_tokens + is_bar, before.sign).cummax(1).values,
+    )
+
+
+def columns_grid(symbols: Tensor, before: Grid | None = None) -> Grid:
+    """Lay tokens out as Grid draws it; what stands before them does not make it slower.
+
+    Args:
+        symbols: (B, T) what each token is.
+        before: the grid of the tokens before these.
+    """
+    count = Count(*[symbols.new_zeros(symbols.size(0), 1)] * 8) if before is None else before.counted
+    count = count_up(symbols, count)
+    is_work = (count.group > 0) & (symbols >= _A_DIGIT)
+    addresses = torch.where(is_work, _addresses_of_work(symbols, count), _addresses_of_question(symbols, count))
+    addresses = torch.where((symbols > _PADDING) & (count.num_tokens == 1), _at(SIGN, 0), addresses)
+    kinds = (addresses // _SIDE**2).clamp(min=SIGN)
+    is_top = is_work & count.over & (kinds == DIGIT) & (count.column == count.y_size - 1)
+    return Grid(
+        torch.where(is_top, TOP, kinds),
+        _looks(symbols, count, is_work),
+        is_work,
+        addresses if before is None else torch.cat([before.addresses, addresses], 1),
+        Count(*(one[:, -1:] for one in count)),
+    )
+
+
+def _addresses_of_question(symbols: Tensor, count: Count) -> Tensor:
+    """Where the digits of the numbers stand, and the sign before each number of a sum: (B, T)."""
+    times, number, since = count.times, count.number, count.since
+    digit = _at(torch.where(times | (number > 1), OPERAND, DIGIT), number - 1, since - 1)
+    digit = torch.where(times & (number > 1), _at(HEAD, since), digit)
+    sign = torch.where(times | count.over, _NO_ADDRESS, _at(HEAD, number - 1))
+    is_digit, is_sign = (symbols == _A_DIGIT) & (number > 0), symbols >= _BAR
+    return torch.where(is_digit, digit, torch.where(is_sign, sign, _NO_ADDRESS))
+
+
+def _addresses_of_work(symbols: Tensor, count: Count) -> Tensor:
+    """Where the tokens of the work stand: (B, T)."""
+    row, column, since = count.row, count.column, count.since
+    address = torch.where(symbols == _A_DIGIT, _at(DIGIT, row, count.shift + column), _at(CARRY, row, column))
+    return torch.where(count.over & (since < 2), _at(torch.where(since == 0, SIGN, HEAD), row), address)
+
+
+def _looks(symbols: Tensor, count: Count, is_work: Tensor) -> Tensor:
+    """Where tokens look: (B, T, 5).
+
+    In a division | guesses from the two highest digits of what is left: that above it and the next. Where no digit of x
+    is left to come down, it looks at no column, nor does +, which looks at the head above.
+    """
+    over, row, column, shift, is_sign = count.over, count.row, count.column, count.shift, symbols >= _BAR
+    guesses = over & (symbols == _BAR) & (shift >= 0)
+    adds_back = over & (count.sign % 2 == 0)
+    head = torch.where(adds_back, _at(torch.where(is_sign, HEAD, SIGN), row - is_sign.long()), _at(HEAD, row))
+    head = torch.where(guesses, _at(DIGIT, row - 1, shift + column + 1), head)
+    operand = _at(OPERAND, torch.where(count.times | over, over.long(), row), column)
+    comes_down = over & ~adds_back & (column == 0)
+    above = _at(DIGIT, torch.where(comes_down, 0, row - 1), shift + column)
+    has_column = is_work & (guesses | ~(over & is_sign))
+    is_looking = torch.stack([symbols > _PADDING, is_work, has_column, has_column, has_column], -1)
+    looks = torch.stack([_at(SIGN, 0 * row), head, operand, above, _at(CARRY, row, column)], -1)
+    return torch.where(is_looking, looks, _NOWHERE)
+
+
+def _at(kind: Tensor | int, row: Tensor | int, column: Tensor | int = 0) -> Tensor | int:
+    """An address as one number."""
+    return (kind * _SIDE + row) * _SIDE + column
+
+
+def in_view(looks: Tensor, addresses: Tensor) -> Tensor:
+    """Whether something stands where a token looks: (B, T, L), (B, S) -> (B, T, S)."""
+    return (looks[..., None] == addresses[:, None, None]).any(2)
+
+
+# ---- Other parts ----------------------------------------------------------------------------------
+
+
+def table_rows(position_ids: Tensor, period: int | None) -> Tensor:
+    """Rows of the position table: with period P, places 1 to P, and again from 1; row 0 is for what is no digit."""
+    if period is None:
+        return position_ids
+    return torch.where(position_ids > 0, 1 + (position_ids - 1) % period, 0)
+
+
+def in_window(query_position_ids: Tensor, key_position_ids: Tensor, left: int, right: int) -> Tensor:
+    """Whether each query may see each key, by their places alone: (B, T), (B, S) -> (B, T, S).
+
+    What is no digit has place 0 and is seen by all. What is no digit sees the lowest `right` places of each number:
+
+        left 0, right 1     + 2 4 3 1 + 9 7 8 + 1
+        the last + sees     x x       x x     x            to say the ones
+        the last 1 sees     x x x     x x x   x x          to say the tens, and both ones and the 1 for the carry
+    """
+    distance = key_position_ids[:, None, :] - query_position_ids[:, :, None]
+    return (key_position_ids == 0)[:, None, :] | (distance >= -left) & (distance <= right)
+
+
+def answer_logits(logits: Tensor, num_answer_tokens: Tensor) -> Tensor:
+    """Move what is said in one pass to the left: (B, L, V) at the last L tokens of each prompt -> (B, L, V).
+
+    Row b's answer is in its last `num_answer_tokens[b]` columns, of (B,); what stands to the right of it afterwards
+    is of no use.
+
+        tokens     + 5 + 6 7 +        + 1 2 + 5 6 7 +      (5 + 76 = 81, 21 + 765 = 786)
+        said           1 8 +                  6 8 7 +      one pass
+    """
+    num_columns = logits.size(1)
+    column = torch.arange(num_columns, device=logits.device) + (num_columns - num_answer_tokens)[:, None]  # (B, L)
+    return logits.gather(1, column.clamp(max=num_columns - 1)[..., None].expand_as(logits))
+
+
+def sinusoidal_table(num_positions: int, width: int) -> Tensor:
+    """Fixed position vectors (Vaswani et al., arXiv 1706.03762), sines in even columns, cosines in odd: (P, width)."""
+    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))  # (ceil(width / 2),)
+    angle = torch.arange(num_positions)[:, None] * frequency  # (P, ceil(width / 2))
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+
+
+class FixedPositions(torch.nn.Module):
+    """A position table that is not trained: sinusoids, or zeros for no positions at all."""
+
+    def __init__(self, config: SimpleLLMConfig) -> None:
+        super().__init__()
+        # Sinusoids at the scale of learned embeddings, or they would drown the digits.
+        scale = 0.0 if config.position_embedding == "none" else config.initializer_range
+        self.register_buffer("weight", sinusoidal_table(config.n_positions, config.n_embd) * scale)  # (P, n_embd)
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        return torch.nn.functional.embedding(position_ids, self.weight)
+
+
+class Way(NamedTuple):
+    """How tokens are said: by the loop here or by the library's, with or without a cache, of what kind."""
+
+    is_ours: bool
+    has_cache: bool
+    cache_kind: str | None = None
+    num_beams: int = 1
+
+
+@dataclass(frozen=True)
+class Saying:
+    """What to say after a prompt: how much, until when, and how a token is chosen.
+
+    Attributes:
+        end_ids: tokens that end an answer.
+        pad_id: stands after the end.
+        temperature, top_k, top_p: of sampling; None: as the model says, of all tokens.
+        processors, criteria: functions of rows (B, T) and logits (B, V), as GenerationMixin.generate takes them.
+    """
+
+    max_new_tokens: int
+    end_ids: tuple[int, ...]
+    pad_id: int
+    do_sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    processors: tuple = ()
+    criteria: tuple = ()
+    streamer: object = None
+
+    @classmethod
+    def of(cls, config, arguments: dict, num_before: int, pad_id: int) -> "Saying":
+        """Read what generate() was given; `num_before` is T of the prompts, `pad_id` the model's own."""
+        most = config.max_new_tokens
+        if most is None and config.max_length is not None:
+            most = config.max_length - num_before
+        if most is None or most < 1:
+            raise ValueError(f"generate() has {most} tokens to say: pass max_new_tokens=, 1 or more")
+        if config.do_sample and config.temperature is not None and not config.temperature > 0:
+            raise ValueError(f"temperature is {config.temperature}; a number above 0, or do_sample=False")
+        if config.do_sample and config.top_k is not None and config.top_k < 0:
+            raise ValueError(f"top_k is {config.top_k}; a whole number from 0")
+        if config.do_sample and config.top_p is not None and not 0 <= config.top_p <= 1:
+            raise ValueError(f"top_p is {config.top_p}; a number from 0 to 1")
+        ends = config.eos_token_id
+        sampling = (config.temperature, config.top_k, config.top_p) if config.do_sample else (None, None, None)
+        return cls(
+            most,
+            tuple(ends) if isinstance(ends, list | tuple) else (ends,) if ends is not None else (),
+            pad_id if config.pad_token_id is None else config.pad_token_id,
+            bool(config.do_sample),
+            *sampling,
+            tuple(arguments.get("logits_processor") or ()),
+            tuple(arguments.get("stopping_criteria") or ()),
+            arguments.get("streamer"),
+        )
+
+    def choose(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """The next token of each row: (B, T), (B, V) -> (B,)."""
+        for processor in self.processors:
+            logits = processor(rows, logits)
+        if not self.do_sample:
+            return logits.argmax(-1)
+        return warped(logits, self.temperature, self.top_k, self.top_p).softmax(-1).multinomial(1)[:, 0]
+
+    def ends(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Whether each row ends with its last token: (B, T), (B, V) -> (B,)."""
+        ended = (rows[:, -1:] == torch.tensor(self.end_ids, device=rows.device, dtype=rows.dtype)).any(-1)
+        for criterion in self.criteria:
+            ended = ended | criterion(rows, logits)
+        return ended
+
+
+def warped(logits: Tensor, temperature: float | None, top_k: int | None, top_p: float | None) -> Tensor:
+    """Logits to sample from, (B, V): divided, then -inf for all but the k best and the nucleus of probability p.
+
+    The nucleus is the fewest best tokens that have p together (Holtzman et al., arXiv 1904.09751).
+    """
+    if temperature:
+        logits = logits / temperature
+    if top_k:
+        worst = logits.topk(min(top_k, logits.size(-1))).values[:, -1:]
+        logits = logits.masked_fill(logits < worst, -torch.inf)
+    if top_p is not None and top_p < 1:
+        ordered, index = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)  # (B, V) what better tokens have together
+        is_out = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, (before >= top_p) & (before > 0))
+        logits = logits.masked_fill(is_out, -torch.inf)
+    return logits
+
+
+def up_to_the_end(said: list[int], end_id: int, pad_id: int) -> list[int]:
+    """An answer up to and with its end, or without the padding behind one that has none."""
+    if end_id in said:
+        return said[: said.index(end_id) + 1]
+    while said and said[-1] == pad_id:
+        said = said[:-1]
+    return said
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers between spaces: token IDs, or logits."""
+    return [float(word) if "." in word else int(word) for word in text.split()]
+
+
+def write_self_test(prompts: list[list[int]], answers: list[list[int]], logits: Tensor) -> dict[str, list[str]]:
+    """Write questions, answers, and the logits (B, V) of their first tokens as SimpleLLMConfig.self_test has them."""
+    tokens = ([" ".join(map(str, row)) for row in rows] for rows in (prompts, answers))
+    numbers = [" ".join(f"{logit:.3f}" for logit in row) for row in logits.tolist()]
+    return dict(zip(_QUESTION, (*tokens, numbers), strict=True))
+
+
+def _asked(config, arguments: dict) -> list[str]:
+    """Names of what generate() is asked for that the loop here does not do; what the library does unasked is none."""
+    unasked = type(config)().to_dict()
+    served = {"cache_implementation"} if config.cache_implementation in (None, "dynamic", "static") else set()
+    settings = [
+        name
+        for name, value in config.to_dict().items()
+        if name not in _SETTINGS | served
+        and not (value is None or value is False or value == unasked.get(name))
+        and not (name in _NOTHING_AT_1 and value == 1)
+    ]
+    others = {
+        name for name, value in arguments.items() if value is not None and (name, value) != ("synced_gpus", False)
+    }
+    return [*settings, *sorted(others - _ARGUMENTS)]
+
+
+_ARGUMENTS = {"input_ids", "attention_mask", "logits_processor", "stopping_criteria", "streamer", "tokenizer"}
+_SETTINGS = {
+    *("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "bos_token_id", "num_return_sequences"),
+    *("do_sample", "temperature", "top_k", "top_p", "use_cache", "return_dict_in_generate"),
+    *("transformers_version", "_from_model_config"),  # no settings
+}
+_NEVER = {
+    "prefill_chunk_size": "a chunk does not know its positions",
+    "stop_strings": "an answer ends with its delimiter; eos_token_id takes other tokens",
+    "position_ids": "positions follow from the tokens",
+}
+_NOTHING_AT_1 = {"num_beams", "num_beam_groups", "repetition_penalty", "length_penalty", "typical_p"}
+
+
+_QUESTION = ("prompts", "answers", "logits")
+
+
+# ---- What this file builds on, which may have another name in another release -----------------------
+
+_REDEFINED = ("forward", "generate", "generate_batch", "prepare_inputs_for_generation", "save_pretrained")
+_PARAMETERS = inspect.signature(GPT2LMHeadModel.forward).parameters
+_CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"  # since transformers 5.24, and before
+_PASSED = ("input_ids", "attention_mask", "position_ids", "use_cache", "logits_to_keep", _CACHE)
+
+
+def untested_versions() -> dict[str, str]:
+    """The libraries here whose release this file was not tested with."""
+    here = {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]}
+    return {name: version for name, version in here.items() if version not in TESTED_WITH[name]}
+
+
+def untested_message(what: str) -> str:
+    """One line that names the releases here, those tested, and the way out."""
+    tested = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in TESTED_WITH.items())
+    here = ", ".join(f"{name} {version}" for name, version in untested_versions().items())
+    mend = " ".join(f"{name}=={versions[-1]}" for name, versions in TESTED_WITH.items())
+    return f"this model was tested with {tested}; with {here or 'what is here'} {what}: pip install {mend}"
+
+
+_missing = [f"GPT2LMHeadModel.{name}" for name in _REDEFINED if not hasattr(GPT2LMHeadModel, name)]
+_missing += [f"an argument {name} of GPT2LMHeadModel.forward" for name in _PASSED if name not in _PARAMETERS]
+if _missing:  # a method or an argument that was given another name would be passed over
+    raise ImportError(untested_message(f"there is no {' and no '.join(_missing)}"))
+
+
+class SimpleLLMForCausalLM(GPT2LMHeadModel):
+    """GPT2LMHeadModel with block positions and k tokens a step; loads, saves and generates like any other.
+
+    Position IDs are derived from the tokens where none are given, and honoured where they are. What these methods do
+    not know they refuse: a setting that is passed over is an answer that is wrong and says nothing.
+    """
+
+    config_class = SimpleLLMConfig
+    config: SimpleLLMConfig
+
+    def __init__(self, config: SimpleLLMConfig) -> None:
+        super().__init__(config)
+        if config.position_embedding not in ("block", "learned"):
+            self.transformer.wpe = FixedPositions(config)
+        self._ways_tried: set[tuple] = set()
+
+    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Number the tokens of whole rows as the model was trained: (B, T) -> (B, T).
+
+        Args:
+            attention_mask: (B, T), 0 for padding; index 0 is the first token that is not padding.
+        """
+        if self.config.position_embedding == "none":
+            return torch.zeros_like(input_ids)
+        if self.config.scratchpad == "columns":
+            return self.grid(input_ids, attention_mask).kinds
+        if self.config.position_embedding.startswith("block"):
+            digit_ids = torch.tensor(self.config.digit_token_ids, device=input_ids.device)
+            return block_position_ids(input_ids, digit_ids)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+
+    def grid(self, input_ids: Tensor, attention_mask: Tensor | None = None, before: Grid | None = None) -> Grid:
+        """Lay out the tokens of whole rows, or those that follow on others, as a scratchpad of columns has them.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), 0 for padding; the padding token is padding without it, too.
+            before: the grid of the tokens before these.
+        """
+        return columns_grid(self._symbols(input_ids, attention_mask), before)
+
+    def _symbols(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """What each token is, (B, T)."""
+        table = torch.full((self.config.vocab_size,), _OTHER)
+        table[self.config.pad_token_id] = _PADDING
+        table[self.config.digit_token_ids] = _A_DIGIT
+        table[self.config.carry_token_ids] = _A_CARRY
+        for symbol, sign in enumerate(_SIGNS, _BAR):
+            table[self.config.sign_token_ids[sign]] = symbol
+        symbols = table.to(input_ids.device)[input_ids]
+        return symbols if attention_mask is None else symbols.masked_fill(attention_mask == 0, _PADDING)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        key_position_ids: Tensor | None = None,
+        grid: Grid | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        cache=None,
+        past_key_values=None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **others,
+    ):
+        """Run the transformer; see GPT2LMHeadModel.forward for what is not named here.
+
+        Args:
+            input_ids: (B, T) token IDs.
+            attention_mask: (B, S), 0 for padding; without it nothing is padding.
+            position_ids: (B, T); derived from `input_ids` where not given.
+            key_position_ids: (B, S) of the cached tokens and the new ones; needed with a cache and an attention window.
+            grid: where tokens stand on a scratchpad of columns; needed with a cache, and derived where not given.
+            labels: (B, T), IGNORE_INDEX where nothing is to be learned. With k tokens a step they are as
+                `input_ids`, and index t is compared with the logits at t - k; with "all", index t is what is to be
+                said at t. Software that shifts logits by one token itself is wrong for such a model.
+            num_items_in_batch: the loss is a sum divided by this, not the mean; so transformers.Trainer adds up slices.
+            cache, past_key_values: keys and values of tokens before; the first name is that of transformers 5.24, the
+                second that of 5.23. Either is taken under both.
+
+        Returns:
+            CausalLMOutputWithCrossAttentions; its logits (B, T, V) at index t are for token t + k.
+
+        Raises:
+            ValueError: cached tokens and no position IDs or grid, a position past the table, a mask or grid of another
+                length, or attentions asked of what does not return them.
+            NotImplementedError: a window or a scratchpad and a mask that is not (B, S), or an attention other than
+                eager and sdpa: kernels for packed sequences take restarting position IDs for their borders.
+            TypeError: an argument that is not named here.
+        """
+        unknown = sorted(name for name, value in others.items() if value is not None)
+        if unknown:
+            raise TypeError(f"forward() does not know {', '.join(unknown)}")
+        if input_ids is None:
+            raise TypeError("forward() needs input_ids")
+        if (self.training or labels is not None) and not torch.compiler.is_compiling():
+            self._try_library(Way(True, False))
+        if self.config._attn_implementation not in ("eager", "sdpa"):
+            raise NotImplementedError(f"attention {self.config._attn_implementation!r}; use 'sdpa' or 'eager'")
+        if output_attentions and self.config._attn_implementation != "eager":
+            raise ValueError(
+                "output_attentions needs model.set_attn_implementation('eager'): others have none to return"
+            )
+        cache = past_key_values if cache is None else cache
+        num_cached = 0 if cache is None else int(cache.get_seq_length())
+        has_columns = self.config.scratchpad == "columns"
+        if grid is not None and not has_columns:
+            raise ValueError("a grid needs scratchpad = 'columns'")
+        if position_ids is None and not has_columns:
+            if num_cached:
+                raise ValueError("positions depend on the cached tokens too: pass position_ids, or use generate()")
+            position_ids = self.position_ids(input_ids, attention_mask)
+        if attention_mask is None:
+            # Given no mask, transformers takes positions that restart for packed sequences and silently stops
+            # the numbers from attending to one another.
+            attention_mask = input_ids.new_ones(input_ids.size(0), num_cached + input_ids.size(1))
+        if attention_mask.ndim == 2 and attention_mask.size(1) != num_cached + input_ids.size(1):
+            raise ValueError(
+                f"attention_mask is for {attention_mask.size(1)} tokens; {num_cached} are in the cache and "
+                f"{input_ids.size(1)} are new"
+            )
+        if attention_mask.ndim != 2 and (has_columns or self.config.attention_window is not None):
+            raise NotImplementedError("an attention window and a scratchpad need a mask (B, S)")
+        if has_columns:
+            grid = self._whole_grid(input_ids, attention_mask, grid, num_cached)
+            position_ids = grid.kinds if position_ids is None else position_ids
+            sees = in_view(grid.looks, grid.addresses)
+            attention_mask = self._mask(sees, attention_mask, cache, sees_itself=False)
+        elif self.config.attention_window is not None:
+            if key_position_ids is None and num_cached:
+                raise ValueError("what is in the window depends on the cached tokens: pass key_position_ids")
+            keys = position_ids if key_position_ids is None else key_position_ids
+            sees = in_window(position_ids, keys, **self.config.attention_window)
+            attention_mask = self._mask(sees, attention_mask, cache)
+        position_ids = table_rows(position_ids, self.config.position_period)
+        if not torch.compiler.is_compiling() and position_ids.max() >= self.config.n_positions:
+            raise ValueError(
+                f"position {int(position_ids.max())} is past the position table of n_positions = "
+                f"{self.config.n_positions}: the numbers are longer than this model knows"
+            )
+        outputs = super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=return_dict,
+            **{_CACHE: cache},
+        )
+        if labels is None:
+            return outputs
+        loss = self._loss(outputs[0], labels, num_items_in_batch)
+        return (loss, *outputs) if isinstance(outputs, tuple) else type(outputs)(loss=loss, **outputs)
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """Cross entropy of the labels, each at the logits that say it: (B, T, V), (B, T) -> ()."""
+        k = 0 if self.config.tokens_per_step == "all" else self.config.tokens_per_step
+        shifted = torch.nn.functional.pad(labels, (0, k), value=IGNORE_INDEX)[:, k:]  # (B, T)
+        total = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            shifted.flatten().to(logits.device),
+            ignore_index=IGNORE_INDEX,
+            reduction="mean" if num_items_in_batch is None else "sum",
+        )
+        return total if num_items_in_batch is None else total / num_items_in_batch
+
+    def _whole_grid(self, input_ids: Tensor, attention_mask: Tensor | None, grid: Grid | None, num_cached: int) -> Grid:
+        """The grid that was given, if it is of these tokens and of those in the cache, or else that of whole rows."""
+        if grid is None:
+            if num_cached:
+                raise ValueError("where tokens stand depends on the cached tokens too: pass grid, or use generate()")
+            return self.grid(input_ids, attention_mask)
+        num_placed, num_tokens = grid.looks.size(1), grid.addresses.size(1)
+        if num_placed != input_ids.size(1) or num_tokens != num_cached + num_placed:
+            raise ValueError(
+                f"grid is for {num_placed} tokens, {num_tokens - num_placed} before them; {input_ids.size(1)} are new, "
+                f"{num_cached} are in the cache"
+            )
+        return grid
+
+    def _mask(self, sees: Tensor, is_token: Tensor, cache, sees_itself: bool = True) -> Tensor:
+        """Mask what is not in view, what comes later, and padding: (B, 1, T, S), in the form attention takes.
+
+        Padding sees itself: a row of the softmax must have something to add up to 1. A static cache has room for more
+        keys than there are yet; nobody sees what is not there.
+
+        Args:
+            sees: (B, T, S) what is in view.
+            is_token: (B, S) 0 for padding.
+            sees_itself: whether every token does, in view or not; else those that see nothing.
+        """
+        num_new, num_keys = sees.shape[1:]
+        column = torch.arange(num_keys, device=sees.device)
+        row = column[num_keys - num_new :, None]
+        sees = sees & (column <= row) & is_token.bool()[:, None, :]
+        sees = sees | (column == row) & (sees_itself or ~sees.any(-1, keepdim=True))  # (B, T, S)
+        if cache is not None:
+            room = cache.get_mask_sizes(num_new, 0)[0]  # the library's own way to know how many keys attention gets
+            sees = torch.nn.functional.pad(sees, (0, room - sees.size(2)))
+        if self.config._attn_implementation != "eager":
+            return sees[:, None]
+        return torch.zeros_like(sees, dtype=self.dtype).masked_fill(~sees, torch.finfo(self.dtype).min)[:, None]
+
+    # ---- generate() -------------------------------------------------------------------------------
+
+    def generate(self, inputs: Tensor | None = None, generation_config=None, **arguments):
+        """Say what follows prompts, by greedy search or sampling, k tokens a step or the whole answer in one pass.
+
+        The loop is this file's own, with or without a cache. What else GenerationMixin.generate offers (beams,
+        assistants, scores, ...) is left to it where k is 1, and refused where it is not: it would be silently wrong.
+
+        Args:
+            inputs: (B, T) token IDs that begin with the delimiter, padded on the left; `input_ids` is another name.
+            generation_config: settings, over those of this model; `arguments` are over both.
+            arguments: attention_mask (B, T), logits_processor, stopping_criteria, streamer, and settings by name.
+
+        Returns:
+            (B, T + L) token IDs, with padding after each row's end; with return_dict_in_generate an output that has
+            them as `sequences`.
+
+        Raises:
+            ValueError: rows that no tokenizer of this model wrote, no number of tokens to say, a setting out of range.
+            NotImplementedError: what is asked for needs one token a step.
+            RuntimeError: the library is of a release this file was not tested with, and says something else with it.
+        """
+        was_training = self.training
+        if was_training:
+            self.eval()  # an answer is said without dropout
+        try:
+            return self._generate(inputs, generation_config, arguments)
+        except (AttributeError, KeyError, TypeError) as error:
+            if not untested_versions():
+                raise
+            raise RuntimeError(untested_message(f"generate() fails ({error})")) from error
+        finally:
+            if was_training:
+                self.train()
+
+    def _generate(self, inputs: Tensor | None, given, arguments: dict):
+        config, others = self._settings(given, arguments)
+        asked = _asked(config, others)
+        asked_for = config.to_dict() | others
+        for name, why in _NEVER.items():
+            if asked_for.get(name) is not None and not (name == "position_ids" and asked_for.get("is_assistant")):
+                raise NotImplementedError(f"{name} is not supported: {why}")
+        if asked and self.config.tokens_per_step != 1:
+            raise NotImplementedError(f"{', '.join(asked)}: needs tokens_per_step = 1; use greedy search or sampling")
+        has_cache = config.use_cache is not False
+        way = Way(not asked, has_cache, config.cache_implementation if has_cache else None, config.num_beams or 1)
+        self._try_library(way)
+        if asked:
+            if "assistant_model" not in asked:
+                arguments.pop("tokenizer", None)
+            return super().generate(inputs, generation_config=given, **arguments)
+        named = others.pop("input_ids", None)
+        if (inputs is None) == (named is None):
+            raise ValueError("generate() needs input_ids, once: what this model's tokenizer makes of '1342+879='")
+        rows = (named if inputs is None else inputs).to(self.device)
+        is_token = others.pop("attention_mask", None)
+        is_token = (rows != self.config.pad_token_id if is_token is None else is_token.to(self.device)).long()
+        self._refuse_other_rows(rows, is_token)
+        saying = Saying.of(config, others, rows.size(1), self.config.pad_token_id)
+        if config.num_return_sequences is not None:
+            rows, is_token = (one.repeat_interleave(config.num_return_sequences, 0) for one in (rows, is_token))
+        rows = self._say(rows, is_token, saying, way)
+        return GenerateDecoderOnlyOutput(sequences=rows) if config.return_dict_in_generate else rows
+
+    def _settings(self, given, arguments: dict) -> tuple[object, dict]:
+        """Settings by name, over those given, over this model's; and the arguments that are no settings."""
+        config = copy.deepcopy(self.generation_config)
+        named = {} if given is None else given.to_dict()
+        named = {name: value for name, value in named.items() if value is not None and not name.startswith("_")}
+        unknown = config.update(**named)
+        if unknown:
+            raise ValueError(f"no setting of generate(): {', '.join(unknown)}")
+        named |= arguments
+        if named.get("max_length") is not None and named.get("max_new_tokens") is None:
+            config.max_new_tokens = None  # the model's own is over no other
+        return config, config.update(**arguments)
+
+    @torch.no_grad()
+    def _say(self, rows: Tensor, is_token: Tensor, saying: Saying, way: Way) -> Tensor:
+        """Put tokens behind prompts until each has ended: (B, T), (B, T) -> (B, T + L).
+
+        A step reads what was not read yet, or everything where there is no cache, and says k tokens; with "all" there
+        is one step, and it says as many tokens as the longest answer has.
+        """
+        k = self.config.tokens_per_step
+        num_left = self.num_answer_tokens(rows) if k == "all" else None  # (B,) tokens still to say
+        num_step = int(num_left.max()) if k == "all" else k
+        num_before, num_read, cache, grid = rows.size(1), 0, None, None
+        if way.has_cache:
+            room = num_before + saying.max_new_tokens + num_step
+            is_static = way.cache_kind == "static"
+            cache = StaticCache(self.config, max_cache_len=room) if is_static else DynamicCache(config=self.config)
+        if saying.streamer is not None:
+            saying.streamer.put(rows.cpu())
+        is_alive = torch.ones(rows.size(0), dtype=torch.bool, device=rows.device)  # (B,)
+        while is_alive.any():
+            new = rows[:, num_read:]
+            if self.config.scratchpad == "columns":
+                grid = self.grid(new, is_token[:, num_read:], grid if num_read else None)
+                places = {"grid": grid}
+            else:
+                positions = self.position_ids(rows, is_token)  # (B, S)
+                places = {"position_ids": positions[:, num_read:], "key_position_ids": positions}
+            outputs = self(
+                input_ids=new,
+                attention_mask=is_token,
+                **places,
+                cache=cache,
+                use_cache=way.has_cache,
+                logits_to_keep=num_step,
+            )
+            num_read = rows.size(1) if way.has_cache else 0
+            said = outputs.logits[:, -num_step:].float()  # (B, num_step, V)
+            for logits in (answer_logits(said, num_left) if k == "all" else said).unbind(1):  # (B, V) each
+                token = torch.where(is_alive, saying.choose(rows, logits), saying.pad_id)  # (B,)
+                rows = torch.cat([rows, token[:, None]], dim=1)
+                is_token = torch.cat([is_token, torch.ones_like(is_token[:, :1])], dim=1)
+                if saying.streamer is not None:
+                    saying.streamer.put(token.cpu())
+                is_alive &= ~saying.ends(rows, logits)
+                if k == "all":
+                    num_left = num_left - 1
+                    is_alive &= num_left > 0
+                if rows.size(1) == num_before + saying.max_new_tokens:
+                    is_alive &= False
+                if not is_alive.any():
+                    break
+        if saying.streamer is not None:
+            saying.streamer.end()
+        return rows
+
+    def num_answer_tokens(self, input_ids: Tensor) -> Tensor:
+        """Count what is said in one pass: one token at each digit of the second operand, one at the delimiter.
+
+        Args:
+            input_ids: (B, T) prompts `+x+y+`, padded on the left.
+
+        Returns:
+            (B,) counts.
+
+        Raises:
+            ValueError: a row is no whole prompt, or its longer operand comes first.
+        """
+        digit_ids = torch.tensor(self.config.digit_token_ids, device=input_ids.device)
+        places = block_position_ids(input_ids, digit_ids)  # (B, T)
+        num_digits = (places > 0).sum(1)  # (B,) of both operands
+        y_length = places[:, -2] if input_ids.size(1) > 1 else num_digits
+        is_delimiter = input_ids == self.config.eos_token_id
+        is_mark = is_delimiter | self._is_other_sign(input_ids)
+        is_prompt = is_delimiter[:, -1] & (is_mark.sum(1) == 3) & (y_length > 0) & (num_digits > y_length)
+        if not is_prompt.all():
+            raise ValueError(
+                "tokens_per_step = 'all' answers whole prompts +x+y+, padded on the left, and nothing else"
+            )
+        if (num_digits > 2 * y_length).any():
+            raise ValueError("tokens_per_step = 'all' needs the longer operand second; the tokenizer puts it there")
+        return y_length + 1
+
+    def _is_other_sign(self, input_ids: Tensor) -> Tensor:
+        """Whether each token is an operator other than the delimiter: (B, T) -> (B, T)."""
+        others = torch.tensor([*(self.config.sign_token_ids or {}).values()], device=input_ids.device, dtype=torch.long)
+        return (input_ids[..., None] == others).any(-1)
+
+    def _refuse_other_rows(self, rows: Tensor, is_token: Tensor) -> None:
+        """Refuse rows that are not what this model's tokenizer writes: digits and delimiters, one in front."""
+        if self.config.scratchpad == "columns":
+            self._refuse_other_questions(rows, is_token)
+            return
+        known = torch.tensor([*self.config.digit_token_ids, self.config.eos_token_id], device=rows.device)
+        is_sign = self._is_other_sign(rows)
+        is_known = (rows[..., None] == known).any(-1) | is_sign | (is_token == 0)  # (B, T)
+        first = (is_token != 0).long().argmax(1, keepdim=True)  # (B, 1)
+        begins = rows.gather(1, first)[:, 0] == self.config.eos_token_id
+        is_left = is_token[:, -1:].bool() & (is_token.cummax(1).values == is_token)
+        is_whole = (((rows == self.config.eos_token_id) | is_sign) & (is_token != 0)).sum(1) >= 3
+        if not (is_known.all() and begins.all() and is_left.all() and is_whole.all()):
+            raise ValueError(
+                "generate() takes rows that begin with the delimiter +, of digits and delimiters, both operands whole, "
+                "padded on the left: what this model's own tokenizer makes of '1342+879='"
+            )
+
+    def _refuse_other_questions(self, rows: Tensor, is_token: Tensor) -> None:
+        """Refuse rows that do not begin with a question: *75*64| and, if it has begun, its work."""
+        symbols = self._symbols(rows, is_token)
+        follows, is_sign = symbols.roll(-1, 1), symbols >= _BAR
+        num_tokens, is_asked = (symbols > _PADDING).cumsum(1), (symbols == _BAR).cumsum(1) == 0
+        operator = torch.where(num_tokens == 1, symbols, _PADDING).amax(1, keepdim=True)  # (B, 1)
+        starts_number = (symbols == operator) & (follows == _A_DIGIT)
+        is_right = torch.where(is_asked, starts_number | (symbols == _A_DIGIT), symbols >= _A_DIGIT)
+        by_zero = is_asked & (operator == _OVER) & (rows == self.config.digit_token_ids[0]) & (follows == _BAR)
+        num_numbers = (is_sign & is_asked).sum(1)
+        is_whole = ~is_asked[:, -1] & ((num_numbers == 2) | (num_numbers > 2) & (operator == _PLUS)[:, 0])
+        if not (is_right | (num_tokens == 0)).all() or by_zero.any() or not is_whole.all():
+            raise ValueError(
+                "generate() takes rows that begin with a question, lowest digits first, and end with |, or with work "
+                "after it: what this model's own tokenizer makes of '57*46=', padded on the left; no divisor begins "
+                "with 0"
+            )
+
+    # ---- Other libraries --------------------------------------------------------------------------
+
+    def _try_library(self, way: Way) -> None:
+        """Under a library that nobody tested, ask the model's own questions first, in the way that is about to be used.
+
+        Each is asked by itself, and all in one batch with padding: a library can be wrong about either alone.
+
+        Raises:
+            RuntimeError: the answers are others, or none.
+        """
+        untested = untested_versions()
+        here = (*untested.items(), self.dtype, self.device.type, self.config._attn_implementation, way)
+        if not untested or here in self._ways_tried:
+            return
+        if self.config.self_test is None:
+            self._ways_tried.add(here)
+            warnings.warn(untested_message("it may say anything, and has no question to be asked"), stacklevel=4)
+            return
+        prompts, answers, logits = ([_numbers(one) for one in self.config.self_test[name]] for name in _QUESTION)
+        try:
+            said, said_by = self._answer(prompts, way, max(map(len, answers)))
+            alone = [self._answer([prompt], way, max(map(len, answers)))[0][0] for prompt in prompts[:2]]
+        except Exception as error:  # whatever the library does now, the way out is the same
+            raise RuntimeError(untested_message(f"it fails ({error})")) from error
+        # Narrow numbers round more than this, and a beam's logits are no logits.
+        has_logits = way.num_beams == 1 and self.dtype in (torch.float32, torch.float64)
+        is_near = not has_logits or (said_by.cpu() - torch.tensor(logits)).abs().max() < LOGITS_MOVE
+        if said != answers or alone != answers[:2] or not is_near:
+            raise RuntimeError(
+                untested_message(
+                    "it gives other answers than when it was saved (if its weights are others since then: "
+                    "config.self_test = None)"
+                )
+            )
+        self._ways_tried.add(here)
+
+    def _answer(self, prompts: list[list[int]], way: Way, most: int) -> tuple[list[list[int]], Tensor]:
+        """Answer its own questions by greedy search, dropout off.
+
+        Args:
+            most: tokens of an answer.
+
+        Returns:
+            The answers, and the logits (B, V) that their first tokens were chosen by.
+        """
+        pad, end, length = self.config.pad_token_id, self.config.eos_token_id, max(map(len, prompts))
+        rows = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts], device=self.device)
+        seen = []
+
+        def note(input_ids: Tensor, scores: Tensor) -> Tensor:
+            seen.append(scores)
+            return scores
+
+        was_training, settings = self.training, self.generation_config
+        self.eval()
+        try:
+            if way.is_ours:
+                saying = Saying(most, (end,), pad, processors=(note,))
+                rows = self._say(rows, (rows != pad).long(), saying, way)
+            else:  # in a config of its own: the model's may ask for less than the best token, or for an output
+                self.generation_config = type(settings)(
+                    do_sample=False,
+                    max_new_tokens=most,
+                    eos_token_id=end,
+                    pad_token_id=pad,
+                    num_beams=way.num_beams,
+                    use_cache=way.has_cache,
+                    cache_implementation=way.cache_kind,
+                )
+                is_token = (rows != pad).long()
+                rows = super().generate(rows, attention_mask=is_token, logits_processor=[note])
+        finally:
+            self.generation_config = settings
+            self.train(was_training)
+        return [up_to_the_end(row, end, pad) for row in rows[:, length:].tolist()], seen[0]
+
+    def self_test_of(self, prompts: list[list[int]], most: int) -> dict[str, list[str]]:
+        """Ask questions, and write them and what is said as `config.self_test` has it; `most` tokens an answer."""
+        return write_self_test(prompts, *self._answer(prompts, Way(True, False), most))
+
+    def save_pretrained(self, save_directory, *arguments, **settings):
+        """Write the model, see PreTrainedModel.save_pretrained; its questions get the present weights' answers."""
+        self._bring_pipeline(Path(save_directory))
+        is_whole = not torch.distributed.is_initialized() and self.device.type != "meta"
+        if self.config.self_test is not None and is_whole and not untested_versions():
+            prompts, answers = ([_numbers(one) for one in self.config.self_test[name]] for name in _QUESTION[:2])
+            self.config.self_test = self.self_test_of(prompts, max(map(len, answers)))
+        return super().save_pretrained(save_directory, *arguments, **settings)
+
+    def _bring_pipeline(self, folder: Path) -> None:
+        """Put what config.json names for pipeline() there, if it lies beside this code, or name none."""
+        tasks = getattr(self.config, "custom_pipelines", None) or {}
+        sources = [Path(__file__).with_name(f"{task['impl'].partition('.')[0]}.py") for task in tasks.values()]
+        if not all(source.is_file() for source in sources):
+            self.config.custom_pipelines = {}
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            shutil.copyfile(source, folder / source.name)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments, **kwargs) -> dict:
+        """Give GenerationMixin the positions of the whole row; with a cache it keeps those of the new tokens.
+
+        generate() calls this only for what is left to the library.
+        """
+        mask = kwargs.get("attention_mask")
+        mask = mask if mask is not None and mask.ndim == 2 else None
+        grid = self.grid(input_ids, mask) if self.config.scratchpad == "columns" else None
+        kwargs["position_ids"] = self.position_ids(input_ids, mask) if grid is None else grid.kinds
+        if self.config.attention_window is not None:
+            kwargs["key_position_ids"] = kwargs["position_ids"]
+        inputs = super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
+        if grid is not None:
+            inputs["grid"] = grid._replace(looks=grid.looks[:, -inputs["input_ids"].size(1) :])
+            inputs["attention_mask"] = mask  # for a static cache the library has made one of what comes before
+        return inputs
+
+    def generate_batch(self, *args, **kwargs):
+        """Refuse: continuous batching numbers the positions by itself."""
+        raise NotImplementedError("continuous batching is not supported; use generate() with a left-padded batch")
+
+
+SimpleLLMConfig.register_for_auto_class()
+SimpleLLMForCausalLM.register_for_auto_class("AutoModelForCausalLM")

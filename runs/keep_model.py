@@ -1,0 +1,58 @@
+"""Copy a proved model to where the repository keeps it: what an upload of it would hold, and nothing else.
+
+    python3 -m runs.keep_model [FOLDER]             default: ../simple-llm-data/calculator, as make calculator left it
+
+Reads   the model folder FOLDER, with its certificate
+Writes  models/calculator, anew; refused (exit code 7) where a context is wrong or was not asked, or where no commit
+        holds the code that made the model
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from runs.pipeline import REPOSITORY
+from simple_llm import command_line
+from simple_llm.errors import GateError
+from simple_llm.evaluation.certificates import read_as_certificate
+from simple_llm.evaluation.reports import read_reports
+from simple_llm.files.names import CERTIFICATE
+from simple_llm.model.folder import KEPT_MODEL, load_model, LoadedModel
+from simple_llm.sharing.hub import uploaded_names
+from simple_llm.sharing.model_card import write_card
+
+MADE = REPOSITORY.parent / "simple-llm-data" / "calculator"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    folder = arguments.folder
+    require_proved(folder, load_model(folder))
+    write_card(folder)
+    names = uploaded_names(folder)
+    shutil.rmtree(KEPT_MODEL, ignore_errors=True)  # git has what was there
+    KEPT_MODEL.mkdir(parents=True)
+    for name in names:
+        shutil.copyfile(folder / name, KEPT_MODEL / name)
+    print(f"{KEPT_MODEL}: {len(names)} files, {sum((KEPT_MODEL / name).stat().st_size for name in names):,} bytes")
+
+
+def require_proved(folder: Path, loaded: LoadedModel) -> None:
+    """Refuse a model that is not right in every case, or whose code cannot be looked up.
+
+    Raises:
+        GateError: which of the two.
+    """
+    report = read_reports(folder, loaded.sha256).get(CERTIFICATE)
+    certificate = report and read_as_certificate(report)
+    if not certificate or not certificate.is_whole or certificate.wrong:
+        raise GateError(f"{folder} has no certificate that all is right; `evaluate.py --all-lengths` writes one")
+    made_at = loaded.manifest.get("commit")
+    if not made_at or made_at.endswith("-dirty"):
+        raise GateError(f"{folder} was made by code that no commit holds: {made_at or 'outside a checkout'}")
+
+
+if __name__ == "__main__":
+    made = command_line.parser(__doc__)
+    made.add_argument("folder", type=command_line.path, nargs="?", default=MADE, metavar="FOLDER")
+    asked = made.parse_args()
+    command_line.run(main, asked, debug=asked.debug)

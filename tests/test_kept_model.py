@@ -1,0 +1,62 @@
+"""The proved model that the repository keeps: it is whole, it answers, and it proves itself."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runs import keep_model
+from simple_llm.errors import GateError
+from simple_llm.files.names import CARD, CERTIFICATE, VERIFY
+from simple_llm.model.folder import KEPT_MODEL, load_model
+from tests.pipeline import run_python, run_script
+
+pytestmark = pytest.mark.library
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return load_model(KEPT_MODEL)
+
+
+def test_it_is_under_a_megabyte_and_its_card_names_the_commit_that_made_it(kept):
+    assert sum(path.stat().st_size for path in KEPT_MODEL.iterdir()) < 1_000_000
+    assert re.fullmatch("[0-9a-f]{12}", kept.manifest["commit"])
+    assert f"`{kept.manifest['commit']}`" in (KEPT_MODEL / CARD).read_text(encoding="utf-8")
+    keep_model.require_proved(KEPT_MODEL, kept)
+
+
+def test_it_proves_itself_with_numpy_alone(tmp_path):
+    done = run_python("-I", str(KEPT_MODEL / VERIFY), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    counts = json.loads((KEPT_MODEL / CERTIFICATE).read_bytes())["operations"].values()
+    assert all(f"  {one['checked']:,}  " in done.stdout for one in counts)
+
+
+def test_the_first_command_of_a_newcomer_multiplies_nine_digits(tmp_path):
+    done = run_script("inference.py", "--model", str(KEPT_MODEL), "123456789*987654321", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"123456789*987654321={123456789 * 987654321}\n")
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [
+        ({"commit": None}, "no commit holds: outside a checkout"),
+        ({"commit": "0123456789ab-dirty"}, "no commit holds: 0123456789ab-dirty"),
+    ],
+)
+def test_a_model_is_not_kept_whose_code_cannot_be_looked_up(kept, spoiled, message, monkeypatch):
+    monkeypatch.setitem(kept.manifest, "commit", spoiled["commit"])
+    with pytest.raises(GateError, match=message):
+        keep_model.require_proved(KEPT_MODEL, kept)
+
+
+def test_a_model_is_not_kept_without_a_certificate_that_all_is_right(kept, tmp_path):
+    folder = Path(shutil.copytree(KEPT_MODEL, tmp_path / "model"))
+    for change in ({"wrong": 1}, {"checked": 5}, {"model_sha256": "0" * 64}):
+        certificate = json.loads((KEPT_MODEL / CERTIFICATE).read_bytes()) | change
+        (folder / CERTIFICATE).write_text(json.dumps(certificate), encoding="utf-8")
+        with pytest.raises(GateError, match="no certificate that all is right"):
+            keep_model.require_proved(folder, kept)
