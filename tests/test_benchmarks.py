@@ -1,6 +1,14 @@
 """Benchmarks that make artefacts of their own: what they make has to be accepted."""
 
-from benchmarks import checkpointing
+import json
+from argparse import Namespace
+
+import pytest
+
+from benchmarks import checkpointing, wavefront
+from simple_llm.model.folder import KEPT_MODEL
+
+pytestmark = pytest.mark.library
 
 
 def test_the_rows_that_are_verified_for_the_time_it_takes_are_valid(tmp_path, monkeypatch):
@@ -8,3 +16,10 @@ def test_the_rows_that_are_verified_for_the_time_it_takes_are_valid(tmp_path, mo
     num_bytes, seconds = checkpointing.verification_seconds(tmp_path, gigabytes=1e-4)
     assert num_bytes == (tmp_path / "sequences.txt").stat().st_size > 9e4
     assert seconds > 0
+
+
+def test_rows_side_by_side_and_one_token_at_a_time_write_the_same(capsys):
+    wavefront.main(Namespace(model=KEPT_MODEL, digits=3, rounds=1))
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert document["tokens"] > 20
+    assert document["rates"].keys() == {"the wavefront", "one token at a time"}
