@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from hypothesis import settings
 
 from tests.pipeline import REPOSITORY
@@ -148,18 +148,66 @@ def call_script(monkeypatch, capsys) -> Callable[..., Called]:
     return call
 
 
+def _train_small_model(k: int | str, tmp_path_factory) -> object:
+    from tests.trained_model import train_small_model
+
+    return train_small_model(k)
+
+
+def _train_any_length_model(tmp_path_factory) -> object:
+    from tests.trained_model import train_any_length_model
+
+    return train_any_length_model()
+
+
+def _run_pipeline(tmp_path_factory) -> object:
+    from tests.finished_run import run_pipeline
+
+    return run_pipeline(tmp_path_factory.mktemp("finished"))
+
+
+def _write_on_paper(kind: str, tmp_path_factory) -> object:
+    from tests.paper_model import write_kind
+
+    return write_kind(tmp_path_factory.mktemp("paper"), kind)
+
+
+# What takes seconds to make, once in a test run: what makes it, by its name, which begins with that of its fixture.
+MAKERS: dict[str, Callable] = {
+    "finished_run": _run_pipeline,
+    "trained_for 1": functools.partial(_train_small_model, 1),
+    "any_length": _train_any_length_model,
+    "trained_for 2": functools.partial(_train_small_model, 2),
+    "trained_for all": functools.partial(_train_small_model, "all"),
+    **{
+        f"on_paper {kind}": functools.partial(_write_on_paper, kind)
+        for kind in ("all four", "decimal sums", "differences", "products")
+    },
+}
+
+
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory) -> Callable:
-    """Share what takes long to make among the processes of this test run: made_once("name", make)."""
+def made_once(request, tmp_path_factory) -> Callable[[str], object]:
+    """Share what takes long to make among the processes of this test run: made_once("trained_for 1").
+
+    While another process makes it, this one makes what else the tests of this run need.
+    """
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    needed = {name for test in request.session.items for name in getattr(test, "fixturenames", ())}
 
-    def make_or_read(name, make):
+    def make(name: str, timeout: float) -> bool:
         path = folder / f"{name}.pickle"
-        with FileLock(f"{path}.lock"):
+        with contextlib.suppress(Timeout), FileLock(f"{path}.lock", timeout=timeout):
             if not path.exists():
-                path.write_bytes(pickle.dumps(make()))
-        return pickle.loads(path.read_bytes())
+                path.write_bytes(pickle.dumps(MAKERS[name](tmp_path_factory)))
+        return path.exists()
+
+    def make_or_read(name: str) -> object:
+        others = [other for other in MAKERS if other != name and other.partition(" ")[0] in needed]
+        while not make(name, timeout=0 if others else -1):
+            make(others.pop(0), timeout=0)
+        return pickle.loads((folder / f"{name}.pickle").read_bytes())
 
     return make_or_read
 
@@ -167,12 +215,9 @@ def made_once(tmp_path_factory) -> Callable:
 @pytest.fixture(scope="session")
 def trained_for(made_once) -> Callable:
     """Make, once for each number of tokens a step, a model that adds two-digit numbers and one that half does."""
-    from tests.trained_model import load_small_model, train_small_model
+    from tests.trained_model import load_small_model
 
-    def make(k):
-        return load_small_model(k, made_once(f"trained-{k}", lambda: train_small_model(k)))
-
-    return functools.cache(make)
+    return functools.cache(lambda k: load_small_model(k, made_once(f"trained_for {k}")))
 
 
 @pytest.fixture(scope="session")
@@ -184,17 +229,15 @@ def trained(trained_for):
 @pytest.fixture(scope="session")
 def any_length(made_once):
     """A model that adds ternary numbers of every length, and one that was stopped early."""
-    from tests.trained_model import load_any_length_model, train_any_length_model
+    from tests.trained_model import load_any_length_model
 
-    return load_any_length_model(made_once("any-length", train_any_length_model))
+    return load_any_length_model(made_once("any_length"))
 
 
 @pytest.fixture(scope="session")
-def finished_run(made_once, tmp_path_factory):
+def finished_run(made_once):
     """The whole pipeline, each script in its own process, on a tiny config: the folder it ran in, only to be read."""
-    from tests.finished_run import run_pipeline
-
-    return made_once("finished-run", lambda: run_pipeline(tmp_path_factory.mktemp("finished")))
+    return made_once("finished_run")
 
 
 @pytest.fixture
@@ -217,11 +260,9 @@ def untrained_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def on_paper(made_once, tmp_path_factory) -> Callable[[str], Path]:
+def on_paper(made_once) -> Callable[[str], Path]:
     """Make, once for each kind, the folder of a model that calculates on paper, only to be read."""
-    from tests.paper_model import write_kind
-
-    return lambda kind: made_once(f"paper-{kind}", lambda: write_kind(tmp_path_factory.mktemp("paper"), kind))
+    return lambda kind: made_once(f"on_paper {kind}")
 
 
 @pytest.fixture
