@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -32,23 +33,27 @@ class StopRequest:
 
 
 def progress_bar(*items: Iterable, is_shown: bool = True, **settings: object) -> tqdm:
-    """A bar of tqdm on a terminal; a log that is none is kept short, and TQDM_DISABLE is heeded.
+    """A bar of tqdm on a terminal and in a notebook; a log that is neither is kept short, and TQDM_DISABLE is heeded.
 
     Args:
         is_shown: of several processes one shows it.
     """
     is_unwanted = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false", "no", "off")
-    return tqdm(*items, disable=True if is_unwanted or not is_shown else None, **settings)
+    is_notebook = type(settings.get("file") or sys.stderr).__module__.startswith("ipykernel.")
+    is_hidden = True if is_unwanted or not is_shown else False if is_notebook else None  # None: but for a terminal
+    return tqdm(*items, disable=is_hidden, **settings)
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGINT, SIGTERM and SIGHUP, which says that the terminal is gone, into a StopRequest.
 
-    A second Ctrl-C leaves at once. Those that the caller has ignored, as nohup and a shell's & do, stay ignored.
+    A second Ctrl-C leaves at once. Those that the caller has ignored, as nohup and a shell's & do, stay ignored. In a
+    thread other than the first, as a notebook may have, Python takes none.
     """
     request = StopRequest()
-    numbers = [one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+    is_first = threading.current_thread() is threading.main_thread()
+    numbers = [one for one in _STOPPING if is_first and signal.getsignal(one) is not signal.SIG_IGN]
 
     def handle(number: int, frame: object) -> None:
         request.signal_number = number

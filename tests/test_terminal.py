@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -20,6 +21,12 @@ pytestmark = pytest.mark.library
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+class Notebook(io.StringIO):
+    """As the stderr of a notebook, which says that it is no terminal, and shows what is written over."""
+
+    __module__ = "ipykernel.iostream"
 
 
 @pytest.mark.parametrize("has_terminal", [True, False], ids=["told by the session", "its terminal is gone too"])
@@ -88,16 +95,30 @@ def test_fault_44_a_terminal_that_is_gone_changes_no_exit_code(exit_code):
     os.close(slave)
 
 
+def test_fault_44_work_in_another_thread_than_the_first_goes_on_without_signals():
+    seen = []
+
+    def work():
+        with stopping.stop_on_signals() as stop:
+            seen.append(bool(stop))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (seen, signal.getsignal(signal.SIGTERM)) == ([False], before)
+
+
 @pytest.mark.parametrize(("value", "is_shown"), [(None, True), ("", True), ("0", True), ("1", False), ("true", False)])
-def test_fault_44_a_bar_is_on_a_terminal_only_and_not_where_it_is_not_wanted(monkeypatch, value, is_shown):
+def test_fault_44_a_bar_is_on_a_terminal_or_in_a_notebook_and_not_where_it_is_not_wanted(monkeypatch, value, is_shown):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     if value is not None:
         monkeypatch.setenv("TQDM_DISABLE", value)
-    terminal, log = Terminal(), io.StringIO()
-    for file in (terminal, log):
+    terminal, notebook, log = Terminal(), Notebook(), io.StringIO()
+    for file in (terminal, notebook, log):
         with progress_bar(total=3, file=file, mininterval=0) as bar:
             bar.update(3)
-    assert (bool(terminal.getvalue()), log.getvalue()) == (is_shown, "")
+    assert (bool(terminal.getvalue()), bool(notebook.getvalue()), log.getvalue()) == (is_shown, is_shown, "")
     with progress_bar(total=3, file=terminal, is_shown=False) as bar:
         assert bar.disable
     assert list(progress_bar(range(3), file=log)) == [0, 1, 2]
