@@ -14,7 +14,7 @@ from torch import Tensor
 
 from simple_llm.data.problems import Problems
 from simple_llm.model.calculator import Calculator
-from simple_llm.model.modeling_simple_llm import block_position_ids, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import block_position_ids, Grid, SimpleLLMForCausalLM
 from simple_llm.model.prompts import Prompt
 from simple_llm.model.tokens import make_examples, Vocabulary
 
@@ -69,15 +69,21 @@ def cells_in_view(calculator: Calculator, maps: AttentionMaps) -> list[dict[str,
         of each token that says something {"token", "says", and of CELLS those where something stands}.
     """
     ids = calculator.loaded.tokenizer.convert_tokens_to_ids(maps.tokens)
-    grid = calculator.model.grid(torch.tensor([ids], device=calculator.model.device))
+    views = tokens_in_view(calculator.model.grid(torch.tensor([ids], device=calculator.model.device)))
+    return [
+        {"token": token, "says": said, **{cell: maps.tokens[seen] for cell, seen in view.items()}}
+        for token, said, view in zip(maps.tokens, maps.said, views, strict=True)
+        if said is not None
+    ]
+
+
+def tokens_in_view(grid: Grid) -> list[dict[str, int]]:
+    """Of each token of one row, laid out on paper, which token it sees in which of CELLS."""
     at = {address: index for index, address in enumerate(grid.addresses[0].tolist())}
     views = []
-    for index, said in enumerate(maps.said):
-        if said is None:
-            continue
-        found = (at.get(address, len(at)) for address in grid.looks[0, index].tolist())
-        seen = {cell: maps.tokens[one] for cell, one in zip(CELLS, found, strict=True) if one <= index}
-        views.append({"token": maps.tokens[index], "says": said, **seen})
+    for index, looks in enumerate(grid.looks[0].tolist()):
+        found = {cell: at.get(address, len(at)) for cell, address in zip(CELLS, looks, strict=True)}
+        views.append({cell: seen for cell, seen in found.items() if seen <= index})
     return views
 
 
