@@ -271,7 +271,7 @@ text{{fill:var(--ink);font-size:15px}}
 .says{{fill:none;stroke:var(--accent);stroke-width:2;stroke-dasharray:3 4}}
 .frame{{opacity:0}}
 .still{{opacity:1}}
-@media (prefers-reduced-motion:no-preference){{[style]{{animation:{total:g}s step-end infinite}}}}
+@media (prefers-reduced-motion:no-preference){{g[style]{{animation:{total:g}s step-end infinite}}}}
 {"".join(moves)}
 """
 
