@@ -40,6 +40,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from runs.speedrun_seed import Clock, run_seed
 from runs.tracks import Track
@@ -53,7 +54,7 @@ from simple_llm.config.settings import (
     TrainConfig,
     Training,
 )
-from simple_llm.evaluation.pictures import save_figure
+from simple_llm.evaluation.pictures import ACCENT, AMBER, LINE, save_figure, WRONG
 from simple_llm.files.manifest import commit
 from simple_llm.files.writing import write_file
 from simple_llm.machine import processor
@@ -74,7 +75,7 @@ SHAPES = {  # layers, heads, width: from ten thousand to ten million parameters
 AXES: dict[str, tuple] = {"digits": (2, 4, 8, 16, 32), "base": (2, 4, 10, 16, 32), "size": tuple(SHAPES)}
 LABELS = {"digits": "decimal digits", "base": "base", "size": "parameters"}
 COSTS = {"problems": "problems", "cpu_seconds": "CPU seconds"}
-WAYS = {"window": "tab:green", "reversed": "tab:blue", "not reversed": "tab:red"}  # and their colors
+WAYS = {"window": ACCENT, "reversed": AMBER, "not reversed": WRONG}  # and their colors
 
 
 class Point(NamedTuple):
@@ -241,36 +242,46 @@ def spread_text(values: list[float]) -> str:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Problems and CPU seconds to exactness over each axis: a dot a seed, a line through the medians."""
+    """Problems and CPU seconds to exactness over each axis: a dot a seed, a dash at the median of each way.
+
+    A seed that was not exact after the longest schedule that was tried is a cross above the line.
+    """
     measured = measured_axes(rows)
-    figure = Figure(figsize=(4.3 * max(1, len(measured)), 7), layout="constrained")
-    grid = figure.subplots(2, max(1, len(measured)), squeeze=False)
-    for column, axis in enumerate(measured):
-        for axes, (name, label) in zip(grid[:, column], COSTS.items(), strict=True):
-            axes.set(xlabel=LABELS[axis], ylabel=f"{label} to exactness", xscale="log", yscale="log")
-            draw_axis(axes, grouped(rows, axis), axis, name)
-    if measured:
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=len(measured))
+    figure = Figure(figsize=(4.3 * max(1, len(measured)), 6), layout="constrained")
+    grid = figure.subplots(2, max(1, len(measured)), squeeze=False, sharey="row")
+    for row, (name, label) in enumerate(COSTS.items()):
+        highest = max((cost(one, name) for one in rows if one["attempts"][-1]["exact"]), default=1.0)
+        for axes, axis in zip(grid[row], measured, strict=True):
+            axes.set(yscale="log", xlabel=LABELS[axis])
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            draw_axis(axes, grouped(rows, axis), axis, name, 2 * highest)
+        if measured:
+            first = grid[row, 0]
+            first.set_ylabel(f"{label} to exactness")
+            first.text(-0.02, 2 * highest, "not exact", ha="right", va="center", transform=first.get_yaxis_transform())
+    for index, (way, color) in enumerate(WAYS.items() if measured else ()):
+        grid[0, 0].text(0.32 * index, 1.03, way, color=color, weight="bold", transform=grid[0, 0].transAxes)
     save_figure(figure, path)
 
 
-def draw_axis(axes: Axes, points: dict[tuple[str, int | str], list[dict]], axis: str, name: str) -> None:
-    """Draw one cost over one axis; a cross is a seed that was not exact after the longest schedule that was tried."""
-    ticks = {}
-    for way, color in WAYS.items():
-        medians = []
-        for value, seeds in ((value, seeds) for (its_way, value), seeds in points.items() if its_way == way):
-            place = seeds[0]["num_parameters"] if axis == "size" else value
-            ticks[place] = str(value)
-            for row in seeds:
-                marker = "o" if row["attempts"][-1]["exact"] else "x"
-                axes.plot(place, row["attempts"][-1][name], marker=marker, color=color, markersize=5)
-            middle = statistics.median(cost(row, name) for row in seeds)
-            if math.isfinite(middle):
-                medians.append((place, middle))
-        axes.plot(*(zip(*medians, strict=True) if medians else ((), ())), color=color, label=f"{way} (x: not exact)")
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.minorticks_off()
+def draw_axis(
+    axes: Axes, points: dict[tuple[str, int | str], list[dict]], axis: str, name: str, not_exact: float
+) -> None:
+    """Draw one cost over one axis, the ways side by side at each of its values; `not_exact` is where crosses stand."""
+    values = [value for value in AXES[axis] if any(its_value == value for _, its_value in points)]
+    for place, value in enumerate(values):
+        for shift, (way, color) in zip((-0.24, 0.0, 0.24), WAYS.items(), strict=True):
+            figures = [cost(row, name) for row in points.get((way, value), ())]
+            exact = [one for one in figures if math.isfinite(one)]
+            spread = [place + shift + 0.05 * (index - 1) for index in range(len(figures))]
+            axes.plot(spread[: len(exact)], exact, "o", color=color, markersize=4, alpha=0.7, linewidth=0)
+            failed = spread[len(exact) :]
+            axes.plot(failed, [not_exact] * len(failed), "x", color=color, markersize=4, linewidth=0)
+            if len(exact) > len(failed):
+                axes.hlines(statistics.median(figures), place + shift - 0.11, place + shift + 0.11, color=color)
+    axes.axhline(not_exact / 1.4, color=LINE, linewidth=1)
+    axes.set_xticks(range(len(values)), list(map(str, values)))
+    axes.set(xlim=(-0.5, len(values) - 0.5))
 
 
 def options() -> argparse.Namespace:

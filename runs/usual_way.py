@@ -38,7 +38,7 @@ from simple_llm.data.problems import Problems
 from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.lengths import evaluate_length
-from simple_llm.evaluation.pictures import save_figure
+from simple_llm.evaluation.pictures import ACCENT, save_figure, WRONG
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel
@@ -50,7 +50,7 @@ from simple_llm.training.learner import build_model, Learner, make_learner
 
 DATA, TRAIN_CONFIG = REPOSITORY / "runs/speedrun/E_data.yaml", REPOSITORY / "runs/usual_way.yaml"
 ON_PAPER = "work on paper"
-_COLORS = ("#0f766e", "#fdba74", "#c2410c")  # work on paper, the usual way, and ten times as long
+_COLORS = (ACCENT, "#e3a3a6", WRONG)  # work on paper, the usual way, and ten times as long
 _TIMED_STEPS = 20  # of which the first half are not timed
 
 
@@ -183,7 +183,7 @@ def draw(runs: list[dict], trained: dict[str, int], path: Path) -> None:
 
 
 def _draw_operation(axes: Axes, runs: list[dict], operation: str, num_digits: int) -> None:
-    axes.axvspan(0.5, num_digits + 0.5, color="#e4e4e7", label="within training")
+    axes.axvspan(0.5, num_digits + 0.5, color="#eef0f4", label="within training")
     for run, color in zip(runs, _COLORS[-len(runs) :], strict=True):
         scores = [score for score in run["lengths"] if score["operation"] == operation and score["total"]]
         shares = [score["correct"] / score["total"] for score in scores]
@@ -191,7 +191,6 @@ def _draw_operation(axes: Axes, runs: list[dict], operation: str, num_digits: in
         axes.plot(digits, shares, color=color, marker="o", markersize=3, label=run["name"])
     axes.set(title=operation, xlabel="digits", xlim=(0.5, None), ylim=(-0.03, 1.03))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 # ---- The command line -------------------------------------------------------------------------------

@@ -18,8 +18,28 @@ from simple_llm.evaluation.attention_maps import AttentionByPlace, AttentionMaps
 from simple_llm.files.ours import SOFTWARE
 from simple_llm.files.writing import write_ours
 
-_SAYS = "#c2410c"  # rows at which the answer is said
-_COLORS = ("#5eb5a6", "#0f766e", "#c2410c", "#d4d4d8", "#94a3b8")  # of CATEGORIES
+# The page's colours, web/shared/style.css, on white.
+INK, QUIET, LINE, ACCENT, PALE, RIGHT, WRONG, AMBER = (
+    *("#1a1f2b", "#595d69", "#dcdee3", "#324fcf"),
+    *("#a9b5ec", "#156f41", "#be222a", "#bb7400"),
+)
+matplotlib.rcParams.update(
+    {
+        "text.color": INK,
+        "axes.edgecolor": QUIET,
+        "axes.labelcolor": QUIET,
+        "axes.titlecolor": INK,
+        "xtick.color": QUIET,
+        "ytick.color": QUIET,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": matplotlib.cycler(color=[ACCENT, WRONG, RIGHT, AMBER, QUIET]),
+        "legend.frameon": False,
+        "font.size": 9,
+    }
+)
+_SAYS = ACCENT  # rows at which the answer is said
+_COLORS = (PALE, ACCENT, AMBER, LINE, "#a3a7b3")  # of CATEGORIES
 _INCHES_A_TOKEN = 0.26
 
 
@@ -29,11 +49,11 @@ def draw_curve(metrics: list[dict], path: Path) -> None:
     loss_axes, chain_axes = figure.subplots(1, 2)
     losses = [(line["step"], line["loss"]) for line in metrics if "loss" in line]
     scores = [line for line in metrics if "num_correct" in line]
-    loss_axes.semilogy(*zip(*losses, strict=True), color="tab:gray", linewidth=1)
-    loss_axes.set(xlabel="optimizer step", ylabel="training loss, nats a token (gray)")
+    loss_axes.semilogy(*zip(*losses, strict=True), color=QUIET, linewidth=1)
+    loss_axes.set(xlabel="optimizer step", ylabel="training loss, nats a token (grey)")
     all_axes = loss_axes.twinx()
     share = [line["num_correct"] / line["num_total"] for line in scores]
-    all_axes.plot([line["step"] for line in scores], share, color="tab:blue", marker="o", markersize=3)
+    all_axes.plot([line["step"] for line in scores], share, color=ACCENT, marker="o", markersize=3)
     all_axes.set(ylabel="exact match on validation problems (blue)", ylim=(-0.02, 1.02))
     loss_axes.set_title(f"Learning to add: {max((line['step'] for line in metrics), default=0):,} steps")
     by_chain = [(line["step"], line["by_longest_carry_chain"]) for line in scores if "by_longest_carry_chain" in line]
@@ -138,7 +158,6 @@ def draw_by_place(by_place: AttentionByPlace, title: str, path: Path) -> None:
         _draw_bars(axes, by_place.shares[layer, head, :, :num_places])
         axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=9)
         axes.set(ylim=(0, 1), xticks=[], yticks=[0, 1] if head == 0 else [])
-        axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[-1]:
         axes.set_xticks(range(num_places), [str(place + 1) for place in range(num_places)])
         axes.set_xlabel("place of the digit said (1 = units)", fontsize=9)
