@@ -1,8 +1,15 @@
-"""A model as an ONNX file, for the browser, and the check that it still says the same.
+"""A model as an ONNX file, for the browser and other software, and the check that it still says the same.
+
+    python3 -m web.onnx_export --model ../simple-llm-data/calculator --output calculator.onnx
+
+The file is asked 1,000 problems of each operation beside torch, and written only if it says the same to every one; see
+docs/HUB.md for its use.
 
 Shape letters in this file: B rows, T tokens in a row, V tokens in the vocabulary.
 """
 
+import argparse
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +18,19 @@ import numpy as np
 import torch
 from onnxruntime import InferenceSession, SessionOptions
 
+from simple_llm import command_line
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
+from simple_llm.errors import GateError
 from simple_llm.files.writing import write_file
+from simple_llm.model.folder import load_model
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.model.tokens import make_examples, Vocabulary
+from simple_llm.sharing.hub import fetch_model
 from web.onnx_graph import make_onnx
 
 BATCH_SIZE = 250
+NUM_PROBLEMS = 1_000
 
 
 def export_model(model: SimpleLLMForCausalLM, path: Path) -> None:
@@ -66,11 +78,12 @@ def compare(
     examples = make_examples(problems, vocabulary)
     num_same, largest_difference = 0, 0.0
     for first in range(0, len(problems), BATCH_SIZE):
-        inputs = examples.inputs[first : first + BATCH_SIZE]  # (B, T), padded on the right, which none looks at
+        inputs = examples.inputs[first : first + BATCH_SIZE].long()  # (B, T), padded on the right, which none looks at
         is_asked = examples.targets[first : first + BATCH_SIZE] != IGNORE_INDEX  # (B, T)
         positions = model.position_ids(inputs)
         expected = model(input_ids=inputs, position_ids=positions, use_cache=False).logits  # (B, T, V)
         feeds = {"input_ids": inputs.numpy(), "position_ids": positions.numpy()}
+        feeds = {one.name: feeds[one.name] for one in session.get_inputs()}
         got = torch.from_numpy(session.run(["logits"], feeds)[0])
         is_same = (got.argmax(-1) == expected.argmax(-1)) | ~is_asked
         num_same += int(is_same.all(1).sum())
@@ -91,3 +104,26 @@ def _open(path: Path) -> InferenceSession:
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def main(arguments: argparse.Namespace) -> None:
+    loaded = load_model(fetch_model(arguments.model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_model(loaded.model, path)
+        for operation in loaded.operations:
+            sampler = Sampler.of(loaded.data.numbers, operation)
+            problems = sampler.uniform(np.random.default_rng(0), NUM_PROBLEMS)
+            compared = compare(loaded.model, path, problems, loaded.vocabulary)
+            print(f"{operation.noun}s: {compared}")
+            if compared.num_same < compared.num_problems:
+                raise GateError(f"the file says something else than the model; {arguments.output} is not written")
+        write_file(arguments.output, path.read_bytes())
+    print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    made = command_line.parser(__doc__)
+    made.add_argument("--model", type=command_line.model_name, required=True, metavar="DIR")
+    made.add_argument("--output", type=command_line.path, required=True, metavar="FILE")
+    command_line.run(main, made.parse_args())

@@ -13,6 +13,7 @@ import torch
 from onnx import helper, numpy_helper, TensorProto
 
 from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from web.onnx_grid import add_grid
 
 OPSET = 20  # of ONNX: the first with Gelu
 IR_VERSION = 9  # the one that came with it
@@ -23,6 +24,7 @@ def make_onnx(model: SimpleLLMForCausalLM) -> onnx.ModelProto:
     """Write a model's forward pass over whole rows.
 
     Inputs are `input_ids` and `position_ids`, (B, T) int64; the latter are block positions or whatever the model has.
+    Work on paper has the first alone: where tokens stand and look follows from them, and no row is padded on the left.
     Outputs are `logits`, (B, T, V), and `attentions`, (L, B, H, T, T): what each token, in the rows, took from each
     token before it, in the columns.
 
@@ -30,13 +32,13 @@ def make_onnx(model: SimpleLLMForCausalLM) -> onnx.ModelProto:
         NotImplementedError: the config asks for what has no place in the graph.
     """
     _refuse_what_is_not_written(model.config)
-    graph, transformer = _Graph(), model.transformer
-    sees = _sees(graph, model.config)  # (B, 1, T, T) or (T, T)
+    graph, transformer = Graph(), model.transformer
+    positions, sees = _places(graph, model)  # (B, T), and (B, 1, T, T) or (T, T)
     tokens = graph.weight("wte", transformer.wte.weight)
     state = graph.add(
         "Add",
         graph.add("Gather", tokens, "input_ids"),
-        graph.add("Gather", graph.weight("wpe", transformer.wpe.weight), _table_rows(graph, model.config)),
+        graph.add("Gather", graph.weight("wpe", transformer.wpe.weight), positions),
     )  # (B, T, C)
     attentions = []
     for index, block in enumerate(transformer.h):
@@ -58,7 +60,7 @@ def _refuse_what_is_not_written(config: SimpleLLMConfig) -> None:
         )
 
 
-class _Graph:
+class Graph:
     """Operators and weights, in the order they were added."""
 
     def __init__(self) -> None:
@@ -82,6 +84,16 @@ class _Graph:
         self.weights[name] = numpy_helper.from_array(array, name)
         return name
 
+    def weight_of_integers(self, name: str, values: torch.Tensor) -> str:
+        self.weights[name] = numpy_helper.from_array(values.cpu().numpy().astype(np.int64), name)
+        return name
+
+    def sees_before(self) -> str:
+        """Whether each token, in the rows, is not before the other, in the columns: (T, T)."""
+        length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
+        column = self.add("Range", self.constant(0), length, self.constant(1))  # (T,)
+        return self.add("LessOrEqual", column, self.add("Unsqueeze", column, self.constant([1])))
+
     def constant(self, value: int | float | list[int]) -> str:
         """A whole number or a list of them as int64, another number as float32."""
         array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
@@ -92,7 +104,8 @@ class _Graph:
     def finish(self, num_blocks: int, config: SimpleLLMConfig) -> onnx.ModelProto:
         """Make the file's content and have ONNX check it."""
         row = ["batch", "length"]
-        inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, row) for name in ("input_ids", "position_ids")]
+        names = ("input_ids",) if config.scratchpad == "columns" else ("input_ids", "position_ids")
+        inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, row) for name in names]
         shapes = {
             "logits": [*row, config.vocab_size],
             "attentions": [num_blocks, "batch", config.n_head, "length", "length"],
@@ -105,7 +118,14 @@ class _Graph:
         return made
 
 
-def _table_rows(graph: _Graph, config: SimpleLLMConfig) -> str:
+def _places(graph: Graph, model: SimpleLLMForCausalLM) -> tuple[str, str]:
+    """Which rows of the position table are read, (B, T), and what each token may look at."""
+    if model.config.scratchpad != "columns":
+        return _table_rows(graph, model.config), _sees(graph, model.config)
+    return add_grid(graph, model)
+
+
+def _table_rows(graph: Graph, config: SimpleLLMConfig) -> str:
     """Which rows of the position table are read: (B, T); see `table_rows` of the model."""
     if config.position_period is None:
         return "position_ids"
@@ -115,12 +135,9 @@ def _table_rows(graph: _Graph, config: SimpleLLMConfig) -> str:
     return graph.add("Where", is_digit, graph.add("Add", phase, one), zero)
 
 
-def _sees(graph: _Graph, config: SimpleLLMConfig) -> str:
+def _sees(graph: Graph, config: SimpleLLMConfig) -> str:
     """Which tokens each may look at: those before it and itself, (T, T), and in a window fewer, (B, 1, T, T)."""
-    length = graph.add("Squeeze", graph.add("Shape", "input_ids", start=1, end=2))
-    column = graph.add("Range", graph.constant(0), length, graph.constant(1))  # (T,)
-    row = graph.add("Unsqueeze", column, graph.constant([1]))  # (T, 1)
-    is_before = graph.add("LessOrEqual", column, row)
+    is_before = graph.sees_before()
     if config.attention_window is None:
         return is_before
     left, right = config.attention_window["left"], config.attention_window["right"]
@@ -136,7 +153,7 @@ def _sees(graph: _Graph, config: SimpleLLMConfig) -> str:
     return graph.add("And", graph.add("Or", is_near, is_delimiter), is_before)
 
 
-def _attention(graph: _Graph, name: str, block: torch.nn.Module, state: str, sees: str) -> tuple[str, str]:
+def _attention(graph: Graph, name: str, block: torch.nn.Module, state: str, sees: str) -> tuple[str, str]:
     """Attention and what goes round it: (B, T, C) -> (B, T, C), and the shares, (B, H, T, T)."""
     attention = block.attn
     normed = _norm(graph, f"{name}.ln_1", block.ln_1, state)
@@ -154,7 +171,7 @@ def _attention(graph: _Graph, name: str, block: torch.nn.Module, state: str, see
     return graph.add("Add", state, _linear(graph, f"{name}.c_proj", attention.c_proj, taken)), shares
 
 
-def _feed_forward(graph: _Graph, name: str, block: torch.nn.Module, state: str, config: SimpleLLMConfig) -> str:
+def _feed_forward(graph: Graph, name: str, block: torch.nn.Module, state: str, config: SimpleLLMConfig) -> str:
     """The part of a block that looks at each token alone: (B, T, C) -> (B, T, C)."""
     normed = _norm(graph, f"{name}.ln_2", block.ln_2, state)
     wide = _linear(graph, f"{name}.c_fc", block.mlp.c_fc, normed)  # (B, T, 4 C)
@@ -162,12 +179,12 @@ def _feed_forward(graph: _Graph, name: str, block: torch.nn.Module, state: str, 
     return graph.add("Add", state, _linear(graph, f"{name}.c_proj", block.mlp.c_proj, wide))
 
 
-def _norm(graph: _Graph, name: str, module: torch.nn.Module, state: str) -> str:
+def _norm(graph: Graph, name: str, module: torch.nn.Module, state: str) -> str:
     scale, bias = graph.weight(f"{name}.weight", module.weight), graph.weight(f"{name}.bias", module.bias)
     return graph.add("LayerNormalization", state, scale, bias, axis=-1, epsilon=module.eps)
 
 
-def _linear(graph: _Graph, name: str, module: torch.nn.Module, state: str) -> str:
+def _linear(graph: Graph, name: str, module: torch.nn.Module, state: str) -> str:
     """GPT-2 keeps its matrices as (inputs, outputs), which is how MatMul wants them."""
     product = graph.add("MatMul", state, graph.weight(f"{name}.weight", module.weight))
     return graph.add("Add", product, graph.weight(f"{name}.bias", module.bias))
