@@ -46,7 +46,7 @@ def test_the_notebook_trains_a_model_proves_it_and_has_it_divide_long_numbers(tm
     notebook = nbformat.read(TOUR, as_version=4)
     [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     parameters.source += f"\nfolder, overrides, product = Path({str(tmp_path)!r}), {SMALL}, (7, 5)"
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(TOUR.parent)}}).execute()
+    NotebookClient(notebook, startup_timeout=600, resources={"metadata": {"path": str(TOUR.parent)}}).execute()
     cells = {cell.id: cell for cell in code_cells(notebook)}
     assert "training: 100%" in said_by(cells["train"], "stderr")
     assert "57*46=2622\n" in said_by(cells["ask"], "stdout")
