@@ -1,8 +1,11 @@
 """Headless Chromium on a page that this machine serves, and a watch on what it asks for and complains of."""
 
 import contextlib
+import json
+import math
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +14,8 @@ from pathlib import Path
 import playwright.sync_api
 import pytest
 
+from simple_llm.files.writing import exclusive
+from web.packages import INSTALLED, PACKAGE_JSON
 from web.serving import address, make_server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -37,9 +42,28 @@ class Visit:
         self.wait()
         return self.page.inner_text("#answer"), self.page.inner_text("#status")
 
+    def work_out(self, problem: str) -> tuple[str, str]:
+        """Type a problem, press Enter, and read the answer and the verdict."""
+        self.page.fill("#problem", problem)
+        self.page.press("#problem", "Enter")
+        self.wait()
+        return self.page.inner_text("#answer"), self.page.inner_text("#status")
+
     def wait(self) -> None:
         """Until the model is loaded and nothing is being added."""
         self.page.wait_for_selector("#form[aria-busy=false]", timeout=60_000)
+
+
+def axe() -> str:
+    """The source of axe, which finds what is not accessible: npm brings it once, as web/package.json says."""
+    folder = INSTALLED / "checks"
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    version = json.loads(PACKAGE_JSON.read_text())["devDependencies"]["axe-core"]
+    with exclusive(folder, patience=math.inf):
+        if not script.exists() or f"axe v{version}" not in script.read_text()[:100]:
+            quietly = ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            subprocess.run(["npm", "install", *quietly, "--prefix", folder, f"axe-core@{version}"], check=True)
+    return script.read_text()
 
 
 needs_npm = pytest.mark.skipif(

@@ -265,6 +265,15 @@ def on_paper(made_once) -> Callable[[str], Path]:
     return lambda kind: made_once(f"on_paper {kind}")
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    from tests.browser import chromium
+
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A Hub that this process talks to; what is stored on this machine for the real one is out of sight."""

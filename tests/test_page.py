@@ -12,20 +12,15 @@ from simple_llm.config.settings import Numbers
 from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, Prompt
-from tests.browser import chromium, visit
+from tests.browser import visit
 from tests.golden import GOLDEN
 from tests.pipeline import REPOSITORY
 from tests.trained_model import any_length_config, config_for
-from web.build import build, PAGE
+from web.build import build
+from web.kinds import SUMS
 
 NUM_SUMS = {2: 20}  # and of other kinds
 NUM_OTHER_SUMS = 10
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +233,10 @@ def test_a_sum_put_into_the_address_of_an_open_page_is_answered(open_page):
 @pytest.fixture
 def bare_page(tmp_path):
     """The page's own files, a runtime that runs nothing, a description and no weights."""
-    folder = shutil.copytree(PAGE, tmp_path / "page")
-    (folder / "onnxruntime").mkdir()
+    folder = tmp_path / "page"
+    (folder / "onnxruntime").mkdir(parents=True)
+    for name, source in SUMS.own_files.items():
+        shutil.copyfile(source, folder / name)
     (folder / "onnxruntime" / "ort.wasm.min.mjs").write_text("export const env = { wasm: {} };")
     (folder / "model.json").write_text("{}")
     return folder

@@ -1,6 +1,7 @@
 """What `python3 -m web.build` writes, says and refuses; the page itself is tested in test_page.py."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import threading
@@ -19,7 +20,8 @@ from tests.pipeline import REPOSITORY, run_python
 from tests.tiny_models import make_data_config, make_train_config
 from web import build as build_script
 from web import packages
-from web.description import describe, evidence
+from web.description import describe, describe_calculator, evidence
+from web.kinds import CALCULATOR, SUMS
 from web.onnx_export import Comparison
 from web.serving import address, make_server
 
@@ -74,7 +76,7 @@ def test_a_trained_model_becomes_a_folder_that_a_space_can_host(call_script, run
 
 
 def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(build_script, "copy_packages", lambda output: None)
+    monkeypatch.setattr(build_script, "copy_packages", lambda *arguments: None)
     monkeypatch.setattr(build_script, "compare", lambda *arguments: Comparison(100, 99, 0.1))
     with pytest.raises(GateError, match="99 / 100"):
         build_script.build(load_model(finished_run.folder / "model"), tmp_path, tmp_path / "page")
@@ -134,15 +136,52 @@ def test_a_model_of_other_operations_gets_no_page(tmp_path, call_script, shares,
     assert not (tmp_path / "page").exists()
 
 
-def test_a_model_that_works_on_paper_gets_no_page_and_no_port(on_paper, tmp_path, call_script):
-    for kind in ("all four", "decimal sums"):
-        asked = ("--output", "page", "--serve", "0", "--push", "me/page")
-        done = call_script("web/build.py", "--model", str(on_paper(kind)), *asked, cwd=tmp_path)
-        assert done.exit_code == 2
-        assert done.stderr == (
-            f"the page shows sums said in one row, and {on_paper(kind)} works as on paper; there is no page for it\n"
-        )
+@needs_npm
+def test_a_model_that_works_on_paper_gets_a_page_of_its_own_with_sums_one_click_away(
+    on_paper, finished_run, tmp_path, call_script
+):
+    made = ("--model", str(on_paper("all four")), "--output", "page", "--json")
+    done = call_script("web/build.py", *made, "--also", str(finished_run.folder / "model"), cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    page, sums = tmp_path / "page", tmp_path / "page" / "sums"
+    described, of_sums = (json.loads((folder / "model.json").read_text()) for folder in (page, sums))
+    assert (described["other"], of_sums["other"]) == ("sums/", "../")
+    assert described["model_sha256"] == hashlib.sha256((page / "model.safetensors").read_bytes()).hexdigest()
+    assert (described["base"], described["operators"], described["evidence"]) == (3, ["+", "-", "*", "/"], None)
+    assert {path.name for path in page.iterdir() if path.is_dir()} == {"fonts", "sums"}
+    assert (sums / "model.onnx").exists()
+    done = call_script("web/build.py", *made, cwd=tmp_path)  # again, and alone
+    assert (done.exit_code, json.loads((page / "model.json").read_text())["other"]) == (0, None)
+    assert set(json.loads(done.stdout)) == {"output", "model_sha256"}
+
+
+def test_two_models_of_one_kind_have_no_pages_side_by_side(on_paper, tmp_path, call_script):
+    model, also = on_paper("all four"), on_paper("products")
+    done = call_script("web/build.py", "--model", str(model), "--also", str(also), "--output", "page", cwd=tmp_path)
+    assert done.exit_code == 2
+    assert done.stderr == f"--also: {also} is of the same kind as {model}, and there is one page of each\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_npm
+def test_a_page_of_another_kind_leaves_nothing_of_itself(on_paper, tmp_path):
+    write_page(tmp_path / "page")
+    folder = on_paper("all four")
+    build_script.build(load_model(folder), folder, tmp_path / "page")
+    written = {str(path.relative_to(tmp_path / "page")) for path in (tmp_path / "page").rglob("*") if path.is_file()}
+    assert written == set(build_script.page_files(CALCULATOR))
+
+
+def test_a_certificate_of_every_length_is_the_evidence_of_a_calculator(on_paper, tmp_path):
+    folder = shutil.copytree(on_paper("products"), tmp_path / "model")
+    loaded = load_model(folder)
+    assert describe_calculator(loaded, folder)["evidence"] is None
+    counts = {"expected": 70, "checked": 70, "wrong": 2, "min_logit_margin": 1.0}
+    report = CERTIFICATE | counts | {"kind": "all lengths", "base": 2, "operations": {"multiply": counts}}
+    write(folder, "certificate.json", **report | {"model_sha256": loaded.sha256})
+    assert describe_calculator(loaded, folder)["evidence"] == {"correct": 68, "total": 70}
+    write(folder, "certificate.json", **report | {"model_sha256": SHA})
+    assert describe_calculator(loaded, folder)["evidence"] is None
 
 
 def test_what_is_of_another_model_or_unfinished_or_damaged_is_no_evidence(tmp_path):
@@ -214,13 +253,13 @@ def test_a_machine_without_npm_is_told_what_it_lacks(tmp_path, monkeypatch):
 
 
 def test_the_server_says_what_each_file_is_and_keeps_to_its_folder(tmp_path):
-    folder = shutil.copytree(REPOSITORY / "web" / "page", tmp_path / "page")
+    folder = shutil.copytree(REPOSITORY / "web" / "sums", tmp_path / "page")
     (folder / "some.wasm").write_bytes(b"\0asm")
     (tmp_path / "secret").write_text("not served")
     with make_server(folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         kinds = {}
-        for name in ("", "page.js", "style.css", "some.wasm"):
+        for name in ("", "page.js", "figures.css", "some.wasm"):
             with urllib.request.urlopen(address(server) + name) as response:
                 kinds[name] = response.headers["Content-Type"].split(";")[0]
         with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -229,7 +268,7 @@ def test_the_server_says_what_each_file_is_and_keeps_to_its_folder(tmp_path):
     assert kinds == {
         "": "text/html",
         "page.js": "text/javascript",
-        "style.css": "text/css",
+        "figures.css": "text/css",
         "some.wasm": "application/wasm",
     }
 
@@ -246,7 +285,7 @@ def test_a_page_that_is_there_is_replaced_only_by_one_that_was_checked(finished_
     with pytest.raises(GateError, match="19 / 20"):
         build_script.build(loaded, tmp_path, page, num_problems=20)
     assert {path: path.read_bytes() for path in page.rglob("*") if path.is_file()} == before
-    assert {str(path.relative_to(page)) for path in before} == set(build_script.page_files())
+    assert {str(path.relative_to(page)) for path in before} == set(build_script.page_files(SUMS))
 
 
 def test_a_build_that_fails_for_lack_of_npm_leaves_the_page_that_is_there_and_no_folder_it_refuses(
@@ -264,7 +303,9 @@ def test_a_build_that_fails_for_lack_of_npm_leaves_the_page_that_is_there_and_no
     write_page(page)
     build_without_npm(page)
     assert {path.read_text() for path in page.rglob("*") if path.is_file()} == {OF_ANOTHER_BUILD}
-    assert {str(path.relative_to(page)) for path in page.rglob("*") if path.is_file()} == set(build_script.page_files())
+    assert {str(path.relative_to(page)) for path in page.rglob("*") if path.is_file()} == set(
+        build_script.page_files(SUMS)
+    )
 
 
 def test_what_a_build_that_was_killed_leaves_is_replaced_and_a_file_of_anybody_else_is_not(tmp_path):
@@ -290,7 +331,7 @@ OF_ANOTHER_BUILD = "of another build: model_sha256, sdk: static"
 
 def write_page(folder):
     """Write files with the names of a page's."""
-    for name in build_script.page_files():
+    for name in build_script.page_files(SUMS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(OF_ANOTHER_BUILD)
 

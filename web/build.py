@@ -1,18 +1,20 @@
-"""Make the page that adds in the browser.
+"""Make the page that calculates in the browser.
 
-    python3 -m web.build [--model DIR] [--output DIR] [--serve [PORT]] [--push [SPACE]]
+    python3 -m web.build [--model DIR] [--also DIR] [--output DIR] [--serve [PORT]] [--push [SPACE]]
 
     python3 -m web.build                      the page of the trained model, in ../simple-llm-data/page
     python3 -m web.build --serve              and serve it on this machine, until Ctrl-C
-    python3 -m web.build --model ../simple-llm-data/proved --output proved-page
+    python3 -m web.build --model ../simple-llm-data/calculator --also ../simple-llm-data/simple-llm-gpt2
     python3 -m web.build --push me/adder-page     and upload it to a static Hugging Face Space
 
 Reads   a model folder that trainer.py wrote
 Writes  a folder of static files that any web server can serve, or a static Hugging Face Space:
-        index.html and its modules, the model as model.onnx, what the page says of it in model.json, the runtime
+        index.html and its modules, the model, what the page says of it in model.json, typefaces
 
-The ONNX file is asked 10,000 sums beside torch; the page is made only if it says the same to every one. There is a page
-for models that add, or add and subtract, without a scratchpad.
+There are two kinds of page. A model that works as on paper, in one block, is shown at its work: the page reads its
+weights as they are, and can check every context there is. A model that adds, or adds and subtracts, without a
+scratchpad goes into an ONNX file with its runtime; that is asked 10,000 sums beside torch, and the page is made only if
+it says the same to every one. --also puts the page of a model of the other kind one click away.
 """
 
 import contextlib
@@ -34,6 +36,12 @@ if __name__ == "__main__":
     options = command_line.model_options(
         __doc__,
         lambda parser: (
+            parser.add_argument(
+                "--also",
+                type=command_line.model_name,
+                metavar="DIR",
+                help="a model of the other kind, whose page is one click away",
+            ),
             parser.add_argument(
                 "--output", type=command_line.path, metavar="DIR", default=Path("../simple-llm-data/page")
             ),
@@ -70,18 +78,18 @@ from simple_llm.files.writing import alone_with, write_file
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.sharing.hub import fetch_model, push_space, require_upload
 from simple_llm.stopping import progress_bar
-from web.description import describe
+from web.description import describe, describe_calculator
+from web.kinds import CALCULATOR, Kind, KINDS, SUMS
 from web.onnx_export import compare, Comparison, export_model, mixed_problems
-from web.packages import copy_packages, FILES
+from web.packages import copy_packages
 from web.serving import address, make_server
 
-PAGE = Path(__file__).with_name("page")
-MODEL, DESCRIPTION, SCRIPT = "model.onnx", "model.json", "page.js"
+DESCRIPTION, SCRIPT = "model.json", "page.js"
 LEAVING = ".tmp-"  # how the names begin of what a build that was killed leaves
 SPACE = """\
 ---
-title: A transformer that adds
-emoji: "\\u2795"
+title: {title}
+emoji: "\u2795"
 colorFrom: indigo
 colorTo: gray
 sdk: static
@@ -90,7 +98,7 @@ pinned: false
 license: mit
 ---
 
-A small GPT-2, trained from scratch on sums, that adds two numbers in your browser and shows how. Made by
+{story} Made by
 `python3 -m web.build` of the project simple-llm; the folder is all there is to it, and any web server can serve it.
 """
 
@@ -98,8 +106,11 @@ A small GPT-2, trained from scratch on sums, that adds two numbers in your brows
 def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
     loaded = load_model(folder)
-    refuse_other_models(loaded, folder)
-    output, hub = arguments.output, loaded.train.hub
+    kind, output, hub = kind_of(loaded, folder), arguments.output, loaded.train.hub
+    also = fetch_model(arguments.also) if arguments.also else None
+    other = load_model(also) if also else None
+    if other and kind_of(other, also) is kind:
+        raise UsageError(f"--also: {also} is of the same kind as {folder}, and there is one page of each")
     space = hub.push_space if arguments.push == "" else arguments.push
     if arguments.push is not None:
         if not space:
@@ -107,13 +118,19 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         require_space_name(space, "--push" if arguments.push else "hub.push_space")
         require_upload(space)
     server = None if arguments.serve is None else listen(output, arguments.serve)  # before the work, if it cannot be
-    comparison = build(loaded, folder, output)
-    print(f"{output}: {comparison}", file=sys.stderr)
+    files = page_files(kind)
+    if other:
+        require_page_folder(output)
+        beside = kind_of(other, also)
+        report(output / beside.folder, build(other, also, output / beside.folder, other="../"))
+        files += [f"{beside.folder}/{name}" for name in page_files(beside)]
+    comparison = build(loaded, folder, output, other=f"{kind_of(other, also).folder}/" if other else None)
+    report(output, comparison)
     if arguments.json:
-        counts = {"compared": comparison.num_problems, "same": comparison.num_same}
+        counts = {"compared": comparison.num_problems, "same": comparison.num_same} if comparison else {}
         print(json.dumps({"output": str(output), "model_sha256": loaded.sha256, **counts}))
     if arguments.push is not None:
-        address_there = push_space(output, page_files(), space, hub.private)
+        address_there = push_space(output, files, space, hub.private)
         done = f"pushed to {address_there}" if address_there else f"nothing to push: {space} holds all of it already"
         print(done, file=sys.stderr)
     if server:
@@ -122,48 +139,76 @@ def main(arguments: command_line.argparse.Namespace) -> None:
             server.serve_forever()
 
 
-def build(loaded: LoadedModel, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS) -> Comparison:
+def report(output: Path, comparison: Comparison | None) -> None:
+    print(f"{output}: {comparison or 'it has the weights as they are'}", file=sys.stderr)
+
+
+def build(
+    loaded: LoadedModel, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS, other: str | None = None
+) -> Comparison | None:
     """Write the page of a model: whole, beside the one that may be there, which it replaces at the end.
 
     Args:
         folder: of the model, with the reports beside it.
+        other: the address of the page of another model, from this one's.
+
+    Returns:
+        How an ONNX file was compared, if the page has one.
 
     Raises:
         GateError: the ONNX file says something else than the model; a page that was there stays as it was.
-        UsageError: the folder holds something else than a page.
+        UsageError: the folder holds something else than a page, or there is no page for the model.
         EnvironmentFault: npm is not there or fails; a page that was there stays as it was.
     """
-    if output.is_dir() and not may_be_replaced(output):
-        raise UsageError(f"{output} holds something else than a page; name another folder with --output")
+    kind = kind_of(loaded, folder)
+    require_page_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=LEAVING, dir=output) as temporary:
         stage = Path(temporary)
-        copy_packages(stage)  # first, so that who lacks npm does not wait for the rest
-        shutil.copytree(PAGE, stage, copy_function=shutil.copyfile, dirs_exist_ok=True)
-        comparison = export_checked(loaded, stage / MODEL, num_problems)
-        description = {**describe(loaded, folder, comparison), "bytes": (stage / MODEL).stat().st_size}
-        for name, content in ((CARD, SPACE), (DESCRIPTION, json.dumps(description, indent=1) + "\n")):
+        copy_packages(stage, kind.packages)  # first, so that who lacks npm does not wait for the rest
+        for name, source in kind.own_files.items():
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, stage / name)
+        comparison, description = describe_and_put(kind, loaded, folder, stage, num_problems)
+        card = SPACE.format(title=kind.title, story=kind.story)
+        described = json.dumps({**description, "other": other}, indent=1) + "\n"
+        for name, content in ((CARD, card), (DESCRIPTION, described)):
             write_file(stage / name, content.encode())
         with alone_with(output.resolve()):
-            replace_page(stage, output)
+            replace_page(stage, output, kind)
     return comparison
 
 
-def refuse_other_models(loaded: LoadedModel, folder: Path) -> None:
-    """See that a model is one of those that the page can run and show.
+def describe_and_put(
+    kind: Kind, loaded: LoadedModel, folder: Path, stage: Path, num_problems: int
+) -> tuple[Comparison | None, dict[str, object]]:
+    """Put the weights where the page is made, and say what it is told of them."""
+    if kind is CALCULATOR:
+        shutil.copyfile(folder / kind.weights, stage / kind.weights)
+        return None, describe_calculator(loaded, folder)
+    comparison = export_checked(loaded, stage / kind.weights, num_problems)
+    return comparison, {
+        **describe(loaded, folder, comparison),
+        "bytes": (stage / kind.weights).stat().st_size,
+    }
+
+
+def kind_of(loaded: LoadedModel, folder: Path) -> Kind:
+    """The kind of page that can run a model and show it.
 
     Raises:
-        UsageError: it is not.
+        UsageError: there is none.
     """
     if loaded.train.model.has_columns:
-        raise UsageError(
-            f"the page shows sums said in one row, and {folder} works as on paper; there is no page for it"
-        )
+        if (num_blocks := loaded.train.model.n_layer) > 1:
+            raise UsageError(f"the page runs one block on what is in view, and {folder} has {num_blocks}")
+        return CALCULATOR
     if ADDITION not in loaded.operations:
         raise UsageError(f"the page asks for sums, and {folder} was trained on none")
     others = [f"{one.noun}s" for one in loaded.operations if one.step is None]
     if others:
         raise UsageError(f"the page asks for sums, and {folder} was trained on {in_words(others)} too; none is for it")
+    return SUMS
 
 
 def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Comparison:
@@ -177,38 +222,53 @@ def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Compar
     with progress_bar(total=len(problems), unit="sum", unit_scale=True, desc="comparing with torch") as bar:
         comparison = compare(loaded.model, path, problems, loaded.vocabulary, bar.update)
     if comparison.num_same != comparison.num_problems:
-        raise GateError(f"{MODEL}: {comparison}; the page is not made")
+        raise GateError(f"{path.name}: {comparison}; the page is not made")
     return comparison
+
+
+def require_page_folder(output: Path) -> None:
+    """See that a folder is not there, or may be replaced.
+
+    Raises:
+        UsageError: it holds something else than a page.
+    """
+    if output.is_dir() and not may_be_replaced(output):
+        raise UsageError(f"{output} holds something else than a page; name another folder with --output")
 
 
 def may_be_replaced(folder: Path) -> bool:
     """Whether a folder is empty or holds a page, which may be one that a build did not finish.
 
-    Of a page the description names the model, and the card the kind of Space; others are somebody else's.
+    Of a page the description names the model, and the card the kind of Space; others are somebody else's. The page of
+    another model in a folder of its own is seen to when that is replaced.
     """
     for name, sign in ((DESCRIPTION, b"model_sha256"), (CARD, b"sdk: static")):
         if (folder / name).exists() and sign not in (folder / name).read_bytes():
             return False
-    if (folder / DESCRIPTION).exists() or all(path.name.startswith(LEAVING) for path in folder.iterdir()):
+    beside = {kind.folder for kind in KINDS}
+    rest = [path for path in folder.iterdir() if not path.name.startswith(LEAVING) and path.name not in beside]
+    if (folder / DESCRIPTION).exists() or not rest:
         return True
     if not (folder / SCRIPT).exists():
         return False
-    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return {str(name) for name in names if not name.parts[0].startswith(LEAVING)} <= set(page_files())
+    names = {str(file.relative_to(folder)) for path in rest for file in (path, *path.rglob("*")) if file.is_file()}
+    return any(names <= set(page_files(kind)) for kind in KINDS)
 
 
-def replace_page(stage: Path, output: Path) -> None:
+def replace_page(stage: Path, output: Path, kind: Kind) -> None:
     """Move a whole page to its place; its description, which tells that it is whole, goes first and comes last."""
     (output / DESCRIPTION).unlink(missing_ok=True)
-    for name in sorted(page_files(), key=lambda name: (name == DESCRIPTION, name != SCRIPT)):
+    of_others = {name for other in KINDS for name in page_files(other)} - set(page_files(kind))
+    for name in sorted(page_files(kind), key=lambda name: (name == DESCRIPTION, name != SCRIPT)):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).replace(output / name)
+    for name in of_others:
+        (output / name).unlink(missing_ok=True)
 
 
-def page_files() -> list[str]:
+def page_files(kind: Kind) -> list[str]:
     """Names of the files that a page is made of, and of no others in its folder."""
-    own = [str(path.relative_to(PAGE)) for path in PAGE.rglob("*") if path.is_file()]
-    return sorted([*own, *FILES.values(), MODEL, DESCRIPTION, CARD])
+    return sorted([*kind.own_files, *kind.packages.values(), kind.weights, DESCRIPTION, CARD])
 
 
 def require_space_name(space: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""What the page is told about its model: model.json."""
+"""What the pages are told about their models: model.json."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.evaluation.certificates import AllPairs, read_as_certificate
 from simple_llm.evaluation.reports import read_reports
-from simple_llm.files.names import CERTIFICATE, EVALUATION
+from simple_llm.files.names import CERTIFICATE, EVALUATION, WEIGHTS
 from simple_llm.model.folder import LoadedModel
+from simple_llm.model.known_contexts import TokenSymbols
 from web.onnx_export import Comparison
 
 
@@ -39,6 +40,30 @@ def describe(loaded: LoadedModel, folder: Path, comparison: Comparison) -> dict[
         "model_sha256": loaded.sha256,
         "evidence": evidence(folder, loaded.sha256),
         "same_as_torch": [comparison.num_same, comparison.num_problems],
+    }
+
+
+def describe_calculator(loaded: LoadedModel, folder: Path) -> dict[str, object]:
+    """The same of a model that works as on paper, with all that is needed to run it beside its weights.
+
+    `symbols` are the tokens of digits, carries and signs, in the order of `simple_llm.arithmetic.symbols`.
+    """
+    config, certificate = loaded.model.config, read_reports(folder, loaded.sha256).get(CERTIFICATE)
+    proved = read_as_certificate(certificate) if certificate else None
+    is_proof = proved is not None and proved.is_whole and proved.kind == "all lengths"
+    return {
+        "base": loaded.data.numbers.base,
+        "operators": [one.symbol for one in loaded.operations],
+        "symbols": TokenSymbols(config).tokens.tolist(),
+        "heads": config.n_head,
+        "width": config.n_embd,
+        "neurons": config.n_inner or 4 * config.n_embd,
+        "epsilon": config.layer_norm_epsilon,
+        "activation": config.activation_function,
+        "parameters": loaded.model.num_parameters(),
+        "bytes": (folder / WEIGHTS).stat().st_size,
+        "model_sha256": loaded.sha256,
+        "evidence": {"correct": proved.right, "total": proved.expected} if is_proof else None,
     }
 
 

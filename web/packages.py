@@ -12,30 +12,25 @@ from simple_llm.files.writing import exclusive
 PACKAGE_JSON = Path(__file__).with_name("package.json")
 INSTALLED = PACKAGE_JSON.parent.parent / ".npm"
 
-# From a package's folder into the page's. The first is the smallest build that runs models: on the processor alone.
-RUNTIME = "onnxruntime-web/dist"
-FILES = {
-    f"{RUNTIME}/ort.wasm.min.mjs": "onnxruntime/ort.wasm.min.mjs",
-    f"{RUNTIME}/ort-wasm-simd-threaded.mjs": "onnxruntime/ort-wasm-simd-threaded.mjs",
-    f"{RUNTIME}/ort-wasm-simd-threaded.wasm": "onnxruntime/ort-wasm-simd-threaded.wasm",
-    **{
-        f"@fontsource-variable/{font}/{source}": f"fonts/{target}"
-        for font, source, target in (
-            ("newsreader", "files/newsreader-latin-opsz-normal.woff2", "newsreader-latin-opsz-normal.woff2"),
-            ("newsreader", "LICENSE", "newsreader-LICENSE"),
-            (
-                "jetbrains-mono",
-                "files/jetbrains-mono-latin-wght-normal.woff2",
-                "jetbrains-mono-latin-wght-normal.woff2",
-            ),
-            ("jetbrains-mono", "LICENSE", "jetbrains-mono-LICENSE"),
-        )
-    },
+# From a package's folder into the page's.
+RUNTIME = {  # the smallest build that runs models: on the processor alone
+    f"onnxruntime-web/dist/{name}": f"onnxruntime/{name}"
+    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 }
+FONTS = {
+    f"@fontsource-variable/{font}/{source}": f"fonts/{target}"
+    for font, source, target in (
+        ("newsreader", "files/newsreader-latin-opsz-normal.woff2", "newsreader-latin-opsz-normal.woff2"),
+        ("newsreader", "LICENSE", "newsreader-LICENSE"),
+        ("jetbrains-mono", "files/jetbrains-mono-latin-wght-normal.woff2", "jetbrains-mono-latin-wght-normal.woff2"),
+        ("jetbrains-mono", "LICENSE", "jetbrains-mono-LICENSE"),
+    )
+}
+FILES = RUNTIME | FONTS
 
 
-def copy_packages(output: Path) -> None:
-    """Put what the page needs of npm's packages into its folder.
+def copy_packages(output: Path, files: dict[str, str] = FILES) -> None:
+    """Put what the page needs of npm's packages, some of FILES, into its folder.
 
     Raises:
         EnvironmentFault: they are not installed, and npm is not there or fails.
@@ -44,7 +39,7 @@ def copy_packages(output: Path) -> None:
         with exclusive(INSTALLED, patience=math.inf):
             if not _is_installed():  # by the process that was waited for
                 _install()
-    for source, target in FILES.items():
+    for source, target in files.items():
         (output / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(INSTALLED / "node_modules" / source, output / target)
 

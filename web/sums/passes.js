@@ -1,6 +1,7 @@
 // Forward passes: what each one read and what it said.
 
-import { describeTokens, element, tile } from "./elements.js";
+import { element } from "./elements.js";
+import { describeTokens, tile } from "./tiles.js";
 
 /** Draw the row of tokens with its position IDs, and under it a line a pass: a bar over what it read, what it said. */
 export function passesFigure(addition, model) {

@@ -1,29 +1,10 @@
-// Making elements, and the tiles that tokens are.
+// The tiles that tokens are.
 
+import { element } from "./elements.js";
 import { tokenText } from "./numbers.js";
 import { places, positionIds } from "./positions.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const HUES = [28, 78, 145, 205, 268, 335]; // of places 1, 2, 3, ..., and again
-
-/** Make an element: element("p", { class: "caption" }, "text", child). Styles are given as an object. */
-export function element(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
-}
-
-/** The same for what is drawn. */
-export function svgElement(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function filled(made, { style = {}, ...attributes }, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
-  }
-  for (const [name, value] of Object.entries(style)) made.style.setProperty(name, value);
-  made.append(...children);
-  return made;
-}
 
 /** The colour of a place, the same in all numbers; null for what is no digit. */
 export function placeStyle(place) {

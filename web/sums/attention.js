@@ -1,6 +1,7 @@
 // Attention over the tokens: arcs for one token and one head, and a small picture of every head to choose from.
 
-import { describeTokens, element, svgElement, tile } from "./elements.js";
+import { element, svgElement } from "./elements.js";
+import { describeTokens, tile } from "./tiles.js";
 
 const HEIGHT = 10; // of the box that arcs are drawn in; its width is a token each
 const SEEN = 0.005; // shares below are not drawn

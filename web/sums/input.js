@@ -1,5 +1,7 @@
 // What a person types, checked; the message says what is wrong and what would be right.
 
+import { grouped } from "./text.js";
+
 export const MOST_DIGITS = 60; // that the page shows of a model that has no largest number
 
 /** A number that the model cannot be asked about. */
@@ -29,11 +31,6 @@ export function readNumber(text, model) {
 /** Which numbers a model knows, in words. */
 export function known(model) {
   return model.range === null ? `of up to ${MOST_DIGITS} digits` : `from ${grouped(model.range[0])} to ${grouped(model.range[1])}`;
-}
-
-/** 1234567 -> 1,234,567. */
-export function grouped(number) {
-  return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** Compare decimal digits as numbers, however many there are. */

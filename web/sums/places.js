@@ -1,8 +1,9 @@
 // The sum written in places: both numbers, the carries and the answer in columns of equal place.
 
 import { carries, DIGITS, readAnswer, toDigits } from "./numbers.js";
-import { element, placeStyle } from "./elements.js";
-import { grouped } from "./input.js";
+import { element } from "./elements.js";
+import { grouped } from "./text.js";
+import { placeStyle } from "./tiles.js";
 
 /** Draw a table with a column a place, in the order the model reads digits. */
 export function placesTable(x, y, addition, model) {

@@ -1,7 +1,8 @@
 // What the page says about its model, in words.
 
 import { element } from "./elements.js";
-import { grouped, known } from "./input.js";
+import { known } from "./input.js";
+import { grouped } from "./text.js";
 
 const COUNT = { 1: "one token", 2: "two tokens", all: "the whole answer" };
 

@@ -3,11 +3,13 @@
 import { add } from "./adder.js";
 import { arcsWords, drawArcs, headChooser, paintHead, tellingHead, tokenChooser } from "./attention.js";
 import { element } from "./elements.js";
-import { InputError, grouped, readNumber } from "./input.js";
+import { download, fetchFile } from "./files.js";
+import { InputError, readNumber } from "./input.js";
 import { passesFigure } from "./passes.js";
 import { placesTable } from "./places.js";
 import { positionIds } from "./positions.js";
-import { download, fetchFile, loadModel } from "./runtime.js";
+import { loadModel } from "./runtime.js";
+import { grouped } from "./text.js";
 import { evidenceWords, facts, lede, passesWords, placesWords } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -41,6 +43,8 @@ async function describe() {
   byId("places-words").textContent = placesWords(model);
   byId("passes-words").textContent = passesWords(model);
   byId("facts").replaceChildren(...facts(model));
+  byId("other").hidden = !model.other;
+  if (model.other) byId("other").href = model.other;
   const { short, isProof } = evidenceWords(model);
   byId("form").style.setProperty("--digits", model.range === null ? 8 : model.range[1].length);
   byId("badge").textContent = short;

@@ -1,0 +1,283 @@
+"""The page that works as on paper, in a real browser, with a small model that was trained on every context."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from simple_llm.arithmetic.contexts import contexts
+from simple_llm.arithmetic.digits import digits_of
+from simple_llm.arithmetic.paper import Numbers, texts
+from simple_llm.arithmetic.symbols import NOTHING
+from simple_llm.files.names import WEIGHTS
+from simple_llm.model.context_engine import ContextEngine
+from simple_llm.model.folder import load_model, LoadedModel
+from simple_llm.model.known_contexts import TokenSymbols
+from tests.browser import axe, needs_npm, Visit, visit
+from tests.pipeline import REPOSITORY
+from web.build import build
+
+pytestmark = [pytest.mark.library, needs_npm]
+
+BASE, OPERATORS = 3, "+-*/"
+NUM_KINDS, WIDTH = 6, 24  # of a cell; digits of the largest number
+
+
+@pytest.fixture(scope="module")
+def calculator(on_paper) -> LoadedModel:
+    """All four operations in base 3."""
+    return load_model(on_paper("all four"))
+
+
+@pytest.fixture(scope="module")
+def visited(browser, on_paper, calculator, tmp_path_factory) -> Iterator[Visit]:
+    folder = tmp_path_factory.mktemp("page")
+    build(calculator, on_paper("all four"), folder)
+    with visit(browser, folder, reduced_motion="reduce") as one:
+        yield one
+
+
+def python_answer(operator: str, x: int, y: int) -> str:
+    if operator == "/":
+        quotient, rest = divmod(x, y)
+        return f"{quotient} r {rest}" if rest else str(quotient)
+    value = {"+": x + y, "-": x - y, "*": x * y}[operator]
+    return str(value).replace("-", "\N{MINUS SIGN}")
+
+
+def drawn(seed: int, count: int, most: int = 10**9) -> list[tuple[str, int, int]]:
+    rng = random.Random(seed)
+    pick = lambda least: rng.randrange(least, rng.choice([10, 1000, most]))  # noqa: E731
+    return [(operator, pick(0), pick(operator == "/")) for operator in OPERATORS for _ in range(count)]
+
+
+# ---- The engine, beside Python's ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [2, 3, 7])
+def test_the_page_lists_the_contexts_that_the_package_lists(base, visited):
+    asked = """async ([operators, base]) => {
+        const {contexts} = await import("./contexts.js");
+        const flat = ({own, seen, right}) => [own, right, ...seen.sort((one, other) => one - other)];
+        return operators.map(operator => [...contexts(operator, base)].map(flat));
+    }"""
+    found = visited.page.evaluate(asked, [list(OPERATORS), base])
+    for operator, listed in zip(OPERATORS, found, strict=True):
+        some = contexts(operator, base)
+        cells = some.symbols.astype(int) * NUM_KINDS + some.kinds
+        expected = [
+            [int(own), int(says), *sorted(row[is_seen].tolist())]
+            for own, says, row, is_seen in zip(cells[:, -1], some.says, cells, some.is_seen, strict=True)
+        ]
+        assert sorted(listed) == sorted(expected)
+
+
+def test_the_page_counts_as_many_contexts_as_are_known(visited):
+    count = """async () => {
+        const {contexts} = await import("./contexts.js");
+        return [..."+-*/"].map(operator => [...contexts(operator, 10)].length);
+    }"""
+    assert visited.page.evaluate(count) == [693, 753, 14_510, 18_722]
+
+
+def test_the_block_says_what_pytorch_says(visited, calculator):
+    some = contexts("/", BASE)
+    symbols, kinds = (torch.from_numpy(one.astype(int)).clamp(min=0) for one in (some.symbols, some.kinds))
+    tokens = torch.from_numpy(TokenSymbols(calculator.model.config).tokens)[symbols]
+    engine = ContextEngine(calculator.model, torch.float64)
+    logits = engine.logits(tokens, kinds, torch.from_numpy(some.is_seen))
+    asked = """async () => {
+        const [{contexts}, {Network}, {readWeights}] = await Promise.all(
+            ["contexts", "network", "weights"].map(name => import(`./${name}.js`)));
+        const [model, buffer] = await Promise.all([
+            fetch("model.json").then(one => one.json()), fetch("model.safetensors").then(one => one.arrayBuffer())]);
+        const network = new Network(readWeights(buffer), model);
+        return [...contexts("/", 3)].map(({own, seen}) => [own, [...seen].sort(), [...network.ask(own, seen)]]);
+    }"""
+    cells = some.symbols.astype(int) * NUM_KINDS + some.kinds
+    ours = {
+        (int(row[-1]), *sorted(map(str, row[seen].tolist()))): one
+        for row, seen, one in zip(cells, some.is_seen, logits.numpy(), strict=True)
+    }
+    theirs = visited.page.evaluate(asked)
+    assert len(theirs) == len(ours)
+    far = [np.abs(ours[own, *map(str, seen)] - said).max() for own, seen, said in theirs]
+    assert max(far) < 1e-5
+
+
+def test_the_work_is_the_text_that_the_package_writes_and_no_token_is_known_before_what_it_sees(visited):
+    """But for the sign | that begins a row: side by side, rows take it for granted."""
+    problems = drawn(1, 20)
+    asked = """async problems => {
+        const [{work, remembering}, {Network}, {readWeights}] = await Promise.all(
+            ["work", "network", "weights"].map(name => import(`./${name}.js`)));
+        const [model, buffer] = await Promise.all([
+            fetch("model.json").then(one => one.json()), fetch("model.safetensors").then(one => one.arrayBuffer())]);
+        const say = remembering(new Network(readWeights(buffer), model));
+        return problems.map(([operator, ...numbers]) => {
+            const steps = work({operator, numbers: numbers.map(BigInt)}, model.base, say);
+            let step;
+            do step = steps.next(); while (!step.done);
+            const {tokens} = step.value;
+            const late = tokens.filter(({step, index}) => step !== undefined && tokens[index - 1].sees.some(
+                seen => seen !== null && tokens[seen].symbol !== 2 * model.base && tokens[seen].step >= step));
+            return {symbols: tokens.map(({symbol}) => symbol), late: late.length};
+        });
+    }"""
+    found = visited.page.evaluate(asked, [[operator, str(x), str(y)] for operator, x, y in problems])
+    for (operator, *numbers), work in zip(problems, found, strict=True):
+        written = [Numbers.of(digits_of([number], BASE, WIDTH)) for number in numbers]
+        text = texts(operator, written, BASE)[0]
+        assert work == {"symbols": text[text != NOTHING].tolist(), "late": 0}
+
+
+# ---- The page -------------------------------------------------------------------------------------
+
+
+def test_problems_of_each_operation_come_out_as_python_has_them(visited):
+    for operator, x, y in [*drawn(2, 5), ("*", 3**20 - 1, 3**20 - 2), ("/", 10**18, 7), ("-", 0, 10**18)]:
+        answer, status = visited.work_out(f"{x}{operator}{y}")
+        assert (answer, status.startswith("Exact in")) == (python_answer(operator, x, y), True), (operator, x, y)
+    assert visited.work_out("12 + 873 + 4 + 0 =")[0] == "889"
+    assert visited.work_out("007 \u00d7 6")[0] == "42"
+    assert (visited.complaints, visited.foreign) == ([], [])
+
+
+def test_what_is_no_problem_is_told(visited):
+    page = visited.page
+    for problem, words in (
+        ("", "There is no problem yet"),
+        ("12", "no operator"),
+        ("12a+1", "\u201ca\u201d is neither a digit nor an operator"),
+        ("1+2*3", "A problem has one operation"),
+        ("7-", "A number is missing"),
+        ("1*2*3", "A product has two numbers"),
+        ("5/0", "Nothing is divided by 0"),
+        ("1+" + "9" * 61, "this page shows 60 digits, and there are 61"),
+        ("+".join("1" * 13), "this page shows 12 numbers"),
+    ):
+        assert visited.work_out(problem) == ("", "")
+        assert words in page.inner_text("#error")
+        assert page.evaluate("document.activeElement.id") == "problem"
+    assert visited.work_out("7+1")[0] == "8"
+    assert page.inner_text("#error") == ""
+
+
+def test_the_keyboard_alone_steps_over_tokens_and_shows_what_each_sees(visited):
+    page, press = visited.page, visited.page.keyboard.press
+    visited.work_out("7*8")  # 21 * 22 in base 3: *12*22|2¹1¹1|2¹...
+    page.focus(".sheet")
+    press("Home")
+    roles = "all => all.map(one => one.dataset.role)"
+    seen = []
+    for _ in range(4):
+        seen.append((page.inner_text("#here"), page.eval_on_selector_all(".seen [data-role]", roles)))
+        press("ArrowLeft")
+    assert seen[0] == ("2", ["operator", "head", "operand", "carry"])
+    assert [text for text, _ in seen] == ["2", "0", "1", "1"]
+    assert "2 \u00d7 1 = 2: carry 0" not in page.inner_text("#look")
+    press("Home")
+    assert "2 \u00d7 1 = 2: write 2." in page.inner_text("#look")
+    press("ArrowDown")
+    press("ArrowDown")
+    assert "row 2" in page.get_attribute("#here", "aria-label")
+    assert page.get_attribute(".sheet", "aria-activedescendant") == "here"
+
+
+def test_the_slider_shows_one_token_at_a_time_or_all_rows_at_once(visited):
+    page = visited.page
+    visited.work_out("80*80")
+    written = "document.querySelectorAll('.cell.said:not(.later)').length"
+    whole = page.evaluate(written)
+    page.focus("#slider")
+    page.keyboard.press("Home")
+    assert page.evaluate(written) == 0
+    for count in (1, 2, 3):
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(written) == count
+    assert page.get_attribute("#slider", "aria-valuetext").startswith("token 3 of")
+    page.check("[value=rows]")
+    assert page.evaluate(written) == whole
+    page.focus("#slider")
+    page.keyboard.press("Home")
+    for count in (1, 2, 3, 5, 7, 9, 12):  # a row begins three tokens behind the one above
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(written) == count
+    page.check("[value=tokens]")
+
+
+def test_who_wants_less_motion_sees_the_work_at_once_and_others_see_it_grow(visited):
+    written = "document.querySelectorAll('.cell.later').length"
+    moving = {}
+    for motion in ("reduce", "no-preference"):
+        visited.page.emulate_media(reduced_motion=motion)
+        visited.work_out("4095*4095")
+        moving[motion] = visited.page.evaluate(written)
+    visited.page.emulate_media(reduced_motion="reduce")
+    visited.page.click("#play")  # stops it
+    assert moving["reduce"] == 0 < moving["no-preference"]
+
+
+def test_nothing_is_wider_than_the_window_and_all_can_be_read_in_light_and_dark(visited):
+    page, source = visited.page, axe()
+    measure = (REPOSITORY / "tests" / "contrast.js").read_text()
+    prove(visited)
+    page.evaluate(source)
+    rules = """axe.run(document, {resultTypes: ["violations"]}).then(
+        ({violations}) => violations.map(one => [one.id, one.nodes[0].html]))"""
+    for problem, width, scheme in (("80*79", 360, "dark"), ("4095/13", 1280, "light")):
+        visited.work_out(problem)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        root = "document.documentElement"
+        assert page.evaluate(f"{root}.scrollWidth") <= page.evaluate(f"{root}.clientWidth") == width
+        page.evaluate("document.activeElement.blur()")
+        assert page.evaluate(rules) == []
+        assert page.evaluate(measure)["poor"] == []
+
+
+# ---- The proof ------------------------------------------------------------------------------------
+
+
+def prove(visited: Visit) -> str:
+    """Have the page check every context; what it says at the end."""
+    visited.page.click("#check")
+    visited.page.wait_for_selector("#verdict.right, #verdict.wrong", timeout=60_000)
+    return visited.page.inner_text("#verdict")
+
+
+def test_the_proof_runs_in_the_browser(visited):
+    total = sum(len(contexts(operator, BASE)) for operator in OPERATORS)
+    assert f"Proved: all {total} contexts are right." in prove(visited)
+    cells = "all => all.map(row => row.innerText.split('\\t').slice(1, 4))"
+    counts = visited.page.eval_on_selector_all("#rows tr", cells)
+    assert counts == [[str(len(contexts(one, BASE)))] * 2 + ["0"] for one in OPERATORS]
+    assert visited.page.inner_text("#badge") == "Proved, here in this browser"
+
+
+def test_a_planted_error_is_told_as_a_problem_that_goes_wrong(browser, on_paper, tmp_path):
+    loaded = load_model(on_paper("all four"))
+    one, other = loaded.model.config.digit_token_ids[1:3]
+    table = loaded.model.transformer.wte.weight.data
+    table[[one, other]] = table[[other, one]]  # two digits are exchanged
+    loaded.model.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / WEIGHTS).exists()
+    build(loaded, tmp_path / "model", tmp_path / "page")
+    with visit(browser, tmp_path / "page", reduced_motion="reduce") as visited:
+        verdict = prove(visited)
+        assert "Not proved" in verdict
+        assert "contexts are wrong" in verdict
+        assert visited.page.inner_text("#badge") == "Not proved: wrong in this browser"
+        visited.page.click("#verdict a")
+        visited.page.wait_for_selector("#status.wrong", timeout=10_000)
+        assert visited.page.inner_text("#status").startswith("Wrong, it is")
+
+
+def test_weights_that_the_page_does_not_name_are_no_proof(browser, calculator, on_paper, tmp_path):
+    build(calculator, on_paper("all four"), tmp_path)
+    described = (tmp_path / "model.json").read_text().replace(calculator.sha256, "f" * 64)
+    (tmp_path / "model.json").write_text(described)
+    with visit(browser, tmp_path, reduced_motion="reduce") as visited:
+        assert "other weights ran here than those that this page names" in prove(visited)
