@@ -8,6 +8,13 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 # What `make test-newest` takes for torch: torch==2.13.0 spares the GBs that the newest brings on Linux.
 NEWEST_TORCH ?= torch
 
+# What `make demo` shows: MODEL, or the calculator, where it is, with the sums of the default model one click away.
+CALCULATOR := ../simple-llm-data/calculator
+SUMS := ../simple-llm-data/simple-llm-gpt2
+is_trained = $(wildcard $(1)/manifest.json)
+BOTH = --model $(CALCULATOR) $(if $(call is_trained,$(SUMS)),--also $(SUMS))
+DEMO_MODELS = $(if $(MODEL),--model "$(MODEL)",$(if $(call is_trained,$(CALCULATOR)),$(BOTH)))
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,8 +56,8 @@ any-length: install ## train on 8 digits, prove every sum of any length, add two
 calculator: install ## train one model of + - * / that works as on paper, and prove it for every length; in five minutes
 	PYTHON=$(BIN)/python bash runs/calculator.sh
 
-demo: install ## make the page of the trained model (or of MODEL=DIR) and serve it on this machine; needs npm
-	$(BIN)/python -m web.build $(if $(MODEL),--model "$(MODEL)") --serve
+demo: install ## make the page of the calculator and the trained model (or of MODEL=DIR), and serve it here; needs npm
+	$(BIN)/python -m web.build $(DEMO_MODELS) --serve
 
 test: install ## ruff, then the test suite
 	$(BIN)/ruff check .

@@ -34,13 +34,13 @@ export function seenBy(speaker, tokens) {
     .filter(({ token }) => token !== undefined);
 }
 
-/** The index of a token that shows well how the work goes: a digit from the middle, of which as much as can be is seen. */
+/** The index of a token that shows well how the work goes: an early digit that saw as much as can be seen. */
 export function telling({ tokens, first }) {
   const seen = (token) => tokens[token.index - 1].sees.filter((index) => index !== null).length;
   const said = tokens.slice(first);
   const most = Math.max(...said.map(seen));
   const best = said.filter((token) => seen(token) === most && (token.kind === DIGIT || token.kind === TOP));
-  return (best[Math.floor(best.length / 2)] ?? said.at(-1))?.index ?? null;
+  return (best[Math.min(2, Math.floor(best.length / 2))] ?? said.at(-1))?.index ?? null;
 }
 
 /** How it comes out: "4 \u00d7 5 + 3 + 3 = 26, so 6". */

@@ -30,7 +30,7 @@ let numAsked = 0;
 const loading = new AbortController(); // of the weights
 const player = new Player(
   { slider: byId("slider"), button: byId("play"), ways: [...byId("ways").querySelectorAll("input")] },
-  () => showMoment(),
+  (isByHand) => showMoment(isByHand),
   () => look(telling(shownNow.worked)),
 );
 
@@ -80,10 +80,11 @@ async function ask(text, { plays = true } = {}) {
   const worked = await inSlices(work(problem, model.base, say), () => mine === numAsked);
   if (worked === null) return; // another was asked meanwhile
   showAnswer(problem, worked, performance.measure("answer", "asked").duration);
-  const sheet = new Sheet(worked, problem, model.base, (index) => {
+  const sheet = new Sheet(worked, problem, model.base, (index, how) => {
+    if (how === "pointerover" && player.playing !== null) return; // what plays goes on under a pointer that rests
     player.moveTo(index);
     look(index);
-    sheet.reveal(index);
+    if (how === "keydown") sheet.reveal(index);
   });
   byId("paper").replaceChildren(sheet.element);
   byId("paper").scrollLeft = byId("paper").scrollWidth; // numbers begin on the right
@@ -134,12 +135,13 @@ function showAnswer(problem, { tokens, first, answer }, milliseconds) {
 }
 
 /** Show what is written at the player's moment. */
-function showMoment() {
+function showMoment(isByHand) {
   const { worked, sheet } = shownNow;
   sheet.write(player.isWritten, player.isNew);
   const unit = player.isWave ? "step" : "token";
   byId("moment").textContent = `${unit} ${grouped(player.position)} of ${grouped(Number(byId("slider").max))}`;
   look(player.newest);
+  if (isByHand && player.newest !== null) sheet.revealIn(byId("paper"), player.newest);
   const text = player.newest === null ? "nothing yet" : tokenWords(worked, player.newest);
   byId("slider").setAttribute("aria-valuetext", `${byId("moment").textContent}, ${text}`);
 }

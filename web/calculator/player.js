@@ -6,13 +6,13 @@ const EACH = 130; // and a step of a short one
 /**
  * Moves over a worked problem.
  *
- * `onMove()` is told after each move, and reads `isWritten`, `isNew` and `newest`; `onEnd()` when all is written that
- * was set or played.
+ * `onMove(isByHand)` is told after each move, and reads `isWritten`, `isNew` and `newest`; `onEnd()` when all is written
+ * that was set or played.
  */
 export class Player {
   constructor({ slider, button, ways }, onMove, onEnd) {
     Object.assign(this, { slider, button, ways, onMove, onEnd, playing: null, worked: null });
-    slider.addEventListener("input", () => this.worked && this.stop().move(slider.valueAsNumber));
+    slider.addEventListener("input", () => this.worked && this.stop().move(slider.valueAsNumber, true));
     button.addEventListener("click", () => (this.playing === null ? this.play() : this.stop()));
     for (const way of ways) way.addEventListener("change", () => this.worked && this.set(this.worked));
   }
@@ -31,10 +31,10 @@ export class Player {
     this.onEnd();
   }
 
-  move(position) {
+  move(position, isByHand = false) {
     this.position = position;
     this.slider.value = position;
-    this.onMove();
+    this.onMove(isByHand);
     return this;
   }
 
@@ -44,7 +44,7 @@ export class Player {
   }
 
   isWritten = (token) => this.when(token) <= this.position;
-  isNew = (token) => this.playing !== null && this.when(token) === this.position;
+  isNew = (token) => this.when(token) === this.position && this.position < Number(this.slider.max);
 
   /** The index of the token that was written last, the lowest of them; null where none is. */
   get newest() {

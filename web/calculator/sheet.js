@@ -9,7 +9,7 @@ const KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"];
 
 /** A worked problem on paper. */
 export class Sheet {
-  /** Draw it; `onChoose(index)` is told of a token that is pointed at or stepped to. */
+  /** Draw it; `onChoose(index, how)` is told of a token that is chosen by an event: pointerover, click or keydown. */
   constructor(worked, problem, base, onChoose) {
     Object.assign(this, { worked, base, chosen: null });
     const layout = layOut(worked, problem, base);
@@ -47,15 +47,15 @@ export class Sheet {
   }
 
   #listen(onChoose) {
-    const pointed = ({ target }) => {
+    const pointed = ({ target, type }) => {
       const index = Number(target.closest?.("[data-index]")?.dataset.index ?? -1);
-      if (index >= this.worked.first && index !== this.chosen) onChoose(index);
+      if (index >= this.worked.first && index !== this.chosen) onChoose(index, type);
     };
     for (const event of ["pointerover", "click"]) this.element.addEventListener(event, pointed);
     this.element.addEventListener("keydown", (event) => {
       if (!KEYS.includes(event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      onChoose(this.#step(event.key));
+      onChoose(this.#step(event.key), event.type);
     });
   }
 
@@ -122,6 +122,15 @@ export class Sheet {
     const bend = 0.18 * Math.hypot(x2 - x1, y2 - y1);
     const [x, y] = [(x1 + x2) / 2 + (y1 === y2 ? 0 : bend), (y1 + y2) / 2 - bend];
     return [svgElement("path", { d: `M${x1} ${y1} Q${x} ${y} ${x2} ${y2}`, "data-line": role })];
+  }
+
+  /** Move what the box shows of the sheet to where a token is; the page stays. */
+  revealIn(box, index) {
+    const [cell, room] = [this.cells.get(index), box].map((one) => one?.getBoundingClientRect());
+    if (cell === undefined) return;
+    const move = (low, high, least, most) => Math.min(0, low - least) || Math.max(0, high - most);
+    box.scrollLeft += move(cell.left, cell.right, room.left, room.right);
+    box.scrollTop += move(cell.top, cell.bottom, room.top, room.bottom);
   }
 
   /** Bring a token into view, without moving the page more than it has to. */
