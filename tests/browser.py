@@ -54,8 +54,15 @@ class Visit:
         self.page.wait_for_selector("#form[aria-busy=false]", timeout=60_000)
 
 
-def axe() -> str:
-    """The source of axe, which finds what is not accessible: npm brings it once, as web/package.json says."""
+def inaccessible(page: playwright.sync_api.Page) -> list[list[str]]:
+    """What axe finds on a page: rules that are broken, each with the first element that breaks it."""
+    page.evaluate(_axe())
+    return page.evaluate("""axe.run(document, {resultTypes: ["violations"]}).then(
+        ({violations}) => violations.map(one => [one.id, one.nodes[0].html]))""")
+
+
+def _axe() -> str:
+    """Its source; npm brings it, once, at the version of web/package.json."""
     folder = INSTALLED / "checks"
     script = folder / "node_modules" / "axe-core" / "axe.min.js"
     version = json.loads(PACKAGE_JSON.read_text())["devDependencies"]["axe-core"]

@@ -15,7 +15,8 @@ from simple_llm.files.names import WEIGHTS
 from simple_llm.model.context_engine import ContextEngine
 from simple_llm.model.folder import load_model, LoadedModel
 from simple_llm.model.known_contexts import TokenSymbols
-from tests.browser import axe, needs_npm, Visit, visit
+from tests.browser import inaccessible, needs_npm, Visit, visit
+from tests.paper_model import paper_data, write_on_paper
 from tests.pipeline import REPOSITORY
 from web.build import build
 
@@ -107,30 +108,39 @@ def test_the_block_says_what_pytorch_says(visited, calculator):
     assert max(far) < 1e-5
 
 
-def test_the_work_is_the_text_that_the_package_writes_and_no_token_is_known_before_what_it_sees(visited):
+def test_the_work_is_the_text_that_the_package_writes_with_a_place_for_each_token_and_none_before_what_it_sees(visited):
     """But for the sign | that begins a row: side by side, rows take it for granted."""
     problems = drawn(1, 20)
     asked = """async problems => {
-        const [{work, remembering}, {Network}, {readWeights}] = await Promise.all(
-            ["work", "network", "weights"].map(name => import(`./${name}.js`)));
+        const [{work, remembering}, {Network}, {readWeights}, {layOut}] = await Promise.all(
+            ["work", "network", "weights", "layout"].map(name => import(`./${name}.js`)));
         const [model, buffer] = await Promise.all([
             fetch("model.json").then(one => one.json()), fetch("model.safetensors").then(one => one.arrayBuffer())]);
         const say = remembering(new Network(readWeights(buffer), model));
         return problems.map(([operator, ...numbers]) => {
-            const steps = work({operator, numbers: numbers.map(BigInt)}, model.base, say);
+            const problem = {operator, numbers: numbers.map(BigInt)};
+            const steps = work(problem, model.base, say);
             let step;
             do step = steps.next(); while (!step.done);
             const {tokens} = step.value;
             const late = tokens.filter(({step, index}) => step !== undefined && tokens[index - 1].sees.some(
                 seen => seen !== null && tokens[seen].symbol !== 2 * model.base && tokens[seen].step >= step));
-            return {symbols: tokens.map(({symbol}) => symbol), late: late.length};
+            const {lines, width} = layOut(step.value, problem, model.base);
+            const places = lines.flat().filter(({x}) => x >= 0 && x < width);
+            return {
+                symbols: tokens.map(({symbol}) => symbol),
+                late: late.length,
+                placed: [tokens.length, new Set(places.map(({index}) => index)).size,
+                    places.length, new Set(places.map(({x, y}) => `${x} ${y}`)).size],
+            };
         });
     }"""
     found = visited.page.evaluate(asked, [[operator, str(x), str(y)] for operator, x, y in problems])
     for (operator, *numbers), work in zip(problems, found, strict=True):
         written = [Numbers.of(digits_of([number], BASE, WIDTH)) for number in numbers]
         text = texts(operator, written, BASE)[0]
-        assert work == {"symbols": text[text != NOTHING].tolist(), "late": 0}
+        symbols = text[text != NOTHING].tolist()
+        assert work == {"symbols": symbols, "late": 0, "placed": [len(symbols)] * 4}  # each once, no two at one place
 
 
 # ---- The page -------------------------------------------------------------------------------------
@@ -221,12 +231,9 @@ def test_who_wants_less_motion_sees_the_work_at_once_and_others_see_it_grow(visi
 
 
 def test_nothing_is_wider_than_the_window_and_all_can_be_read_in_light_and_dark(visited):
-    page, source = visited.page, axe()
+    page = visited.page
     measure = (REPOSITORY / "tests" / "contrast.js").read_text()
     prove(visited)
-    page.evaluate(source)
-    rules = """axe.run(document, {resultTypes: ["violations"]}).then(
-        ({violations}) => violations.map(one => [one.id, one.nodes[0].html]))"""
     for problem, width, scheme in (("80*79", 360, "dark"), ("4095/13", 1280, "light")):
         visited.work_out(problem)
         page.set_viewport_size({"width": width, "height": 800})
@@ -234,7 +241,7 @@ def test_nothing_is_wider_than_the_window_and_all_can_be_read_in_light_and_dark(
         root = "document.documentElement"
         assert page.evaluate(f"{root}.scrollWidth") <= page.evaluate(f"{root}.clientWidth") == width
         page.evaluate("document.activeElement.blur()")
-        assert page.evaluate(rules) == []
+        assert inaccessible(page) == []
         assert page.evaluate(measure)["poor"] == []
 
 
@@ -273,6 +280,21 @@ def test_a_planted_error_is_told_as_a_problem_that_goes_wrong(browser, on_paper,
         visited.page.click("#verdict a")
         visited.page.wait_for_selector("#status.wrong", timeout=10_000)
         assert visited.page.inner_text("#status").startswith("Wrong, it is")
+        assert visited.complaints == []
+
+
+def test_a_model_that_knows_nothing_says_no_number_and_its_page_stays_usable(browser, tmp_path):
+    write_on_paper(tmp_path / "model", paper_data(4), steps=0)
+    build(load_model(tmp_path / "model"), tmp_path / "model", tmp_path / "page")
+    with visit(browser, tmp_path / "page", reduced_motion="reduce") as visited:
+        for operator, x, y in drawn(3, 2):
+            answer, status = visited.work_out(f"{x}{operator}{y}")
+            assert (answer == python_answer(operator, x, y)) == status.startswith("Exact")
+            visited.page.focus(".sheet")
+            for key in ("Home", "ArrowLeft", "ArrowDown", "ArrowUp", "End", "ArrowRight"):
+                visited.page.keyboard.press(key)
+        assert visited.page.inner_text("#answer") == "no number"
+        assert visited.complaints == []
 
 
 def test_weights_that_the_page_does_not_name_are_no_proof(browser, calculator, on_paper, tmp_path):

@@ -12,7 +12,7 @@ from simple_llm.config.settings import Numbers
 from simple_llm.model.calculator import Calculator, NO_ANSWER
 from simple_llm.model.folder import LoadedModel
 from simple_llm.model.prompts import parse_prompt, Prompt
-from tests.browser import visit
+from tests.browser import inaccessible, visit
 from tests.golden import GOLDEN
 from tests.pipeline import REPOSITORY
 from tests.trained_model import any_length_config, config_for
@@ -160,6 +160,7 @@ def test_everything_can_be_read_in_light_and_dark(scheme, open_page):
         visited.page.evaluate("document.activeElement.blur()")
         found = visited.page.evaluate(measure)
         assert found["poor"] == []
+        assert inaccessible(visited.page) == []
         assert found["numMeasured"] > 50
 
 

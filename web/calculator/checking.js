@@ -40,8 +40,10 @@ function showProgress(asked, counts, { bar, words, rows }) {
 }
 
 function row(operator, count, { asked = 0, wrong = 0, lead = Infinity } = {}) {
-  const cells = [grouped(count), asked ? grouped(asked - wrong) : "", asked ? grouped(wrong) : "", Number.isFinite(lead) ? lead.toFixed(2) : ""];
-  const name = element("th", { scope: "row" }, element("span", { class: "symbol", "aria-hidden": "true" }, SHOWN[operator]), ` ${OPERATION[operator]}s`);
+  const counted = asked ? [grouped(asked - wrong), grouped(wrong)] : ["", ""];
+  const cells = [grouped(count), ...counted, Number.isFinite(lead) ? lead.toFixed(2) : ""];
+  const symbol = element("span", { class: "symbol", "aria-hidden": "true" }, SHOWN[operator]);
+  const name = element("th", { scope: "row" }, symbol, ` ${OPERATION[operator]}s`);
   return element("tr", { class: wrong ? "wrong" : asked === count ? "right" : "" }, name, ...cells.map((text) => element("td", {}, text)));
 }
 

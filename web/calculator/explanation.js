@@ -16,8 +16,7 @@ export function placeOf(token, { first, tokens }, base) {
   if (token.index === tokens.length - 1 && symbol >= 2 * base) return "the end";
   if (symbol >= 2 * base) return `the sign that begins row ${row}`;
   if (kind === HEAD) return `the head of row ${row}`;
-  const place = kind === DIGIT || kind === TOP ? shift + column : column;
-  return `row ${row}, column ${place + 1}`;
+  return `row ${row}, column ${shift + column + 1}`; // as it is drawn, from the right
 }
 
 /** What a token is: "carry", "digit", "sign". */

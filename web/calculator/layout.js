@@ -14,6 +14,7 @@ import { BAR, CARRY, END, HEAD, SHOWN, shown, toDigits } from "./symbols.js";
 
 const SMALL = 0.6; // the height of a line of carries
 const GAP = 0.3; // between rows
+const LETTER = 0.22; // the width of a letter of a note
 const LEFT = 1; // room for signs, to the left of the columns
 
 /**
@@ -157,7 +158,8 @@ class Sheet {
     const [quotient, rest] = (answer ?? []).map((number) => number.toString(this.base).toUpperCase());
     if (answer !== null) this.notes.push({ text: `${quotient} r ${rest}`, x: margin + 1.2, y: this.y, kind: "edge label" });
     this.y += 1;
-    this.right = Math.max(9.5, this.sizes[1] + 2);
+    const longest = Math.max(0, ...this.notes.filter(({ kind }) => kind !== "down").map(({ text }) => text.length));
+    this.right = Math.max(this.sizes[1] + 2, 3 + LETTER * longest);
   }
 
   /** The digit of x that comes down, beside what was left. */

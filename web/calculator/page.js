@@ -87,7 +87,7 @@ async function ask(text, { plays = true } = {}) {
     if (how === "keydown") sheet.reveal(index);
   });
   byId("paper").replaceChildren(sheet.element);
-  byId("paper").scrollLeft = byId("paper").scrollWidth; // numbers begin on the right
+  byId("paper").scrollLeft = problem.operator === "/" ? 0 : byId("paper").scrollWidth; // where the work begins
   shownNow = { worked, sheet };
   player.set(worked);
   if (plays && !matchMedia("(prefers-reduced-motion: reduce)").matches) player.play();
@@ -129,7 +129,8 @@ function showAnswer(problem, { tokens, first, answer }, milliseconds) {
   const isRight = isSame(answer, right);
   byId("answer").textContent = writtenAnswer(answer);
   byId("answer").classList.toggle("wrong", !isRight);
-  const count = `${grouped(tokens.length - first)} tokens, ${milliseconds.toFixed(0)} ms`;
+  const numSaid = tokens.length - first;
+  const count = `${grouped(numSaid)} ${numSaid === 1 ? "token" : "tokens"}, ${milliseconds.toFixed(0)} ms`;
   tell(isRight ? "Exact" : `Wrong, it is ${writtenAnswer(right)}`, ` in ${count}`);
   byId("status").className = `status ${isRight ? "right" : "wrong"}`;
 }

@@ -5,6 +5,7 @@ import { nameOf, placeOf, seenBy } from "./explanation.js";
 import { layOut } from "./layout.js";
 import { BAR, shown } from "./symbols.js";
 
+const LARGE = 800; // tokens
 const KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"];
 
 /** A worked problem on paper. */
@@ -20,15 +21,21 @@ export class Sheet {
       const row = { role: "row", class: isSmall ? "small" : "", style: { "--y": y } };
       return element("div", row, ...items.map((place) => this.#cell(place)));
     });
-    const notes = layout.notes.map(({ text, kind, ...place }) => element("span", { class: `note ${kind}`, "aria-hidden": "true", style: at(place) }, text));
-    const rules = layout.rules.map(({ width, ...place }) => element("span", { class: "rule", "aria-hidden": "true", style: { ...at(place), "--w": width } }));
-    this.notes = notes;
+    const drawn = (kind, style, ...text) => element("span", { class: kind, "aria-hidden": "true", style }, ...text);
+    this.notes = layout.notes.map(({ text, kind, ...place }) => drawn(`note ${kind}`, at(place), text));
+    const rules = layout.rules.map(({ width, ...place }) => drawn("rule", { ...at(place), "--w": width }));
     this.lines = svgElement("svg", { class: "looks", viewBox: `0 0 ${layout.width} ${layout.height}`, "aria-hidden": "true" });
     this.element = element(
       "div",
-      { class: "sheet", role: "grid", tabindex: 0, "aria-label": "The work on paper; arrow keys step through what was written", style: { "--wide": layout.width, "--high": layout.height } },
+      {
+        class: `sheet ${worked.tokens.length > LARGE ? "large" : ""}`,
+        role: "grid",
+        tabindex: 0,
+        "aria-label": "The work on paper; arrow keys step through what was written",
+        style: { "--wide": layout.width, "--high": layout.height },
+      },
       ...rules,
-      ...notes,
+      ...this.notes,
       this.lines,
       ...rows,
     );
@@ -41,7 +48,8 @@ export class Sheet {
     const isBar = token.symbol === 2 * this.base + BAR;
     const kinds = ["cell", nameOf(token, this.base), isBar ? "stroke" : "", place.index < first ? "asked" : "said"];
     if (token.symbol === this.base) kinds.push("nothing"); // a carry of 0
-    const cell = element("span", { class: kinds.join(" "), role: "gridcell", "data-index": place.index, style: { "--x": place.x } }, shown(token.symbol, this.base));
+    const attributes = { class: kinds.join(" "), role: "gridcell", "data-index": place.index, style: { "--x": place.x } };
+    const cell = element("span", attributes, shown(token.symbol, this.base));
     this.cells.set(place.index, cell);
     return cell;
   }
@@ -68,6 +76,7 @@ export class Sheet {
     if (key === "ArrowLeft") return Math.min(here + 1, last);
     if (key === "ArrowRight") return Math.max(here - 1, first);
     const from = this.places.get(here);
+    if (from === undefined) return here; // work that has not its form is not all on the sheet
     const down = key === "ArrowDown" ? 1 : -1;
     let best = { index: here, far: Infinity };
     for (const { index, x, y } of this.places.values()) {
