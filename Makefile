@@ -8,12 +8,13 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 # What `make test-newest` takes for torch: torch==2.13.0 spares the GBs that the newest brings on Linux.
 NEWEST_TORCH ?= torch
 
-# What `make demo` shows: MODEL, or the calculator, where it is, with the sums of the default model one click away.
-CALCULATOR := ../simple-llm-data/calculator
+# What `make demo` shows: MODEL, or the calculator that was trained here, or the one of the repository; with the sums of
+# the default model one click away, where it was trained.
 SUMS := ../simple-llm-data/simple-llm-gpt2
 is_trained = $(wildcard $(1)/manifest.json)
+CALCULATOR = $(if $(call is_trained,../simple-llm-data/calculator),../simple-llm-data/calculator,models/calculator)
 BOTH = --model $(CALCULATOR) $(if $(call is_trained,$(SUMS)),--also $(SUMS))
-DEMO_MODELS = $(if $(MODEL),--model "$(MODEL)",$(if $(call is_trained,$(CALCULATOR)),$(BOTH)))
+DEMO_MODELS = $(if $(MODEL),--model "$(MODEL)",$(BOTH))
 
 .DEFAULT_GOAL := help
 
