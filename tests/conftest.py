@@ -24,8 +24,10 @@ from tests.pipeline import REPOSITORY
 # called in this process makes the weights that it makes in its own.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and with them every script they start.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and nohup the end of a session; every script
+# that they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a busy machine any example may take long, which says nothing about the code. In CI the examples are the same each
 # time, so that it judges the change and not the day's luck; everywhere else they are new ones.

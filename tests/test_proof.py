@@ -71,7 +71,7 @@ def test_walk_and_greedy_decoding_agree_on_all_pairs_of_a_trained_and_of_a_half_
 
 
 @pytest.mark.parametrize("k", KINDS)
-@pytest.mark.parametrize(("position_embedding", "base"), [("block", 10), ("block", 16), ("learned", 10), ("none", 16)])
+@pytest.mark.parametrize(("position_embedding", "base"), [("block", 16), ("learned", 10), ("none", 16)])
 def test_walk_and_greedy_decoding_agree_on_random_models(position_embedding, base, k):
     model = tiny_model(k, position_embedding, base)
     check_walk(model, make_vocabulary(base, tokens_per_step=k), 0, 99, max_tokens=64)
