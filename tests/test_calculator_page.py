@@ -1,6 +1,8 @@
 """The page that works as on paper, in a real browser, with a small model that was trained on every context."""
 
+import math
 import random
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -108,39 +110,68 @@ def test_the_block_says_what_pytorch_says(visited, calculator):
     assert max(far) < 1e-5
 
 
-def test_the_work_is_the_text_that_the_package_writes_with_a_place_for_each_token_and_none_before_what_it_sees(visited):
-    """But for the sign | that begins a row: side by side, rows take it for granted."""
+@pytest.fixture(scope="module")
+def worked(visited) -> list[tuple[tuple[str, int, int], dict]]:
+    """Problems, and of each what the page's modules make of it.
+
+    Its symbols; how many are known, with all rows side by side, before what they see; why each is said; and how many
+    tokens there are, how many of them have a place, and how many places and different places there are.
+    """
     problems = drawn(1, 20)
     asked = """async problems => {
-        const [{work, remembering}, {Network}, {readWeights}, {layOut}] = await Promise.all(
-            ["work", "network", "weights", "layout"].map(name => import(`./${name}.js`)));
+        const [{work, remembering}, {Network}, {readWeights}, {layOut}, {reason}] = await Promise.all(
+            ["work", "network", "weights", "layout", "explanation"].map(name => import(`./${name}.js`)));
         const [model, buffer] = await Promise.all([
             fetch("model.json").then(one => one.json()), fetch("model.safetensors").then(one => one.arrayBuffer())]);
         const say = remembering(new Network(readWeights(buffer), model));
         return problems.map(([operator, ...numbers]) => {
             const problem = {operator, numbers: numbers.map(BigInt)};
             const steps = work(problem, model.base, say);
-            let step;
-            do step = steps.next(); while (!step.done);
-            const {tokens} = step.value;
-            const late = tokens.filter(({step, index}) => step !== undefined && tokens[index - 1].sees.some(
-                seen => seen !== null && tokens[seen].symbol !== 2 * model.base && tokens[seen].step >= step));
-            const {lines, width} = layOut(step.value, problem, model.base);
+            let end;
+            do end = steps.next(); while (!end.done);
+            const {tokens} = end.value;
+            const isLate = (seen, step) => tokens[seen].symbol !== 2 * model.base && tokens[seen].step >= step;
+            const {lines, width} = layOut(end.value, problem, model.base);
             const places = lines.flat().filter(({x}) => x >= 0 && x < width);
             return {
                 symbols: tokens.map(({symbol}) => symbol),
-                late: late.length,
+                late: tokens.filter(({step, index}) => step !== undefined &&
+                    tokens[index - 1].sees.some(seen => seen !== null && isLate(seen, step))).length,
+                reasons: tokens.filter(({said}) => said).map(one => [one.symbol, reason(one, end.value, model.base)]),
                 placed: [tokens.length, new Set(places.map(({index}) => index)).size,
                     places.length, new Set(places.map(({x, y}) => `${x} ${y}`)).size],
             };
         });
     }"""
     found = visited.page.evaluate(asked, [[operator, str(x), str(y)] for operator, x, y in problems])
-    for (operator, *numbers), work in zip(problems, found, strict=True):
+    return list(zip(problems, found, strict=True))
+
+
+def test_the_work_is_the_text_that_the_package_writes_each_token_in_a_place_of_its_own(worked):
+    for (operator, *numbers), work in worked:
         written = [Numbers.of(digits_of([number], BASE, WIDTH)) for number in numbers]
         text = texts(operator, written, BASE)[0]
-        symbols = text[text != NOTHING].tolist()
-        assert work == {"symbols": symbols, "late": 0, "placed": [len(symbols)] * 4}  # each once, no two at one place
+        assert work["symbols"] == text[text != NOTHING].tolist()
+        assert work["placed"] == [len(work["symbols"])] * 4
+
+
+def test_where_rows_are_written_side_by_side_none_is_ahead_of_what_it_sees(worked):
+    """But for the sign | that begins it, which is taken for granted."""
+    assert [work["late"] for _, work in worked] == [0] * len(worked)
+
+
+def test_each_reason_that_is_told_is_an_equation_that_holds_and_gives_what_is_said(worked):
+    pattern = re.compile(r"(.*) = (\N{MINUS SIGN}?)([012]+): (write|carry|borrow) (\d)\.")
+    told = [(symbol, pattern.fullmatch(reason)) for _, work in worked for symbol, reason in work["reasons"]]
+    equations = [(symbol, found.groups()) for symbol, found in told if found]
+    assert len(equations) > 1000
+    for symbol, (formula, minus, value, verb, digit) in equations:
+        total = int(value, BASE) * (-1 if minus else 1)
+        first, *others = re.findall(r"(^|[+\u2212]) ?([012 \u00d7]+)", formula)
+        terms = [(sign, math.prod(map(int, term.split("\u00d7")))) for sign, term in (first, *others)]
+        assert sum(-term if sign == "\N{MINUS SIGN}" else term for sign, term in terms) == total
+        assert (int(digit), verb == "write") == (symbol % BASE, symbol < BASE)
+        assert int(digit) == (total % BASE if verb == "write" else abs(total // BASE))
 
 
 # ---- The page -------------------------------------------------------------------------------------
@@ -177,7 +208,7 @@ def test_what_is_no_problem_is_told(visited):
 
 def test_the_keyboard_alone_steps_over_tokens_and_shows_what_each_sees(visited):
     page, press = visited.page, visited.page.keyboard.press
-    visited.work_out("7*8")  # 21 * 22 in base 3: *12*22|2¹1¹1|2¹...
+    visited.work_out("7*8")  # in base 3 21 * 22 = 2002: *12*22|2⁰1¹1|...
     page.focus(".sheet")
     press("Home")
     roles = "all => all.map(one => one.dataset.role)"
@@ -187,7 +218,6 @@ def test_the_keyboard_alone_steps_over_tokens_and_shows_what_each_sees(visited):
         press("ArrowLeft")
     assert seen[0] == ("2", ["operator", "head", "operand", "carry"])
     assert [text for text, _ in seen] == ["2", "0", "1", "1"]
-    assert "2 \u00d7 1 = 2: carry 0" not in page.inner_text("#look")
     press("Home")
     assert "2 \u00d7 1 = 2: write 2." in page.inner_text("#look")
     press("ArrowDown")
@@ -219,15 +249,20 @@ def test_the_slider_shows_one_token_at_a_time_or_all_rows_at_once(visited):
 
 
 def test_who_wants_less_motion_sees_the_work_at_once_and_others_see_it_grow(visited):
-    written = "document.querySelectorAll('.cell.later').length"
-    moving = {}
+    page, plays = visited.page, {}
+    page.evaluate("""() => {
+        globalThis.plays = 0;
+        const count = () => { plays += play.getAttribute("aria-pressed") === "true"; };
+        new MutationObserver(count).observe(play, {attributes: true});
+    }""")
     for motion in ("reduce", "no-preference"):
-        visited.page.emulate_media(reduced_motion=motion)
-        visited.work_out("4095*4095")
-        moving[motion] = visited.page.evaluate(written)
-    visited.page.emulate_media(reduced_motion="reduce")
-    visited.page.click("#play")  # stops it
-    assert moving["reduce"] == 0 < moving["no-preference"]
+        page.emulate_media(reduced_motion=motion)
+        visited.work_out("2*2")
+        plays[motion] = page.evaluate("plays")
+    page.emulate_media(reduced_motion="reduce")
+    assert plays["reduce"] == 0 < plays["no-preference"]
+    page.wait_for_selector("#play[aria-pressed=false]")  # it has come to its end
+    assert page.evaluate("document.querySelectorAll('.cell.later').length") == 0
 
 
 def test_nothing_is_wider_than_the_window_and_all_can_be_read_in_light_and_dark(visited):
