@@ -7,8 +7,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from simple_llm.model import tokenization_simple_llm
+from simple_llm.model.calculator import Calculator
+from simple_llm.model.folder import load_model
 from tests.test_every_path_on_paper import by_integers
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("tested_libraries")]
@@ -44,6 +47,8 @@ def ask(call_script, on_paper, monkeypatch, tmp_path):
         ("0*0", "0*0=0"),
         ("12+873+4", "12+873+4=889"),
         ("+".join(["1"] * 50), "+".join(["1"] * 50) + "=50"),
+        ("+".join(["1"] * 600), "+".join(["1"] * 600) + "=600"),
+        ("+".join(["9" * 40] * 300), "+".join(["9" * 40] * 300) + f"={300 * int('9' * 40)}"),
     ],
 )
 def test_what_people_type_is_answered(ask, typed, said):
@@ -57,10 +62,10 @@ def test_what_people_type_is_answered(ask, typed, said):
         ("5/0", "5/0: nothing is divided by 0"),
         ("0/00", "0/00: nothing is divided by 0"),
         ("1+2*3", "1+2*3: column 4: '*' is not expected here, a problem has one operation"),
-        ("5--3", "5--3: column 3: '-' is not expected here"),
-        ("5-3-1", "5-3-1: column 4: '-' is not expected here"),
-        ("2*3*4", "2*3*4: column 4: '*' is not expected here"),
-        ("8/2/2", "8/2/2: column 4: '/' is not expected here"),
+        ("5--3", "5--3: column 3: '-' is not expected here, numbers are written without a sign"),
+        ("5-3-1", "5-3-1: column 4: '-' is not expected here, more than two numbers only make a sum"),
+        ("2*3*4", "2*3*4: column 4: '*' is not expected here, more than two numbers only make a sum"),
+        ("8/2/2", "8/2/2: column 4: '/' is not expected here, more than two numbers only make a sum"),
         ("1+2+", "1+2+: no further number"),
         ("5*", "5*: no second number"),
         ("*5", "*5: column 1: '*' is not expected here"),
@@ -70,7 +75,7 @@ def test_what_people_type_is_answered(ask, typed, said):
         ("57*46=2622", "57*46=2622: column 7: '2' is not expected here"),
         ("\u0663*\u0664", "'\u0663*\u0664': column 1: '\u0663' is not a digit 0 to 9"),
         ("\uff15*3", "'\uff15*3': column 1: '\uff15' is not a digit 0 to 9"),
-        ("-5+3", "-5+3: column 1: '-' is not expected here"),
+        ("-5+3", "-5+3: column 1: '-' is not expected here, numbers are written without a sign"),
         ("5\u22173", "'5\u22173': column 2: '\u2217' is not expected here"),
     ],
 )
@@ -107,6 +112,19 @@ def test_numbers_of_thousands_of_digits_are_answered_whatever_was_trained_on(ask
     assert done.exit_code == 0, done.stderr  # where a progress bar may be, if it took long
     assert done.stdout.splitlines() == [*(by_integers(f"{one}=") for one in problems), f"{'9' * 3000}+1=1{'0' * 3000}"]
     assert "beyond" not in ask("--allow-longer", "1000*1000").stdout
+
+
+def test_fault_05_a_long_problem_is_left_in_its_midst(on_paper):
+    calculator, heard = Calculator(load_model(on_paper("products")), torch.device("cpu")), []
+
+    def stop(num_prompts):
+        heard.append(num_prompts)
+        if len(heard) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        calculator.answer([calculator.parse(f"{'9' * 500}*{'9' * 500}")], stop)
+    assert heard == [0, 0, 0]
 
 
 def test_fault_25_a_line_without_an_end_is_refused_shortly(ask):

@@ -157,9 +157,9 @@ def test_a_bad_sum_on_the_command_line_is_named_without_a_line_number(infer):
     [
         ("", "'': nothing to add"),
         (" \t", "' \\t': nothing to add"),
-        ("-5+3", "-5+3: column 1: '-' is not expected here"),
-        ("-5", "-5: column 1: '-' is not expected here"),
-        ("5+-3", "5+-3: column 3: '-' is not expected here"),
+        ("-5+3", "-5+3: column 1: '-' is not expected here, numbers are written without a sign"),
+        ("-5", "-5: column 1: '-' is not expected here, numbers are written without a sign"),
+        ("5+-3", "5+-3: column 3: '-' is not expected here, numbers are written without a sign"),
     ],
 )
 def test_fault_22_an_argument_that_is_blank_or_begins_like_an_option_is_refused_as_any_other(

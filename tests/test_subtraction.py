@@ -272,7 +272,9 @@ def test_fault_45_a_prompt_is_read_with_its_operation_and_what_was_not_learned_i
             parse_prompt(f"5{minus}3", numbers)
     with pytest.raises(PromptError, match="trained on differences alone, such as 342-879"):
         parse_prompt("342+879", numbers, operations=(SUBTRACTION,))
-    with pytest.raises(PromptError, match=r"column 1: '-' is not expected here; write a problem such as 1342\+879 or"):
+    with pytest.raises(
+        PromptError, match=r"column 1: '-' is not expected here, numbers are written without a sign; write"
+    ):
         parse_prompt("-5-3", numbers, operations=BOTH)
 
 

@@ -38,7 +38,7 @@ class Problems:
     base: int
     which: NDArray[np.uint8]
     more: tuple[Digits, ...] = ()
-    num_more: NDArray[np.uint8] | None = None
+    num_more: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, operation: Operation, x: Digits, y: Digits, base: int) -> "Problems":
@@ -70,7 +70,7 @@ class Problems:
     @property
     def num_numbers(self) -> NDArray[np.int64]:
         """(N,) operands of each problem."""
-        return np.full(len(self), 2) if self.num_more is None else self.num_more.astype(np.int64) + 2
+        return np.full(len(self), 2) if self.num_more is None else self.num_more + 2
 
     @property
     def operations(self) -> list[Operation]:
@@ -189,7 +189,7 @@ def concatenate(parts: list[Problems]) -> Problems:
         return np.concatenate([np.pad(one, [(0, width - len(one)), (0, 0)]) for one in numbers], axis=1)
 
     x, y, *more = map(joined, range(most))
-    num_more = np.concatenate([part.num_numbers - 2 for part in parts]).astype(np.uint8) if more else None
+    num_more = np.concatenate([part.num_numbers - 2 for part in parts]) if more else None
     return Problems(x, y, parts[0].base, np.concatenate([part.which for part in parts]), tuple(more), num_more)
 
 
@@ -228,4 +228,4 @@ def _with_more(problems: Problems, more: list[Digits], num_operands: list[int]) 
     """Add the operands after the second, if there are any."""
     if not more:
         return problems
-    return replace(problems, more=tuple(more), num_more=np.array(num_operands, np.uint8) - np.uint8(2))
+    return replace(problems, more=tuple(more), num_more=np.array(num_operands) - 2)

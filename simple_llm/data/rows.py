@@ -138,8 +138,7 @@ class RowFormat:
         is_digit = all(number.max(initial=0) < 255 for number in numbers)
         if not is_digit or not y[:, _LEAVES_REST[which]].any(axis=0).all():  # nothing is divided by 0
             return None
-        num_more = (num_operands - 2).astype(np.uint8)
-        return Problems(x, y, self.base, which, tuple(more), num_more if more else None)
+        return Problems(x, y, self.base, which, tuple(more), num_operands - 2 if more else None)
 
     def _gather(self, values: Digits, start: NDArray, length: NDArray, width: int) -> Digits:
         """Collect numbers that lie anywhere in `values` into a (width, N) digit array."""

@@ -109,7 +109,7 @@ class Sampler:
             numbers.append(self._wide(number))
         problems = self._problems(*numbers[:2])
         if self.most > 2:
-            num_more = rng.integers(0, self.most - 1, count, np.uint8)
+            num_more = rng.integers(0, self.most - 1, count, np.uint8).astype(np.int64)
             more = tuple(number * (index < num_more) for index, number in enumerate(numbers[2:]))
             problems = replace(problems, more=more, num_more=num_more)
         return problems if is_inside.all() else problems[is_inside]
@@ -145,7 +145,7 @@ class Sampler:
         y[odd, column] = (y[odd, column] + nudge).clip(0, largest)
         problems = self._problems(x, y)
         if self.most > 2:  # as other strata draw those of two operands, so that one that comes twice is found
-            problems = replace(problems, more=(np.zeros_like(x),) * (self.most - 2), num_more=np.zeros(count, np.uint8))
+            problems = replace(problems, more=(np.zeros_like(x),) * (self.most - 2), num_more=np.zeros(count, np.int64))
         return problems[self.others.contain(y)]
 
     def like(self, rng: np.random.Generator, example: Problems, count: int) -> Problems:
@@ -190,7 +190,7 @@ class Sampler:
             for pairs in self.all_pairs():
                 for chosen in itertools.product(range(self.others.count), repeat=num_more):
                     of_each = (np.repeat(values[:, index : index + 1], len(pairs), axis=1) for index in chosen)
-                    yield replace(pairs, more=tuple(of_each), num_more=np.full(len(pairs), num_more, np.uint8))
+                    yield replace(pairs, more=tuple(of_each), num_more=np.full(len(pairs), num_more))
 
     def _wide(self, digits: Digits) -> Digits:
         return np.pad(digits, [(0, self.width - len(digits)), (0, 0)])

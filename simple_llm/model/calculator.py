@@ -163,7 +163,7 @@ class Calculator:
             values = [*zip_longest(*([int(number) for number in prompt.numbers] for prompt in prompts), fillvalue=0)]
             width = digit_count(max(map(max, values)), base)
             x, y, *more = (digits_of(column, base, width) for column in values)
-            num_more = np.array([len(prompt.more) for prompt in prompts], np.uint8) if more else None
+            num_more = np.array([len(prompt.more) for prompt in prompts]) if more else None
             return Problems(x, y, base, which, tuple(more), num_more)
         write = self.loaded.tokenizer.write_number  # any number of digits, in a moment
         written = [[write(number) for number in prompt.numbers] for prompt in prompts]

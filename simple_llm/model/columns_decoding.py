@@ -83,7 +83,8 @@ class ColumnsDecoder:
             prompts: (N, T) questions `*75*64|`, padded on the right.
             max_answer_tokens: an answer that is longer is cut, and not finished; None: none is.
             memory_budget: bytes that a batch may take; it decides how many prompts are answered at a time.
-            on_batch: called with the number of prompts just answered here; what it raises ends the work.
+            on_batch: called with the number of prompts just answered here, and with 0 within the work; what it raises
+                ends that.
 
         Raises:
             ValueError: a prompt is no question.
@@ -141,7 +142,7 @@ class ColumnsDecoder:
         for index in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
             width = int((symbols[index] != NOTHING).sum(1).max())
             work = Work(Questions.of(symbols[index, :width], known.names.base), known, keeps_text)
-            work.do()
+            work.do(lambda: on_batch(0))
             yield index, work
             on_batch(len(index))
 
@@ -193,10 +194,15 @@ class Work:
         self.pens = [kind.of(self.paper, known) for kind in (RowPens, DivisionPens)]
         self.said: list[Said] = []
 
-    def do(self) -> None:
-        """Say what there is to say, one token of every row that is due at a step."""
+    def do(self, on_step: Callable[[], object]) -> None:
+        """Say what there is to say, one token of every row that is due at a step.
+
+        Args:
+            on_step: called before each; what it raises ends the work.
+        """
         step = 0
         while going := [pens for pens in self.pens if not pens.are_done]:
+            on_step()
             for pens in going:
                 pens.begin(step)
             views = [pens.look(step) for pens in going]

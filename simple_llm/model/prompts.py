@@ -145,15 +145,16 @@ def _what_is_wrong(text: str, operations: Sequence[Operation], adds_many: bool) 
                 return f"column {column}: {character!r} is not expected here"
         elif symbol in known and operands_read == 1 + len(operators) and not has_equals and may_follow:
             if operators and not known[symbol].takes_many:
-                return f"column {column}: {character!r} is not expected here"
+                return f"column {column}: {character!r} is not expected here, more than two numbers only make a sum"
             operators += symbol
         elif symbol in known and operators and operands_read == 1 + len(operators) and symbol != operators[0]:
             return f"column {column}: {character!r} is not expected here, a problem has one operation"
         elif character == "=" and operands_read > 1 and operands_read == 1 + len(operators) and not has_equals:
             has_equals = True
         elif character not in " \t":
+            is_sign = symbol in "+-" and operands_read == len(operators)
             kind = "not a digit 0 to 9" if character.isalnum() else "not expected here"
-            return f"column {column}: {character!r} is {kind}"
+            return f"column {column}: {character!r} is {kind}{', numbers are written without a sign' * is_sign}"
         previous_is_digit = is_digit(character)
     if not operands_read:
         return "nothing to add" if list(known) == [ADDITION.symbol] else "no number in it"
