@@ -8,4 +8,4 @@ __version__ = "0.1.0"
 # By default it looks on for so long that, on cores which others use too, it takes the time of those that it waits for.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 if not any(name in os.environ for name in WAITING):
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "20000"
