@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.report import machine
 from benchmarks.train_step import NUM_ROWS, our_steps
-from simple_llm import command_line
+from simple_llm import command_line, WAITING
 from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.data.sampling import Sampler
 from simple_llm.machine import resolve_device
@@ -72,7 +72,7 @@ def seconds_a_step(num_steps: int) -> float:
 
 def figure_of_a_process(variables: dict[str, str], num_steps: int) -> float:
     """Time steps in a process that has these variables, and of those that say how threads wait no others."""
-    others = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    others = {name: value for name, value in os.environ.items() if name not in WAITING}
     command = [sys.executable, "-m", "benchmarks.busy", _ONE_FIGURE, "--steps", str(num_steps)]
     done = subprocess.run(command, env={**others, **variables}, check=True, capture_output=True, encoding="utf-8")
     return float(done.stdout)

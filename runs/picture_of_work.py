@@ -28,7 +28,7 @@ from simple_llm.model.folder import load_model
 from simple_llm.model.modeling_simple_llm import Grid
 from simple_llm.sharing.hub import fetch_model
 
-[STYLE] = (Path(__file__).parents[1] / "web").glob("*/style.css")
+STYLE = Path(__file__).parents[1] / "web" / "shared" / "style.css"
 SECONDS, LAST_SECONDS = 1.6, 5.0  # of each token, and of the result
 MOST_COLUMNS = 8
 LEFT, TOP, CELL, STRIP, GAP = 28, 80, 46, 30, 8  # STRIP: height of the carries above a row; GAP: between rows

@@ -18,7 +18,7 @@ the test side where any number in training was as long. Prints a table and ends 
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -136,7 +136,7 @@ def measured(name: str, loaded: LoadedModel, data: DataConfig, arguments: argpar
         raise UsageError(f"{name}: this model was not trained on {', '.join(missing)}")
     if (loaded.data.numbers.base, loaded.data.split) != (data.numbers.base, data.split):
         raise UsageError(f"{name}: this model has another base or another split than the rows")
-    asked = LoadedModel(loaded.model, loaded.tokenizer, data, loaded.train, loaded.sha256, loaded.manifest)
+    asked = replace(loaded, data=data)
     decoder = Decoder.of(loaded.model)
     scores = [
         evaluate_length(asked, decoder, num_digits, "uniform", arguments.samples, arguments.seed, _ignore, operation)
