@@ -336,6 +336,9 @@ class Naive(modeling_simple_llm.SimpleLLMForCausalLM):
             self, input_ids, attention_mask=attention_mask, position_ids=position_ids, **others
         )
 
+    def _before_blocks(self, blocks, arguments, settings):
+        return arguments, settings
+
     def generate(self, *arguments, **settings):
         return GPT2LMHeadModel.generate(self, *arguments, **settings)
 

@@ -188,7 +188,7 @@ def test_fault_22_no_number_of_spaces_before_a_wrong_character_takes_hours_in_th
         ("+E35+F63++", "1342+879="),
         ("+E35", "1342"),
         ("+E35+", "1342+"),
-        ("+", ""),
+        ("+", "+"),
     ],
 )
 def test_model_text_is_written_as_a_sum(model_text, text):

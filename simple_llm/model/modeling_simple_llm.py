@@ -548,6 +548,9 @@ def untested_message(what: str) -> str:
     return f"this model was tested with {tested}; with {here or 'what is here'} {what}: pip install {mend}"
 
 
+_BLOCKS_TAKE = ("use_cache", "output_attentions", "output_hidden_states", "return_dict")
+_OTHER_LOSS = "pass labels to the model and take its own, which alone compares each with the logits that are for it"
+
 _missing = [f"GPT2LMHeadModel.{name}" for name in _REDEFINED if not hasattr(GPT2LMHeadModel, name)]
 _missing += [f"an argument {name} of GPT2LMHeadModel.forward" for name in _PASSED if name not in _PARAMETERS]
 if _missing:  # a method or an argument that was given another name would be passed over
@@ -568,6 +571,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         super().__init__(config)
         if config.position_embedding not in ("block", "learned"):
             self.transformer.wpe = FixedPositions(config)
+        self.transformer.register_forward_pre_hook(self._before_blocks, with_kwargs=True)
         self._ways_tried: set[tuple] = set()
 
     def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -639,6 +643,7 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
                 `input_ids`, and index t is compared with the logits at t - k; with "all", index t is what is to be
                 said at t. Software that shifts logits by one token itself is wrong for such a model.
             num_items_in_batch: the loss is a sum divided by this, not the mean; so transformers.Trainer adds up slices.
+                Without labels it is refused: a trainer that keeps them for itself smooths them, and shifts them wrong.
             cache, past_key_values: keys and values of tokens before; the first name is that of transformers 5.24, the
                 second that of 5.23. Either is taken under both.
 
@@ -648,20 +653,80 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         Raises:
             ValueError: cached tokens and no position IDs or grid, a position past the table, a mask or grid of another
                 length, or attentions asked of what does not return them.
-            NotImplementedError: a window or a scratchpad and a mask that is not (B, S), or an attention other than
-                eager and sdpa: kernels for packed sequences take restarting position IDs for their borders.
+            NotImplementedError: a window or a scratchpad and a mask that is not (B, S); an attention other than eager
+                and sdpa: kernels for packed sequences take restarting position IDs for their borders; another loss
+                than this model's, where that can be seen.
             TypeError: an argument that is not named here.
         """
-        unknown = sorted(name for name, value in others.items() if value is not None)
+        if labels is None and num_items_in_batch is not None:  # of a trainer that keeps the labels for itself
+            raise NotImplementedError(f"label smoothing, or another loss than this model's: {_OTHER_LOSS}")
+        if (self.training or labels is not None) and not torch.compiler.is_compiling():
+            self._try_library(Way(True, False))
+        outputs = super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            key_position_ids=key_position_ids,
+            grid=grid,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=return_dict,
+            asker_knows_k=True,
+            **{_CACHE: past_key_values if cache is None else cache},
+            **others,
+        )
+        if labels is None:
+            return outputs
+        loss = self._loss(outputs[0], labels, num_items_in_batch)
+        return (loss, *outputs) if isinstance(outputs, tuple) else type(outputs)(loss=loss, **outputs)
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """Cross entropy of the labels, each at the logits that say it: (B, T, V), (B, T) -> ()."""
+        k = 0 if self.config.tokens_per_step == "all" else self.config.tokens_per_step
+        shifted = torch.nn.functional.pad(labels, (0, k), value=IGNORE_INDEX)[:, k:]  # (B, T)
+        total = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            shifted.flatten().to(logits.device),
+            ignore_index=IGNORE_INDEX,
+            reduction="mean" if num_items_in_batch is None else "sum",
+        )
+        return total if num_items_in_batch is None else total / num_items_in_batch
+
+    def _before_blocks(self, blocks: torch.nn.Module, arguments: tuple, settings: dict) -> tuple[tuple, dict]:
+        return (), self._placed(*arguments, **settings)
+
+    def _placed(
+        self,
+        input_ids: Tensor | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        key_position_ids: Tensor | None = None,
+        grid: Grid | None = None,
+        cache=None,
+        past_key_values=None,
+        asker_knows_k: bool = False,
+        **others,
+    ) -> dict:
+        """What GPT-2's blocks are given: each token at its place and seeing what it is meant to, whoever asks them.
+
+        Args:
+            asker_knows_k: whether the asker knows that the state at index t is for token t + k. Software that goes past
+                this model's head, to have a loss of its own, does not.
+            others: see `forward` for these and what is raised.
+        """
+        unknown = sorted(name for name, value in others.items() if value is not None and name not in _BLOCKS_TAKE)
         if unknown:
             raise TypeError(f"forward() does not know {', '.join(unknown)}")
         if input_ids is None:
             raise TypeError("forward() needs input_ids")
-        if (self.training or labels is not None) and not torch.compiler.is_compiling():
-            self._try_library(Way(True, False))
+        if self.training and not asker_knows_k and self.config.tokens_per_step != 1:
+            raise NotImplementedError(f"a loss of the states: {_OTHER_LOSS}")
         if self.config._attn_implementation not in ("eager", "sdpa"):
             raise NotImplementedError(f"attention {self.config._attn_implementation!r}; use 'sdpa' or 'eager'")
-        if output_attentions and self.config._attn_implementation != "eager":
+        if others.get("output_attentions") and self.config._attn_implementation != "eager":
             raise ValueError(
                 "output_attentions needs model.set_attn_implementation('eager'): others have none to return"
             )
@@ -702,33 +767,8 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
                 f"position {int(position_ids.max())} is past the position table of n_positions = "
                 f"{self.config.n_positions}: the numbers are longer than this model knows"
             )
-        outputs = super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            use_cache=use_cache,
-            logits_to_keep=logits_to_keep,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-            **{_CACHE: cache},
-        )
-        if labels is None:
-            return outputs
-        loss = self._loss(outputs[0], labels, num_items_in_batch)
-        return (loss, *outputs) if isinstance(outputs, tuple) else type(outputs)(loss=loss, **outputs)
-
-    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-        """Cross entropy of the labels, each at the logits that say it: (B, T, V), (B, T) -> ()."""
-        k = 0 if self.config.tokens_per_step == "all" else self.config.tokens_per_step
-        shifted = torch.nn.functional.pad(labels, (0, k), value=IGNORE_INDEX)[:, k:]  # (B, T)
-        total = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            shifted.flatten().to(logits.device),
-            ignore_index=IGNORE_INDEX,
-            reduction="mean" if num_items_in_batch is None else "sum",
-        )
-        return total if num_items_in_batch is None else total / num_items_in_batch
+        placed = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        return {**others, **placed, _CACHE: cache}
 
     def _whole_grid(self, input_ids: Tensor, attention_mask: Tensor | None, grid: Grid | None, num_cached: int) -> Grid:
         """The grid that was given, if it is of these tokens and of those in the cache, or else that of whole rows."""

@@ -228,12 +228,15 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         +243-978+735-+  342-879=-537
         +2471/65+13/6+  1742/56=31 r 6
         DA8+            2221             an answer by itself, as pipeline() asks for it
+        +               +                the end by itself
         *75*64|2⁴4³3|   57*46=           of work on paper the answer is read off at the end
 
         Work by itself stays as it is, and so does work that is none.
         """
         if self.has_columns:
             return self._read_off(model_text)
+        if model_text == DELIMITER:
+            return DELIMITER
         if not model_text.startswith(DELIMITER):
             answer, delimiter, rest = model_text.partition(DELIMITER)
             return self._read_answer(answer) + (self.to_decimal_text(delimiter + rest) if rest else "")
@@ -317,8 +320,10 @@ class SimpleLLMTokenizer(PreTrainedTokenizerFast):
         return super().__call__(text, text_target=text_target, **kwargs)
 
     def encode(self, text, text_pair=None, **kwargs) -> list[int]:
-        """Token IDs of one sum; raises as `__call__` does."""
-        return super().encode(self._written(text, text_pair, kwargs), **kwargs)
+        """Token IDs of one sum, of blank text none, as software asks for where an answer is to stop; raises as
+        `__call__` does."""
+        is_blank = isinstance(text, str) and not text.strip()
+        return super().encode("" if is_blank else self._written(text, text_pair, kwargs), **kwargs)
 
     def tokenize(self, text, pair=None, **kwargs) -> list[str]:
         """Tokens of one sum, as text; raises as `__call__` does."""
