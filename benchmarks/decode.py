@@ -1,6 +1,7 @@
 """How many sums a second each way of decoding gets through.
 
-    python3 -m benchmarks.decode [--rounds 3] [--seconds 2] [--models 6.3M small] [--plot docs/images/decode.png]
+    python3 -m benchmarks.decode [--rounds 3] [--seconds 2] [--models 6.3M small] [--plot PNG]
+    python3 -m benchmarks.decode --results docs/decode.json --plot docs/images/decode.png       of an earlier run
 
     the reference way    one problem at a time, no cache, two tokens a step by reading the whole row again
     generate             transformers' model.generate(), one problem at a time and in batches, two tokens a step
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,7 +29,7 @@ from simple_llm import command_line
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.config.settings import DataConfig, Model, TrainConfig
 from simple_llm.data.sampling import Sampler
-from simple_llm.evaluation.pictures import save_figure
+from simple_llm.evaluation.pictures import ACCENT, AMBER, QUIET, save_figure, WRONG
 from simple_llm.machine import resolve_device, resolve_precision
 from simple_llm.model.decoding import Decoder, FEW
 from simple_llm.model.engine import Engine
@@ -46,18 +48,19 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--seconds", type=float, default=2.0, help="about what a way may take a round")
     made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    made.add_argument("--results", type=command_line.path, metavar="JSON", help="of an earlier run; run nothing")
     made.add_argument("--plot", type=command_line.path, metavar="PNG", help="draw sums a second against the batch size")
     arguments = made.parse_args()
     device = resolve_device("auto")
-    documents = {}
-    for name in arguments.models:
+    documents = json.loads(arguments.results.read_text("utf-8")) if arguments.results else {}
+    for name in arguments.models if not arguments.results else ():
         size = MODELS[name]
         models = {k: make_model(size.model_copy(update={"tokens_per_step": k}), device) for k in (1, 2, "all")}
         print(f"\n{name}: {sum(weight.numel() for weight in models[1].parameters()):,} parameters on {device.type}")
         rates = in_turn(ways(models, arguments.seconds), arguments.rounds)
         documents[name] = print_rates(rates, "sums", threads=torch.get_num_threads(), device=device.type)
-        if arguments.plot:
-            draw(documents, arguments.plot)
+    if arguments.plot:
+        draw(documents, arguments.plot)
     print(json.dumps(documents))
 
 
@@ -143,18 +146,30 @@ def say_by_generate(model: SimpleLLMForCausalLM, prompts: Tensor) -> Tensor:
 
 
 def draw(documents: dict[str, dict], path: Path) -> None:
-    """Sums a second against the batch size, a panel a model."""
-    figure = Figure(figsize=(5 * len(documents), 4), layout="constrained")
+    """Sums a second against the batch size, a panel a model: medians, with bars from slowest round to fastest."""
+    figure = Figure(figsize=(4.6 * len(documents), 3.6), layout="constrained")
     panels = figure.subplots(1, len(documents), squeeze=False)[0]
     for panel, (name, document) in zip(panels, documents.items(), strict=True):
-        for k in (1, 2, "all"):
-            rates = [document["rates"][f"ours, k = {k}, {size:,} at once"]["median"] for size in BATCH_SIZES]
-            panel.loglog(BATCH_SIZES, rates, marker="o", label=f"k = {k}")
-        reference = document["rates"]["the reference way"]["median"]
-        panel.axhline(reference, color="grey", linestyle="--", label="the reference way, one at a time")
-        panel.set(title=name, xlabel="problems at once", ylabel="sums a second")
-        panel.legend()
+        panel.set(title=name, xlabel="problems at once", ylabel="sums a second", xscale="log", yscale="log")
+        draw_rates(panel, document["rates"])
     save_figure(figure, path)
+
+
+def draw_rates(panel: Axes, rates: dict[str, dict[str, float]]) -> None:
+    """Draw a line for each number of tokens a step, which is named where it begins, and the reference way."""
+    height = 0.0  # of the name below
+    for k, color, beside in ((1, WRONG, 0.92), (2, AMBER, 1.0), ("all", ACCENT, 1.08)):
+        of_size = {size: rates.get(f"ours, k = {k}, {size:,} at once") for size in BATCH_SIZES}
+        sizes = [size * beside for size, rate in of_size.items() if rate]
+        median, low, high = ([rate[of] for rate in of_size.values() if rate] for of in ("median", "min", "max"))
+        panel.plot(sizes, median, marker="o", markersize=4, color=color)
+        panel.vlines(sizes, low, high, color=color, alpha=0.35)
+        height = max(median[0], 1.4 * height)
+        panel.text(0.7, height, f"k = {k}", color=color, ha="right", va="center")
+    reference = rates["the reference way"]["median"]
+    panel.hlines(reference, 1, BATCH_SIZES[-1], color=QUIET, linestyle="--", linewidth=1)
+    panel.text(BATCH_SIZES[-1], 1.1 * reference, "the reference way, one at a time", color=QUIET, ha="right")
+    panel.set_xlim(0.1, 2 * BATCH_SIZES[-1])
 
 
 if __name__ == "__main__":

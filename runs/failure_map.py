@@ -23,13 +23,13 @@ from simple_llm import command_line
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.problems import from_integers
-from simple_llm.evaluation.pictures import save_figure
+from simple_llm.evaluation.pictures import ACCENT, INK, PALE, save_figure, WRONG
 from simple_llm.evaluation.scoring import by_stratum
 from simple_llm.model.decoding import Decoder, MEMORY_BUDGET
 from simple_llm.model.folder import load_model
 from simple_llm.proof.pair_tree import PairTree
 
-_MAP_COLORS = ("#7f0000", "#d7301f", "#fdbb84", "#f0f0f0", "#9ecae1", "#2171b5")
+_MAP_COLORS = ("#7a1219", WRONG, "#eab3b6", "#f4f5f7", PALE, ACCENT)
 _MAP_MARGINS = (-4.0, -1.0, 0.0, 1.0, 4.0)  # logits, where the colours change
 
 
@@ -78,8 +78,8 @@ def draw_margins(margins: NDArray[np.float32], first: int, base: int, title: str
     )
     powers = [base**place for place in range(1, 64) if first < base**place < first + size]
     for power in powers:
-        axes.axhline(power - 0.5, color="black", linewidth=0.3)
-        axes.axvline(power - 0.5, color="black", linewidth=0.3)
+        axes.axhline(power - 0.5, color=INK, linewidth=0.3)
+        axes.axvline(power - 0.5, color=INK, linewidth=0.3)
     axes.set(xlabel="x", ylabel="y", title=title)
     figure.colorbar(image, ax=axes, label="smallest lead of a right token, logits; red: wrong", shrink=0.8)
     save_figure(figure, path)

@@ -1,6 +1,6 @@
 """Work out problems of many decimal digits by real decoding, as inference.py does, and compare with Python's integers.
 
-    python3 -m runs.long_problems --model DIR [--digits N ...] [--operations NAME ...] [--seed 0] [--plot PNG]
+    python3 -m runs.long_problems --model DIR [--digits N ...] [--operations NAME ...] [--seed 0]
     python3 -m runs.long_problems --model DIR --many 10000
 
     --digits 100 10000          one problem of each operation with two random numbers of so many digits
@@ -18,16 +18,12 @@ import itertools
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from simple_llm import command_line
 from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.errors import GateError
-from simple_llm.evaluation.pictures import save_figure
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
@@ -63,7 +59,7 @@ def one_of_each(
     calculator: Calculator, operations: list[Operation], arguments: argparse.Namespace, rng: random.Random
 ) -> int:
     """Ask for one problem of each length and operation; count what is wrong."""
-    num_wrong, milliseconds = 0, []
+    num_wrong = 0
     for num_digits, operation in itertools.product(arguments.digits, operations):
         numbers = number(rng, num_digits), number(rng, divisor_digits(operation, num_digits))
         prompt = calculator.parse(operation.write(*numbers))
@@ -71,13 +67,10 @@ def one_of_each(
         [answer] = calculator.answer([prompt])
         seconds = time.perf_counter() - started
         num_wrong += not (right := is_right(prompt, answer))
-        milliseconds.append(1e3 * seconds / num_digits)
         print(
             f"{operation.noun:10} of {num_digits:,} digits: {'right' if right else 'WRONG'}, {seconds:.2f} seconds, "
-            f"{milliseconds[-1]:.3f} ms a digit"
+            f"{1e3 * seconds / num_digits:.3f} ms a digit"
         )
-    if arguments.plot:
-        draw(arguments.digits, milliseconds[:: len(operations)], arguments.plot)
     return num_wrong
 
 
@@ -147,15 +140,6 @@ def number(rng: random.Random, num_digits: int) -> str:
     return rng.choice("123456789") + "".join(rng.choices("0123456789", k=num_digits - 1))
 
 
-def draw(num_digits: list[int], milliseconds: list[float], path: Path) -> None:
-    """Time a digit against the number of digits, of the first operation."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.semilogx(num_digits, milliseconds, marker="o")
-    axes.set(xlabel="decimal digits of both operands", ylabel="milliseconds a digit of the sum", ylim=(0, None))
-    save_figure(figure, path)
-
-
 if __name__ == "__main__":
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", type=command_line.path, required=True, metavar="DIR")
@@ -163,5 +147,4 @@ if __name__ == "__main__":
     made.add_argument("--operations", nargs="+", choices=BY_NAME, metavar="NAME")
     made.add_argument("--many", type=command_line.positive_integer, metavar="N")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--plot", type=command_line.path, metavar="PNG")
     command_line.run(main, made.parse_args())

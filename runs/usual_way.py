@@ -38,7 +38,7 @@ from simple_llm.data.problems import Problems
 from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.lengths import evaluate_length
-from simple_llm.evaluation.pictures import ACCENT, save_figure, WRONG
+from simple_llm.evaluation.pictures import ACCENT, save_figure, SHADE, WRONG
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import load_model, LoadedModel
@@ -183,7 +183,7 @@ def draw(runs: list[dict], trained: dict[str, int], path: Path) -> None:
 
 
 def _draw_operation(axes: Axes, runs: list[dict], operation: str, num_digits: int) -> None:
-    axes.axvspan(0.5, num_digits + 0.5, color="#eef0f4", label="within training")
+    axes.axvspan(0.5, num_digits + 0.5, color=SHADE, label="within training")
     for run, color in zip(runs, _COLORS[-len(runs) :], strict=True):
         scores = [score for score in run["lengths"] if score["operation"] == operation and score["total"]]
         shares = [score["correct"] / score["total"] for score in scores]

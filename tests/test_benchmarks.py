@@ -5,8 +5,9 @@ from argparse import Namespace
 
 import pytest
 
-from benchmarks import checkpointing, wavefront
+from benchmarks import checkpointing, decode, wavefront
 from simple_llm.model.folder import KEPT_MODEL
+from tests.pipeline import REPOSITORY
 
 pytestmark = pytest.mark.library
 
@@ -23,3 +24,12 @@ def test_rows_side_by_side_and_one_token_at_a_time_write_the_same(capsys):
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert document["tokens"] > 20
     assert document["rates"].keys() == {"the wavefront", "one token at a time"}
+
+
+def test_rates_of_an_earlier_run_are_drawn_without_running(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decode, "in_turn", None)
+    results, plot = REPOSITORY / "docs" / "decode.json", tmp_path / "decode.png"
+    monkeypatch.setattr("sys.argv", ["decode.py", "--results", str(results), "--plot", str(plot)])
+    decode.main()
+    assert json.loads(capsys.readouterr().out) == json.loads(results.read_text())
+    assert plot.read_bytes().startswith(b"\x89PNG")

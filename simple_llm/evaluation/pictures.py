@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
@@ -19,9 +20,9 @@ from simple_llm.files.ours import SOFTWARE
 from simple_llm.files.writing import write_ours
 
 # The page's colours, web/shared/style.css, on white.
-INK, QUIET, LINE, ACCENT, PALE, RIGHT, WRONG, AMBER = (
-    *("#1a1f2b", "#595d69", "#dcdee3", "#324fcf"),
-    *("#a9b5ec", "#156f41", "#be222a", "#bb7400"),
+INK, QUIET, LINE, SHADE, ACCENT, PALE, RIGHT, WRONG, AMBER = (
+    *("#1a1f2b", "#595d69", "#dcdee3", "#eef0f4"),
+    *("#324fcf", "#a9b5ec", "#156f41", "#be222a", "#bb7400"),
 )
 matplotlib.rcParams.update(
     {
@@ -38,35 +39,46 @@ matplotlib.rcParams.update(
         "font.size": 9,
     }
 )
-_SAYS = ACCENT  # rows at which the answer is said
+_FROM_WRONG = LinearSegmentedColormap.from_list("from wrong", [WRONG, "white", PALE])
+_FROM_NOTHING = LinearSegmentedColormap.from_list("from nothing", ["white", PALE, ACCENT])
+_SAYS = AMBER  # rows at which the answer is said
 _COLORS = (PALE, ACCENT, AMBER, LINE, "#a3a7b3")  # of CATEGORIES
 _INCHES_A_TOKEN = 0.26
 
 
 def draw_curve(metrics: list[dict], path: Path) -> None:
-    """Draw the loss over the steps of a run, and exact match by longest carry chain: the lines of metrics.jsonl."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    loss_axes, chain_axes = figure.subplots(1, 2)
-    losses = [(line["step"], line["loss"]) for line in metrics if "loss" in line]
+    """Draw loss, exact match, and that by longest carry chain over the steps of a run: the lines of metrics.jsonl."""
     scores = [line for line in metrics if "num_correct" in line]
-    loss_axes.semilogy(*zip(*losses, strict=True), color=QUIET, linewidth=1)
-    loss_axes.set(xlabel="optimizer step", ylabel="training loss, nats a token (grey)")
-    all_axes = loss_axes.twinx()
-    share = [line["num_correct"] / line["num_total"] for line in scores]
-    all_axes.plot([line["step"] for line in scores], share, color=ACCENT, marker="o", markersize=3)
-    all_axes.set(ylabel="exact match on validation problems (blue)", ylim=(-0.02, 1.02))
-    loss_axes.set_title(f"Learning to add: {max((line['step'] for line in metrics), default=0):,} steps")
     by_chain = [(line["step"], line["by_longest_carry_chain"]) for line in scores if "by_longest_carry_chain" in line]
-    chains = sorted({chain for _, counts in by_chain for chain in counts}, key=int)
-    for number, chain in enumerate(chains):
-        points = [(step, counts[chain][0] / counts[chain][1]) for step, counts in by_chain if chain in counts]
-        color = matplotlib.colormaps["viridis"](number / max(1, len(chains)))
-        chain_axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=chain)
-    if chains:
-        chain_axes.legend(title="longest carry chain", loc="lower right")
-    chain_axes.set(xlabel="optimizer step", ylabel="exact match on validation problems", ylim=(-0.02, 1.02))
-    chain_axes.set_title("By longest carry chain")
+    num_panels = 3 if by_chain else 2
+    figure = Figure(figsize=(3.6 * num_panels, 3.4), layout="constrained")
+    panels = figure.subplots(1, num_panels)
+    panels[0].semilogy(*zip(*((line["step"], line["loss"]) for line in metrics if "loss" in line), strict=True), lw=1)
+    panels[0].set_title("training loss, nats a token")
+    share = [line["num_correct"] / line["num_total"] for line in scores]
+    panels[1].plot([line["step"] for line in scores], share, marker="o", markersize=3)
+    panels[1].set(title="exact match on validation problems", ylim=(-0.02, 1.02))
+    if by_chain:
+        _draw_chains(panels[2], by_chain)
+    for axes in panels:
+        axes.set_xlabel("optimizer step")
     save_figure(figure, path)
+
+
+def _draw_chains(axes: Axes, by_chain: list[tuple[int, dict[str, tuple[int, int]]]]) -> None:
+    """Stack the shares of each longest carry chain over the steps: a band each, from none right to a line at all."""
+    chains = sorted({chain for _, counts in by_chain for chain in counts}, key=int)
+    for row, chain in enumerate(chains):
+        points = [
+            (step, row + 0.8 * counts[chain][0] / counts[chain][1]) for step, counts in by_chain if chain in counts
+        ]
+        steps, heights = zip(*points, strict=True)
+        axes.axhline(row + 0.8, color=LINE, linewidth=1)
+        axes.fill_between(steps, row, heights, color=PALE, alpha=0.5, linewidth=0)
+        axes.plot(steps, heights, color=ACCENT, marker="o", markersize=3)
+    axes.set_yticks([row + 0.4 for row in range(len(chains))], chains)
+    axes.tick_params(axis="y", length=0)
+    axes.set(title="the same, by longest carry chain", ylabel="carries in a row", ylim=(-0.1, len(chains)))
 
 
 def draw_accuracy(grids: dict[str, list[dict[str, int]]], path: Path) -> None:
@@ -85,9 +97,9 @@ def _heatmap(axes: Axes, cells: list[dict[str, int]]) -> None:
     for cell in cells:
         row, column = rows.index(cell[row_name]), columns.index(cell[column_name])
         share[row, column] = cell["correct"] / cell["total"]
-        ink = "white" if share[row, column] < 0.6 else "black"
+        ink = "white" if share[row, column] < 0.3 else INK
         axes.text(column, row, f"{cell['correct']:,}\n/ {cell['total']:,}", ha="center", va="center", color=ink, size=8)
-    image = axes.imshow(share, cmap="RdYlBu", vmin=0, vmax=1, origin="lower", aspect="auto")
+    image = axes.imshow(share, cmap=_FROM_WRONG, vmin=0, vmax=1, origin="lower", aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel=column_name.replace("_", " "), ylabel=row_name.replace("_", " "))
@@ -152,7 +164,9 @@ def draw_by_place(by_place: AttentionByPlace, title: str, path: Path) -> None:
     """
     num_layers, num_heads = by_place.shares.shape[:2]
     num_places = 1 + int(by_place.counts.any(0).nonzero()[0].max(initial=0))  # that were said
-    figure, grid = _panels(num_layers, num_heads, (2.2, 1.3), (0.2, 0.45), (0.6, 0.2, 0.9, 0.95))
+    num_named = min(len(CATEGORIES), 2 * num_heads)  # in a row below
+    below = 0.7 + 0.2 * -(-len(CATEGORIES) // num_named)
+    figure, grid = _panels(num_layers, num_heads, (2.2, 1.3), (0.2, 0.45), (0.6, 0.2, below, 0.95))
     for layer, head in np.ndindex(num_layers, num_heads):
         axes = grid[layer, head]
         _draw_bars(axes, by_place.shares[layer, head, :, :num_places])
@@ -162,7 +176,7 @@ def draw_by_place(by_place: AttentionByPlace, title: str, path: Path) -> None:
         axes.set_xticks(range(num_places), [str(place + 1) for place in range(num_places)])
         axes.set_xlabel("place of the digit said (1 = units)", fontsize=9)
     handles = [Patch(color=color) for color in _COLORS]
-    figure.legend(handles, CATEGORIES, loc="lower center", ncols=min(5, 2 * num_heads), frameon=False)
+    figure.legend(handles, CATEGORIES, loc="lower center", ncols=num_named)
     figure.suptitle(f"{title}\nleft and pale: no carry comes in; right: one does", fontsize=11)
     save_figure(figure, path)
 
@@ -213,12 +227,13 @@ def _draw_bars(axes: Axes, shares: NDArray[np.float64]) -> None:
 
 
 def _draw_map(axes: Axes, weights: NDArray[np.float32]) -> AxesImage:
-    return axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    return axes.imshow(weights, cmap=_FROM_NOTHING, vmin=0, vmax=1)
 
 
 def _label_tokens(axes: Axes, maps: AttentionMaps) -> None:
     """Tokens along both sides; a row at which something is said names it."""
     ticks = range(len(maps.tokens))
+    axes.tick_params(length=0)
     axes.set_xticks(ticks, maps.tokens)
     labels = [f"{token} says {said}" if said else token for token, said in zip(maps.tokens, maps.said, strict=True)]
     axes.set_yticks(ticks, labels)
