@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from runs import keep_model
 from simple_llm.errors import GateError
 from simple_llm.files.names import CARD, CERTIFICATE, VERIFY
+from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import KEPT_MODEL, load_model
+from simple_llm.sharing.model_card import model_card, read_card_facts
 from tests.pipeline import run_python, run_script
 
 pytestmark = pytest.mark.library
@@ -26,6 +29,14 @@ def test_it_is_under_a_megabyte_and_its_card_names_the_commit_that_made_it(kept)
     assert re.fullmatch("[0-9a-f]{12}", kept.manifest["commit"])
     assert f"`{kept.manifest['commit']}`" in (KEPT_MODEL / CARD).read_text(encoding="utf-8")
     keep_model.require_proved(KEPT_MODEL, kept)
+
+
+def test_its_card_is_as_cards_are_written_now_and_shows_the_work_that_it_does(kept):
+    card = (KEPT_MODEL / CARD).read_text(encoding="utf-8")
+    assert card == model_card(read_card_facts(KEPT_MODEL))
+    calculator = Calculator(kept, torch.device("cpu"))
+    [problem] = re.findall(r"the work on `(.*)`", card)
+    assert f"```text\n{calculator.trace(calculator.parse(problem))}\n```\n" in card
 
 
 def test_it_proves_itself_with_numpy_alone(tmp_path):

@@ -293,10 +293,12 @@ def test_the_card_of_work_on_paper_says_what_it_does_and_no_more():
         assert words in text, words
     for words in ("`block` positions", "It has positions for them", "a third operand", "verify.py", "large_digits"):
         assert words not in text
+    assert "This is the work on `57*46` that it was trained to write" in text
     more = CardFacts(ALL_FOUR, ON_PAPER, TRAINING, extra_code=("pipeline_simple_llm.py", "verify.py"))
     text = " ".join(model_card(more).split())
     assert "`modeling_simple_llm.py`, `tokenization_simple_llm.py` and `pipeline_simple_llm.py`: short" in text
-    assert "In the folder of the model, `python3 verify.py` lists by itself" in text
+    assert "In the folder of the model, this line lists by itself" in text
+    assert "```sh python3 verify.py ```" in text
 
 
 @pytest.mark.parametrize(("chosen", "sampled"), [([0, 80], "of the sizes of training"), ([0, 5], "from 0 to 5")])

@@ -9,11 +9,13 @@
 2622
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from simple_llm.arithmetic.digits import DIGIT_ALPHABET
+from simple_llm.arithmetic.digits import DIGIT_ALPHABET, digits_of
+from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.paper import Numbers, texts
 from simple_llm.arithmetic.symbols import BAR, MINUS, OVER, PLUS, RAISED, SIGNS, TIMES
 
 
@@ -31,6 +33,13 @@ class _Line(NamedTuple):
     digits: list[int]
     carries: list[int]
     note: str
+
+
+def right_work(operator: str, numbers: Iterable[int], base: int) -> str:
+    """Draw the right work on a problem."""
+    columns = [Numbers.of(digits_of([number], base, digit_count(number, base))) for number in numbers]
+    [text] = texts(operator, columns, base)
+    return drawn(text.tolist(), base)
 
 
 def drawn(text: list[int], base: int) -> str:

@@ -14,7 +14,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.arithmetic.drawing import right_work
 from simple_llm.arithmetic.integers import digit_count
+from simple_llm.arithmetic.multiplication import MULTIPLICATION
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
@@ -290,6 +292,10 @@ def _values(facts: CardFacts, repo_id: str | None, branch: str) -> dict[str, obj
         "repair_steps": " and ".join(str(one["steps"]) for one in facts.training.get("repairs") or ()),
         "validation": _validation_score(facts),
     }
+    if facts.train.model.has_columns:
+        shown = MULTIPLICATION if MULTIPLICATION in operations else operations[0]
+        numbers = _example(data, shown)
+        values |= {"worked": shown.write(*numbers), "work": right_work(shown.symbol, numbers, data.numbers.base)}
     if report := reports.get(EVALUATION):
         values |= {
             "evaluation": report,
