@@ -10,11 +10,10 @@ import torch
 
 from runs import keep_model
 from simple_llm.errors import GateError
-from simple_llm.files.names import CARD, CERTIFICATE, VERIFY
+from simple_llm.files.names import CARD, CERTIFICATE
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import KEPT_MODEL, load_model
 from simple_llm.sharing.model_card import model_card, read_card_facts
-from tests.pipeline import run_python, run_script
 
 pytestmark = pytest.mark.library
 
@@ -37,18 +36,6 @@ def test_its_card_is_as_cards_are_written_now_and_shows_the_work_that_it_does(ke
     calculator = Calculator(kept, torch.device("cpu"))
     [problem] = re.findall(r"the work on `(.*)`", card)
     assert f"```text\n{calculator.trace(calculator.parse(problem))}\n```\n" in card
-
-
-def test_it_proves_itself_with_numpy_alone(tmp_path):
-    done = run_python("-I", str(KEPT_MODEL / VERIFY), cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    counts = json.loads((KEPT_MODEL / CERTIFICATE).read_bytes())["operations"].values()
-    assert all(f"  {one['checked']:,}  " in done.stdout for one in counts)
-
-
-def test_the_first_command_of_a_newcomer_multiplies_nine_digits(tmp_path):
-    done = run_script("inference.py", "--model", str(KEPT_MODEL), "123456789*987654321", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"123456789*987654321={123456789 * 987654321}\n")
 
 
 @pytest.mark.parametrize(
