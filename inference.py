@@ -21,6 +21,9 @@ Leading zeros are dropped: 007+1 is 7+1.
 
 Reads   a model folder that trainer.py wrote; nothing else
 Writes  answers to stdout; a line that is no problem is named on stderr, and the exit code is 2 at the end
+
+With --json the last line holds "replies", {"prompt": "57*46", "answer": "2622", "beyond_training": false} each, and
+"refused", {"number": 3, "prompt": "12+x", "why": "..."} each: the third line or argument, blank lines counted.
 """
 
 import json
@@ -54,7 +57,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from simple_llm.errors import UsageError
+from simple_llm.errors import ArtefactError, UsageError
 from simple_llm.evaluation.certificates import in_words
 from simple_llm.files.reading import naming, refuse_pointer
 from simple_llm.machine import resolve_device
@@ -82,6 +85,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if arguments.prompts:
         lines = iter(arguments.prompts)
     elif arguments.input:
+        require_file(arguments.input)
         num_lines = count_lines(arguments.input)
         lines = bounded_lines(arguments.input.open("rb"), arguments.input)
     elif not sys.stdin.isatty():
@@ -97,6 +101,19 @@ def main(arguments: command_line.argparse.Namespace) -> None:
     if num_bad:
         sys.stdout.flush()  # while an error can still be told
         sys.exit(UsageError.exit_code)  # what is wrong with each was said where it stood
+
+
+def require_file(path: command_line.Path) -> None:
+    """Check that problems can be read of what --input names, a file or what may stand for one, such as a pipe.
+
+    Raises:
+        ArtefactError: nothing is there.
+        UsageError: a folder is.
+    """
+    if path.is_dir():
+        raise UsageError(f"--input {path} is a folder; name a file with one problem a line")
+    if not os.path.lexists(path):
+        raise ArtefactError(f"--input {path} not found")
 
 
 def count_lines(path: command_line.Path) -> int | None:
@@ -145,7 +162,7 @@ def answer_lines(
     a signal or a closed output, ends the model's work too.
     """
     num_seen = num_bad = 0
-    replies = []
+    replies, refused = [], []
     numbered = enumerate(lines, 1)
     answering, is_over = None, threading.Event()
 
@@ -155,8 +172,9 @@ def answer_lines(
 
     with ThreadPoolExecutor(max_workers=1) as model_thread, set_at_exit(is_over):
         while (block := next_block(numbered)) or answering:
-            prompts, num_bad_here = parse_block(calculator, block, bar, are_lines=not arguments.prompts)
-            num_seen, num_bad = num_seen + len(prompts) + num_bad_here, num_bad + num_bad_here
+            prompts, refused_here = parse_block(calculator, block, bar, are_lines=not arguments.prompts)
+            num_seen, num_bad = num_seen + len(prompts) + len(refused_here), num_bad + len(refused_here)
+            refused += refused_here if arguments.json else []
             before = answering
             answering = (block, prompts, model_thread.submit(calculator.answer, prompts, go_on)) if block else None
             if before:
@@ -165,7 +183,7 @@ def answer_lines(
     if not num_seen:
         raise UsageError(f"no problem to answer; give {examples_for(calculator)}, one a line")
     if arguments.json:
-        print_document(calculator, replies)
+        print_document(calculator, replies, refused)
     return num_bad
 
 
@@ -180,18 +198,23 @@ def set_at_exit(event: threading.Event) -> Iterator[None]:
 
 def parse_block(
     calculator: Calculator, block: list[tuple[int, str]], bar: tqdm, are_lines: bool
-) -> tuple[list[Prompt], int]:
-    """Read the problems of numbered lines, of which blank ones are skipped, or of arguments; count what is none."""
-    prompts, num_bad = [], 0
+) -> tuple[list[Prompt], list[dict[str, object]]]:
+    """Read the problems of numbered lines, of which blank ones are skipped, or of arguments; say what is none."""
+    prompts, refused = [], []
     for number, line in block:
         if are_lines and not line.strip():
             continue
         try:
             prompts.append(calculator.parse(line))
         except PromptError as error:
-            num_bad += 1
+            refused.append(refusal(number, line, error))
             tell(f"line {number}: {error}" if are_lines else str(error), bar)
-    return prompts, num_bad
+    return prompts, refused
+
+
+def refusal(number: int, line: str, error: PromptError) -> dict[str, object]:
+    """What --json says of a line that is no problem."""
+    return {"number": number, "prompt": line, "why": str(error)}
 
 
 def print_answers(
@@ -210,9 +233,9 @@ def print_answers(
     ]
 
 
-def print_document(calculator: Calculator, replies: list[dict[str, object]]) -> None:
+def print_document(calculator: Calculator, replies: list[dict[str, object]], refused: list[dict[str, object]]) -> None:
     """Print what --json asks for, as the last line."""
-    print(json.dumps({"model_sha256": calculator.loaded.sha256, "replies": replies}))
+    print(json.dumps({"model_sha256": calculator.loaded.sha256, "replies": replies, "refused": refused}))
 
 
 def line_of(prompt: Prompt, answer: str) -> str:
@@ -265,8 +288,8 @@ def converse(calculator: Calculator, arguments: command_line.argparse.Namespace)
     """Answer problems on a terminal until the user leaves."""
     does = in_words([one.verb for one in calculator.loaded.operations])
     print(f"{does} numbers {known_numbers(calculator)}; :help tells more", file=sys.stderr)
-    replies = []
-    for line in typed_lines():
+    replies, refused = [], []
+    for number, line in enumerate(typed_lines(), 1):
         if line == ":help":
             print(help_for(calculator), file=sys.stderr)
         elif line == ":trace":
@@ -278,11 +301,12 @@ def converse(calculator: Calculator, arguments: command_line.argparse.Namespace)
             try:
                 prompt = calculator.parse(line)
             except PromptError as error:
+                refused.append(refusal(number, line, error))
                 print(error, file=sys.stderr)
                 continue
             replies += print_answers(calculator, [prompt], calculator.answer([prompt]), arguments)
     if arguments.json:
-        print_document(calculator, replies)
+        print_document(calculator, replies, refused)
 
 
 def typed_lines() -> Iterator[str]:

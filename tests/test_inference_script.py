@@ -22,6 +22,7 @@ from tests.tiny_models import make_data_config, make_tokenizer, make_train_confi
 pytestmark = pytest.mark.usefixtures("oracle_engine")
 
 DATA = make_data_config(9999, base=16)
+NO_DIGIT = "12+x: column 4: 'x' is not a digit 0 to 9; write a sum such as 1342+879"
 
 
 class Model(PerfectAdder):
@@ -92,6 +93,7 @@ def test_json_is_the_last_line_and_holds_every_reply_and_the_models_hash(infer):
             {"prompt": "1342+879", "answer": "2221", "beyond_training": False},
             {"prompt": "7+7", "answer": "14", "beyond_training": False},
         ],
+        "refused": [],
     }
 
 
@@ -152,6 +154,16 @@ def test_a_bad_sum_on_the_command_line_is_named_without_a_line_number(infer):
     assert (reply["prompt"], reply["answer"]) == ("1+1", "2")
 
 
+def test_json_tells_which_line_was_refused_and_why(infer):
+    done = infer("--json", stdin=b"1+1\n\n12+x\n2+2\n\xff+1")
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert [reply["prompt"] for reply in document["replies"]] == ["1+1", "2+2"]
+    assert document["refused"][0] == {"number": 3, "prompt": "12+x", "why": NO_DIGIT}
+    told = [f"line {one['number']}: {one['why']}" for one in document["refused"]]
+    assert (done.exit_code, done.stderr.splitlines()) == (2, told)
+    assert document["refused"][1]["prompt"] == "\\xff+1"
+
+
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
@@ -197,9 +209,10 @@ def test_sums_and_a_file_of_sums_are_not_given_together(infer):
 
 def test_an_input_file_that_is_not_there_is_named(infer, tmp_path):
     done = infer("--input", "no.txt")
-    assert (done.exit_code, done.stderr) == (3, "no.txt not found\n")
+    assert (done.exit_code, done.stderr) == (3, "--input no.txt not found\n")
     (tmp_path / "folder").mkdir()
-    assert infer("--input", "folder").exit_code == 5
+    done = infer("--input", "folder")
+    assert (done.exit_code, done.stderr) == (2, "--input folder is a folder; name a file with one problem a line\n")
 
 
 @pytest.mark.parametrize("content", [None, "empty", "tokenizer only"])
@@ -388,6 +401,7 @@ def test_the_last_line_of_a_conversation_is_the_json_document_that_was_asked_for
             {"prompt": "1+1", "answer": "2", "beyond_training": False},
             {"prompt": "2+2", "answer": "4", "beyond_training": False},
         ],
+        "refused": [{"number": 2, "prompt": "12+x", "why": NO_DIGIT}],
     }
 
 
