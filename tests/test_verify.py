@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -411,6 +412,16 @@ def test_claims_that_cannot_be_listed_are_refused(folder: Path, changed: dict) -
 
 
 # ---- The file itself ------------------------------------------------------------------------------
+
+
+def test_help_is_what_the_file_says_of_itself_and_an_output_that_is_closed_ends_it_quietly() -> None:
+    done = subprocess.run([sys.executable, SOURCE, "--help"], capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, verify.__doc__.strip(), "")
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w") as closed:
+        done = subprocess.run([sys.executable, SOURCE, "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=120)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_it_needs_numpy_and_the_standard_library_alone_and_fits_on_a_few_pages() -> None:

@@ -22,6 +22,7 @@ nearest, exp, erf and tanh are within 2^-18, nothing overflows; the model is sho
 import hashlib
 import json
 import math
+import os
 import sys
 from itertools import product, zip_longest
 from pathlib import Path
@@ -32,7 +33,7 @@ DIGITS, RAISED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", "⁰¹²³⁴⁵⁶⁷�
 SIGN, OPERAND, HEAD, DIGIT, CARRY, TOP = range(6)  # kinds: rows of the position table
 UNIT, LIBRARY = 2.0**-24, 2.0**-18  # how far float32 rounds a sum or product, and exp, erf and tanh
 CELLS = {(n, kind): ((RAISED if kind == CARRY else DIGITS)[n], kind) for n in range(36) for kind in range(TOP + 1)}
-stop = lambda code, line: sys.exit(print(line, file=sys.stderr if code == 2 else sys.stdout) or code)  # noqa: E731
+stop = lambda code, line: sys.exit(print(line, file=(sys.stdout, sys.stderr)[code == 2], flush=1) or code)  # noqa: E731
 length = lambda x: np.sqrt(np.einsum("...i,...i", x, x))  # noqa: E731
 # From the gradient by what a norm says to that by what it reads: without the mean, and what lies along z.
 before_norm = lambda g, z, scale: (g - g.mean(1)[:, None] - (g * z).mean(1)[:, None] * z) / scale[:, None]  # noqa: E731
@@ -188,12 +189,9 @@ def read(folder):
         said |= {"carry_token_ids": [ids[one] for one in RAISED[:base]], "sign_token_ids": {o: ids[o] for o in "|+-*/"}}
     data, weights = (folder / "model.safetensors").read_bytes(), {}
     at = 8 + int.from_bytes(data[:8], "little")
-    for name, one in json.loads(data[8:at]).items():
-        if name != "__metadata__":
-            raw = np.frombuffer(
-                data, {"F32": "<f4"}[one["dtype"]], math.prod(one["shape"]), at + one["data_offsets"][0]
-            )
-            weights[name.removeprefix("transformer.").removeprefix("h.0.")] = raw.reshape(one["shape"]).astype(float)
+    for name, one in ((name, one) for name, one in json.loads(data[8:at]).items() if name != "__metadata__"):
+        raw = np.frombuffer(data, {"F32": "<f4"}[one["dtype"]], math.prod(one["shape"]), at + one["data_offsets"][0])
+        weights[name.removeprefix("transformer.").removeprefix("h.0.")] = raw.reshape(one["shape"]).astype(float)
     differ = [name for name in said if said[name] != config[name]] + ["merges"] * bool(tokenizer["model"]["merges"])
     differ += ["tokens"] * (sorted(ids.values()) != [*range(config["vocab_size"])])
     differ += ["tensors"] * (len(weights) != 16 or sum(4 * one.size for one in weights.values()) != len(data) - at)
@@ -295,6 +293,8 @@ def prove(folder):
 if __name__ == "__main__":
     np.seterr(all="ignore")
     try:
-        prove(Path([*sys.argv[1:], Path(__file__).parent][0]))
+        stop(0, __doc__) if {"-h", "--help"} & {*sys.argv} else prove(Path([*sys.argv[1:], Path(__file__).parent][0]))
+    except BrokenPipeError:
+        os._exit(141)  # nobody reads on
     except Exception as error:
         stop(2, f"{' '.join(sys.argv)}: nothing can be proved here: {type(error).__name__} {str(error)[:200]!r}")
