@@ -50,8 +50,8 @@ def draw_curve(metrics: list[dict], path: Path) -> None:
     """Draw loss, exact match, and that by longest carry chain over the steps of a run: the lines of metrics.jsonl."""
     scores = [line for line in metrics if "num_correct" in line]
     by_chain = [(line["step"], line["by_longest_carry_chain"]) for line in scores if "by_longest_carry_chain" in line]
-    num_panels = 3 if by_chain else 2
-    figure = Figure(figsize=(3.6 * num_panels, 3.4), layout="constrained")
+    num_panels, num_chains = 3 if by_chain else 2, max((len(counts) for _, counts in by_chain), default=0)
+    figure = Figure(figsize=(3.6 * num_panels, max(3.4, 0.8 + 0.35 * num_chains)), layout="constrained")
     panels = figure.subplots(1, num_panels)
     panels[0].semilogy(*zip(*((line["step"], line["loss"]) for line in metrics if "loss" in line), strict=True), lw=1)
     panels[0].set_title("training loss, nats a token")
