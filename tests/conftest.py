@@ -284,14 +284,7 @@ def hub(monkeypatch, tmp_path):
     from tests.hub_server import HubServer, TOKEN
 
     with HubServer() as server:
-        here = {
-            "ENDPOINT": server.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_DISABLE_XET": True,
-            "HF_TOKEN_PATH": str(tmp_path / "no-token"),
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-        }
-        for name, value in here.items():
+        for name, value in server.constants(tmp_path).items():
             monkeypatch.setattr(huggingface_hub.constants, name, value)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server

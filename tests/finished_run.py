@@ -2,13 +2,14 @@
 
 import os
 import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from simple_llm.training.batches import BatchOrder
+from tests.conftest import Called
+from tests.forked import fork_script
 from tests.hub_server import HubServer
 from tests.pipeline import run_script, write_configs
 
@@ -61,16 +62,25 @@ class FinishedRun:
     """
 
     folder: Path
-    done: dict[str, subprocess.CompletedProcess]
+    done: dict[str, Called]
     requests: list[str]
 
 
 def run_pipeline(folder: Path) -> FinishedRun:
-    """Run all scripts, a token in their environment and a listening Hub at hand."""
+    """Run all scripts, a token in their environment and a listening Hub at hand.
+
+    The trainer is started as a user does and tells what it imports; the others are forked from this process.
+    """
     write_configs(folder, DATA, TRAIN)
+    home, done = folder.parent / "home-of-finished-run", {}
     with HubServer() as hub:
-        environment = hub.environment(folder.parent / "home-of-finished-run")
-        done = {name: run_script(name, *options, cwd=folder, **environment) for name, *options in SCRIPTS}
+        for name, *options in SCRIPTS:
+            if name == "trainer.py":
+                environment = {**hub.environment(home), "PYTHONPROFILEIMPORTTIME": "1"}
+                ended = run_script(name, *options, cwd=folder, **environment)
+                done[name] = Called(ended.returncode, ended.stdout, ended.stderr)
+            else:
+                done[name] = fork_script(name, *options, cwd=folder, before=lambda: hub.take_over(home)).end()
     return FinishedRun(folder, done, hub.requests)
 
 

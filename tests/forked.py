@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from tqdm import tqdm
+from transformers import dynamic_module_utils
 
 import data_generator  # noqa: F401 - what a script imports is there before a child is forked
 import evaluate  # noqa: F401
+import simple_llm.evaluation.pictures  # noqa: F401
 import trainer  # noqa: F401
 from tests.conftest import Called
 from tests.pipeline import REPOSITORY
@@ -99,6 +101,26 @@ def fork_script(name: str, *arguments: str, cwd: Path, before: Callable[[], obje
         except SystemExit as error:
             return error.code or 0
         return 0
+
+    return Forked(call)
+
+
+def fork_stranger(code: str, *arguments: str, cwd: Path, before: Callable[[], object] = lambda: None) -> Forked:
+    """Run code where the libraries are installed and nothing of this repository is, as `python3 -I -c CODE ...`.
+
+    What it trusts and runs of a model folder is copied to `cwd`, in modules of its own.
+    """
+
+    def call() -> None:
+        os.chdir(cwd)
+        sys.argv = ["-c", *arguments]
+        sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() not in (cwd.resolve(), REPOSITORY)]
+        ours = {path.stem for path in REPOSITORY.iterdir()}
+        for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+            del sys.modules[name]
+        dynamic_module_utils.HF_MODULES_CACHE = str(cwd / "modules")
+        before()
+        exec(code, {"__name__": "__main__"})
 
     return Forked(call)
 

@@ -7,7 +7,8 @@
     hub.refuse("POST .*/commit/", 429, times=2, Retry_After="1")        busy, then not
     hub.refuse("PUT /large/", RESET, times=1)                           the connection breaks in mid-upload
 
-huggingface_hub reads HF_ENDPOINT when it is imported, so its client runs in another process.
+huggingface_hub reads HF_ENDPOINT when it is imported. Where it already is, as in a process that was forked from this
+one, fork_script("trainer.py", "hub.push=true", cwd=folder, before=lambda: hub.take_over(tmp_path)).
 """
 
 import base64
@@ -15,6 +16,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import socket
 import struct
@@ -25,6 +27,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
+
+import huggingface_hub
 
 TOKEN = "hf_not_a_real_token_but_looked_for_everywhere"
 # In place of a status: the connection is cut while the request's body is sent, or when all is done but the answer.
@@ -91,6 +95,22 @@ class HubServer:
             "no_proxy": "127.0.0.1",
             **proxies,
         }
+
+    def constants(self, home: Path) -> dict[str, object]:
+        """What huggingface_hub has read from these variables where it was imported with them."""
+        return {
+            "ENDPOINT": self.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_DISABLE_XET": True,
+            "HF_TOKEN_PATH": str(home / "no-token"),
+            "HF_HUB_CACHE": str(home / "cache"),
+        }
+
+    def take_over(self, home: Path) -> None:
+        """Let this process take this for the Hub, as one that was started with `environment`; it has no way back."""
+        os.environ.update(self.environment(home))
+        for name, value in self.constants(home).items():
+            setattr(huggingface_hub.constants, name, value)
 
     def refuse(self, request: str, status: int, times: float = math.inf, **headers: str) -> None:
         """Answer requests "METHOD path" that begin like a pattern with a status instead."""

@@ -14,9 +14,10 @@ from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.model.folder import KEPT_MODEL, load_model
 from simple_llm.sharing.hub import fetch_model, push_folder, require_upload
 from tests.finished_run import make_unfinished
+from tests.forked import fork_script, fork_stranger
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
 from tests.paper_model import ON_PAPER
-from tests.pipeline import run_python, run_script, write_configs
+from tests.pipeline import write_configs
 
 UPLOADED = {
     *("model.safetensors", "config.json", "generation_config.json", "modeling_simple_llm.py"),
@@ -67,10 +68,13 @@ def test_fault_32_a_run_is_uploaded_by_the_allow_list_and_the_token_is_nowhere(f
     for name in (".env", "notes.txt", "training_args.bin", "optimizer.pt"):
         (model / name).write_text("private")
     with HubServer() as hub:
-        environment = hub.environment(tmp_path)
+
+        def there():
+            hub.take_over(tmp_path)
+
         hub.refuse("POST .*/commit/", 429, times=1, Retry_After="1")
-        done = run_script("trainer.py", *PUSH, cwd=run_folder, **environment)
-        assert done.returncode == 0, done.stderr
+        done = fork_script("trainer.py", *PUSH, cwd=run_folder, before=there).end()
+        assert done.exit_code == 0, done.stderr
         assert f"pushed to {hub.url}/me/adder/commit/" in done.stderr
         [asked] = hub.created
         assert asked["visibility"] == "private"
@@ -80,11 +84,12 @@ def test_fault_32_a_run_is_uploaded_by_the_allow_list_and_the_token_is_nowhere(f
         assert uploaded["model.safetensors"] == (finished_run.folder / "model" / "model.safetensors").read_bytes()
 
         shutil.rmtree(run_folder / "model")
-        answered = run_script("inference.py", "--model", "me/adder", "12+34", "0 + 255", cwd=tmp_path, **environment)
-        assert answered.returncode == 0, answered.stderr
+        asked = ("--model", "me/adder", "12+34", "0 + 255")
+        answered = fork_script("inference.py", *asked, cwd=tmp_path, before=there).end()
+        assert answered.exit_code == 0, answered.stderr
         assert answered.stdout == finished_run.done["inference.py"].stdout
-        stranger = run_python("-I", "-c", python_lines(uploaded["README.md"].decode()), cwd=tmp_path, **environment)
-        assert stranger.returncode == 0, stranger.stderr
+        stranger = fork_stranger(python_lines(uploaded["README.md"].decode()), cwd=tmp_path, before=there).end()
+        assert stranger.exit_code == 0, stranger.stderr
         assert stranger.stdout.startswith("255+127=")
     assert not [name for name, content in uploaded.items() if TOKEN.encode() in content]
     assert files_with(TOKEN, tmp_path) == []

@@ -27,6 +27,7 @@ from simple_llm.evaluation.reports import read_reports
 from simple_llm.model.folder import load_model, save_model, write_report
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.sharing.model_card import CardFacts, headline, model_card, NEEDS, read_card_facts, write_card
+from tests.forked import fork_stranger
 from tests.paper_model import ON_PAPER
 from tests.pipeline import REPOSITORY, run_python
 from tests.test_every_path_on_paper import by_integers
@@ -357,24 +358,18 @@ def test_the_three_lines_of_a_card_add_in_a_process_that_has_none_of_this(tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["all four", "products", "decimal sums"])
-def test_the_examples_of_a_card_run_and_are_right_for_every_operation(tmp_path, on_paper, kind, monkeypatch, capsys):
+def test_the_examples_of_a_card_run_and_are_right_for_every_operation(tmp_path, on_paper, kind):
     folder = Path(shutil.copytree(on_paper(kind), tmp_path / "model"))
     write_card(folder)
     [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     known = load_model(folder).operations
     assert len(code.splitlines()) == 2 + len(known) + (ADDITION in known)  # and one of three numbers
     assert ("add = " in code) == (known == [ADDITION])
-    if kind == "all four":
-        done = run_python("-I", "-c", code, cwd=folder, HF_HOME=str(tmp_path / "hf"))
-        assert done.returncode == 0, done.stderr
-        said = done.stdout
-    else:  # as it runs in a process that goes on
-        monkeypatch.chdir(folder)
-        exec(code, {})
-        said = capsys.readouterr().out
+    done = fork_stranger(code, cwd=folder).end()
+    assert done.exit_code == 0, done.stderr
     told = re.findall(r'"(.*?=)".*# the (.*) is (.*)', code)
     assert [noun for _, noun, _ in told][: len(known)] == [one.noun for one in known]
-    assert said.splitlines() == [problem + right for problem, _, right in told]
+    assert done.stdout.splitlines() == [problem + right for problem, _, right in told]
     for problem, _, right in told:
         assert problem + right == by_integers(problem)
 

@@ -18,8 +18,9 @@ from simple_llm.model.modeling_simple_llm import (
 )
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.training.learner import build_model
+from tests.forked import fork_stranger
 from tests.greedy import say_alone
-from tests.pipeline import REPOSITORY, run_python
+from tests.pipeline import REPOSITORY
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config, make_vocabulary, tiny_model
 
 pytestmark = pytest.mark.library
@@ -346,8 +347,8 @@ def test_a_model_folder_works_where_this_package_is_not_installed(tmp_path, trai
         save_tokenizer(tokenizer, tmp_path / name)
         save_model(tmp_path / name, model, data, train, {})
         folders[name] = str(tmp_path / name)
-    done = run_python("-I", "-c", STRANGER, *folders.values(), cwd=tmp_path, HF_HOME=str(tmp_path / "hf"))
-    assert done.returncode == 0, done.stderr
+    done = fork_stranger(STRANGER, *folders.values(), cwd=tmp_path).end()
+    assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
 
     reports = [report[folder] for folder in folders.values()]

@@ -1,25 +1,34 @@
 import json
+import os
 import shutil
 import sqlite3
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from simple_llm.errors import UsageError
 from simple_llm.training.metrics import require_tracker, run_name, tracking
+from tests.conftest import Called
 from tests.finished_run import make_unfinished
-from tests.pipeline import run_script
+from tests.forked import fork_script
 
-OFFLINE = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
+
+def train_tracked(run_folder: Path, home: Path, *options: str) -> Called:
+    """Train in a process without a network, with what trackio keeps in `home`."""
+
+    def offline():
+        os.environ.update(HF_HUB_OFFLINE="1", TRACKIO_DIR=str(home / "trackio"))
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+    return fork_script("trainer.py", *options, "training.report_to=trackio", cwd=run_folder, before=offline).end()
 
 
 def test_a_run_is_tracked_offline_and_its_result_stays_the_last_line(run_folder, tmp_path):
     before = (run_folder / "model" / "model.safetensors").read_bytes()
-    environment = {**OFFLINE, "TRACKIO_DIR": str(tmp_path / "trackio")}
-    asked = ("--fresh", "--json", "training.report_to=trackio")
-    done = run_script("trainer.py", *asked, cwd=run_folder, **environment)
-    assert done.returncode == 0, done.stderr
+    done = train_tracked(run_folder, tmp_path, "--fresh", "--json")
+    assert done.exit_code == 0, done.stderr
     assert (run_folder / "model" / "model.safetensors").read_bytes() == before  # who tracks does not change the run
     assert json.loads(done.stdout.splitlines()[-1])["path"] == "model"
     assert len(done.stdout.splitlines()) == 2
@@ -35,14 +44,13 @@ def test_a_run_is_tracked_offline_and_its_result_stays_the_last_line(run_folder,
 
 def test_a_run_that_goes_on_has_one_curve_and_one_that_starts_anew_another(run_folder, tmp_path):
     model = run_folder / "model"
-    environment = {**OFFLINE, "TRACKIO_DIR": str(tmp_path / "trackio")}
     steps = []
     for option in (["--fresh"], [], ["--fresh"]):
         if not option:
             make_unfinished(run_folder)
             shutil.rmtree(model / "checkpoints" / "step-12")
-        done = run_script("trainer.py", *option, "training.report_to=trackio", cwd=run_folder, **environment)
-        assert done.returncode == 0, done.stderr
+        done = train_tracked(run_folder, tmp_path, *option)
+        assert done.exit_code == 0, done.stderr
         steps.append([[step for step, _ in rows] for rows in tracked_runs(tmp_path / "trackio").values()])
     whole, again = [0, 0, 4, 8, 10, 12], [10, 12]  # a step has a loss, an evaluation or both
     assert steps == [[whole], [whole + again], [whole + again, whole]]
@@ -72,11 +80,10 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(monkeypatch):
     require_tracker("none")
 
 
-def test_nothing_is_imported_unless_it_was_chosen(run_folder, tmp_path):
-    loaded = run_script("trainer.py", "--fresh", cwd=run_folder, PYTHONPROFILEIMPORTTIME="1")
-    assert loaded.returncode == 0
-    assert "matplotlib" in loaded.stderr  # which shows that imports are told
-    assert not [line for line in loaded.stderr.splitlines() if line.endswith(("trackio", "wandb", "tensorboard"))]
+def test_nothing_is_imported_unless_it_was_chosen(finished_run, tmp_path):
+    told = finished_run.done["trainer.py"].stderr
+    assert "matplotlib" in told  # which shows that imports are told
+    assert not [line for line in told.splitlines() if line.endswith(("trackio", "wandb", "tensorboard"))]
     with tracking("none", tmp_path / "nothing", {}, goes_on=False) as track:
         track(1, {"loss": 2.0})
     assert not (tmp_path / "nothing").exists()

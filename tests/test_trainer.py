@@ -16,7 +16,6 @@ from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import list_checkpoints
 from tests.finished_run import damage, interrupt_in_step, make_unfinished
 from tests.forked import fork_script
-from tests.pipeline import run_script
 from tests.tiny_models import make_data_config, make_tokenizer
 
 
@@ -46,7 +45,7 @@ def metrics(folder: Path) -> list[dict]:
 
 def test_the_pipeline_leaves_a_verified_model_its_evaluation_and_answers(finished_run):
     for name, done in finished_run.done.items():
-        assert done.returncode == 0, f"{name}:\n{done.stderr}"
+        assert done.exit_code == 0, f"{name}:\n{done.stderr}"
     model = finished_run.folder / "model"
     manifest = verified_manifest(model)  # checks every sha256
     assert set(manifest["files"]) == {
@@ -132,8 +131,8 @@ def test_fault_01_a_run_that_was_stopped_and_then_killed_in_a_save_ends_with_the
     assert list((run_folder / "model" / "checkpoints").glob(".tmp-step-8-*/manifest.json"))
     assert not (run_folder / "model" / "manifest.json").exists()
 
-    done = run_script("trainer.py", cwd=run_folder)
-    assert done.returncode == 0, done.stderr
+    done = fork_script("trainer.py", cwd=run_folder).end()
+    assert done.exit_code == 0, done.stderr
     assert "going on from model/checkpoints/step-6" in done.stderr
     assert checkpoints(run_folder) == ["step-12", "step-8"]
     assert not list((run_folder / "model" / "checkpoints").glob(".tmp*"))
