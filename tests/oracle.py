@@ -1,6 +1,7 @@
 """A stand-in for a trained model: decoding and scoring are tested against answers known beforehand."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -54,6 +55,7 @@ class PerfectAdder:
     ) -> None:
         self.vocabulary, self.base = vocabulary, base
         self.wrong, self.endless, self.logit = dict(wrong or {}), endless, logit
+        self._said: dict[tuple[int, ...], int] = {}
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.config = SimpleNamespace(
             pad_token_id=vocabulary.pad_id,
@@ -101,13 +103,19 @@ class PerfectAdder:
         if sees is None:
             sees = torch.ones(tokens.size(1), cache.length, dtype=torch.bool).tril(start)
         logits = torch.zeros(*tokens.shape, self.config.vocab_size)  # (B, T, V)
-        for row, column in is_token.nonzero().tolist():
-            seen = cache.tokens[row][cache.is_token[row] & sees[column]]
-            logits[row, column, self.said(seen.tolist())] = self.logit
+        is_seen = cache.is_token[:, None] & sees  # (B, T, S)
+        rows, columns = is_token.nonzero().unbind(1)  # (N,) each
+        seen = map(itertools.compress, cache.tokens[rows].tolist(), is_seen[rows, columns].tolist())
+        logits[rows, columns, [self.said(tuple(row)) for row in seen]] = self.logit
         return logits[:, tokens.size(1) - num_last :]
 
-    def said(self, row: list[int]) -> int:
+    def said(self, row: tuple[int, ...]) -> int:
         """What it says after the last token of a row, of which it knows no more than a causal model."""
+        if row not in self._said:
+            self._said[row] = self._work_out(row)
+        return self._said[row]
+
+    def _work_out(self, row: tuple[int, ...]) -> int:
         num_delimiters = row.count(self.vocabulary.delimiter_id)
         if num_delimiters < 2 or (num_delimiters == 2 and row[-1] == self.vocabulary.delimiter_id):
             return self.vocabulary.digit_ids[0]  # there is no second operand yet, and nobody asks
@@ -120,7 +128,7 @@ class PerfectAdder:
         answer, place = self.write(self.wrong.get((x, y), x + y)), len(self.numbers(row)[1])
         return answer[place] if place < len(answer) else self.vocabulary.delimiter_id
 
-    def row(self, tokens: list[int]) -> list[int]:
+    def row(self, tokens: Sequence[int]) -> list[int]:
         """The whole row that these first tokens, `+x+y+` at least, belong to."""
         x, y = (self.value(number) for number in self.numbers(tokens)[:2])
         end = [] if (x, y) in self.endless else [self.vocabulary.delimiter_id]
@@ -128,7 +136,7 @@ class PerfectAdder:
         delimiter = [self.vocabulary.delimiter_id]
         return delimiter + self.write(x) + delimiter + self.write(y) + delimiter + answer + end
 
-    def numbers(self, tokens: list[int]) -> list[list[int]]:
+    def numbers(self, tokens: Sequence[int]) -> list[list[int]]:
         """Split a row at its delimiters."""
         numbers: list[list[int]] = []
         for token in tokens:
