@@ -44,18 +44,21 @@ def renamed(old: str, *others: types.FunctionType, within: tuple[str, ...] = ("t
     new = f"{old}_moved"
     functions, classes, tables = _library()
     with contextlib.ExitStack() as undo:
-        for function in [*(one for one in functions if one.__module__.startswith(within)), *others]:
-            if old in _names(function.__code__):
+        known = [*functions.items(), *((one, _names(one.__code__)) for one in others)]
+        for function, names in known:
+            if not function.__module__.startswith(within) and function not in others:
+                continue
+            if old in names:
                 undo.callback(setattr, function, "__code__", function.__code__)
                 function.__code__ = _rewritten(function.__code__, old, new)
             if old in (function.__kwdefaults__ or {}):
                 undo.callback(setattr, function, "__kwdefaults__", function.__kwdefaults__)
                 function.__kwdefaults__ = _moved_key(function.__kwdefaults__, old, new)
-        for owner, attribute in tables:
+        for owner, attribute, strings in tables:
             if not getattr(owner, "__module__", owner.__name__).startswith(within):
                 continue
-            table = vars(owner)[attribute]
-            if old in _strings(table):
+            if old in strings:
+                table = vars(owner)[attribute]
                 undo.callback(setattr, owner, attribute, table)
                 setattr(owner, attribute, _moved_table(table, old, new))
         for owner in classes:
@@ -187,18 +190,23 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 @functools.cache
-def _library() -> tuple[list[types.FunctionType], list[type], list[tuple[object, str]]]:
-    """All functions and classes of the library, and where a class or a module keeps names in a table."""
+def _library() -> tuple[dict[types.FunctionType, set[str]], list[type], list[tuple[object, str, set[str]]]]:
+    """All functions of the library and the names in each, its classes, and where one or a module has names in a table.
+
+    Both sets of names are taken once: whatever is renamed has its name again before another one is.
+    """
     with warnings.catch_warnings(action="ignore"):  # some of torch warn when they are looked at
         everything = [one for one in gc.get_objects() if isinstance(one, type | types.FunctionType)]
-    functions = [one for one in everything if type(one) is types.FunctionType and _is_of_the_library(one)]
+    functions = {
+        one: _names(one.__code__) for one in everything if type(one) is types.FunctionType and _is_of_the_library(one)
+    }
     classes = [one for one in everything if isinstance(one, type) and _is_of_the_library(one)]
     modules = [module for name, module in sys.modules.items() if name.startswith("transformers.")]
     tables = [
-        (owner, name)
+        (owner, name, strings)
         for owner in [*classes, *modules]
         for name, value in vars(owner).items()
-        if type(value) in (dict, list, tuple, str) and not name.startswith("__") and _strings(value)
+        if type(value) in (dict, list, tuple, str) and not name.startswith("__") and (strings := _strings(value))
     ]
     return functions, classes, tables
 

@@ -3,6 +3,7 @@
 import ast
 import copy
 import dataclasses
+import functools
 import inspect
 import json
 import sys
@@ -102,7 +103,7 @@ DEFAULTS = [
 CACHE = "cache" if "cache" in inspect.signature(GPT2LMHeadModel.forward).parameters else "past_key_values"
 SUMS = ("12+87=", "5+67=")
 KINDS = {
-    "two tokens a step": {"tokens_per_step": 2},
+    "two tokens a step": {"tokens_per_step": 2, "n_layer": 1},
     "window": {"attention_window": {"left": 0, "right": 1}, "position_period": 4, "n_layer": 1},
 }
 
@@ -173,8 +174,8 @@ def ways_to_ask(modeling, tokenization, saved: Saved) -> dict[str, tuple]:
     tokenizer = tokenization.SimpleLLMTokenizer.from_pretrained(saved.folder)
     rows = left_padded(saved.prompts)
 
-    def alone(**settings):
-        return lambda: [one_by_one(model, prompt, **settings) for prompt in saved.prompts]
+    def alone(prompts=saved.prompts, **settings):
+        return lambda: [one_by_one(model, prompt, **settings) for prompt in prompts]
 
     def in_a_batch():
         said = model.generate(rows, attention_mask=(rows != 0).long())[:, rows.size(1) :].tolist()
@@ -204,9 +205,9 @@ def ways_to_ask(modeling, tokenization, saved: Saved) -> dict[str, tuple]:
     written = [modeling_simple_llm.up_to_the_end(prompt, -1, -1) for prompt in saved.prompts]
     ways = {
         "alone": (alone(), saved.answers),
-        "without a cache": (alone(use_cache=False), saved.answers),
-        "static cache": (alone(cache_implementation="static"), saved.answers),
-        "sampled": (alone(do_sample=True, top_k=1), saved.answers),
+        "without a cache": (alone(saved.prompts[:1], use_cache=False), saved.answers[:1]),
+        "static cache": (alone(saved.prompts[:1], cache_implementation="static"), saved.answers[:1]),
+        "sampled": (alone(saved.prompts[1:], do_sample=True, top_k=1), saved.answers[1:]),
         "in a batch": (in_a_batch, saved.answers),
         "pipeline": (by_pipeline, saved.texts),
         "all arguments": (with_all_arguments, saved.answers),
@@ -230,11 +231,11 @@ def fresh(module, looks_at_names: bool = True):
     made = types.ModuleType(module.__name__ + "_again")
     made.__file__ = module.__file__
     sys.modules[made.__name__] = made  # where dataclasses look for it
-    exec(
-        compile(source if looks_at_names else source.replace("\nif _missing:", "\nif False:"), made.__file__, "exec"),
-        vars(made),
-    )
+    exec(compiled(source if looks_at_names else source.replace("\nif _missing:", "\nif False:")), vars(made))
     return made
+
+
+compiled = functools.cache(functools.partial(compile, filename="a file that travels", mode="exec"))
 
 
 def outcomes(saved: Saved, looks_at_names: bool = True) -> dict[str, str]:
