@@ -155,19 +155,20 @@ def in_division(token: str, sign: str, row: int, since: int, shift: int, y_size:
     return ("digit", row, shift + column) if token in DIGITS else ("carry", row, column), looks
 
 
-def check(text: str, kinds: torch.Tensor, sees: torch.Tensor, is_work: torch.Tensor) -> None:
+def check(text: str, kinds: list[int], sees: list[list[bool]], is_work: list[bool]) -> None:
     """Compare one row of a grid, (T,) and (T, T), with the definition; padding is no part of the text."""
+    seen_by = [set(itertools.compress(range(len(text)), row)) for row in sees]
     tokens = [index for index, token in enumerate(text) if token != "_"]
     expected = places("".join(text[index] for index in tokens)) if tokens else []
     standing = {}
     for index, (kind, address, looks, of_the_work) in zip(tokens, expected, strict=True):
         standing.setdefault(address, []).append(index)
         seen = {key for look in looks for key in standing.get(look, ())}
-        assert (KINDS[kinds[index]], of_the_work) == (kind, is_work[index].item()), (text, index)
-        assert set(sees[index].nonzero()[:, 0].tolist()) == seen, (text, index)
+        assert (KINDS[kinds[index]], of_the_work) == (kind, is_work[index]), (text, index)
+        assert seen_by[index] == seen, (text, index)
     for index, token in enumerate(text):
         if token == "_":
-            assert sees[index].nonzero()[:, 0].tolist() == [index] and not is_work[index], (text, index)
+            assert seen_by[index] == {index} and not is_work[index], (text, index)
 
 
 def check_all(texts: list[str], base: int) -> None:
@@ -177,13 +178,13 @@ def check_all(texts: list[str], base: int) -> None:
         rows = padded(some, base)
         grid = model.grid(rows)
         sees = model._mask(in_view(grid.looks, grid.addresses), torch.ones_like(rows), None, sees_itself=False)[:, 0]
-        for text, *of_row in zip(some, grid.kinds, sees, grid.is_work, strict=True):
+        for text, *of_row in zip(some, grid.kinds.tolist(), sees.tolist(), grid.is_work.tolist(), strict=True):
             check(text.rjust(rows.size(1), "_"), *of_row)
 
 
 @pytest.mark.parametrize("base", BASES)
 def test_every_token_of_every_operation_stands_and_looks_where_the_definition_says(base):
-    check_all(problems(base, 1200), base)
+    check_all(problems(base, 600), base)
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -364,7 +365,7 @@ def test_what_the_work_asks_is_learned_from_labels():
 # ---- generate() -----------------------------------------------------------------------------------
 
 WAYS = [{}, {"use_cache": False}, {"cache_implementation": "static"}, {"do_sample": True, "top_k": 1}]
-MAX_NEW_TOKENS = 24
+MAX_NEW_TOKENS = 16
 
 
 def said(model, texts: list[str], **settings) -> list[list[int]]:
@@ -374,8 +375,7 @@ def said(model, texts: list[str], **settings) -> list[list[int]]:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("num_layers", "seed"), [(1, 0), (2, 1)])
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("num_layers", "attention", "seed"), [(1, "sdpa", 0), (2, "eager", 1)])
 def test_generate_agrees_with_full_recomputation_however_it_is_called(num_layers, attention, seed):
     model = grid_model(n_layer=num_layers, seed=seed)
     model.set_attn_implementation(attention)
