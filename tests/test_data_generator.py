@@ -20,13 +20,13 @@ from tests.pipeline import run_script, write_configs
 MANIFEST = "sequences.txt.manifest.json"
 
 
-def generate(folder, *arguments):
-    return run_script("data_generator.py", *arguments, cwd=folder)
+def generate(folder, *arguments, **environment):
+    return run_script("data_generator.py", *arguments, cwd=folder, **environment)
 
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """A folder with 5,000 rows in base 16, and how the script ended."""
+    """A folder with 5,000 rows in base 16, and how the script ended, which told what it imported."""
     folder = tmp_path_factory.mktemp("generated")
     data = {
         "numbers": {"max": 9999, "base": 16},
@@ -34,7 +34,7 @@ def generated(tmp_path_factory):
         "storage": {"path": "sequences.txt", "num_sequences": 5000},
     }
     write_configs(folder, data)
-    return folder, generate(folder, "--json")
+    return folder, generate(folder, "--json", PYTHONPROFILEIMPORTTIME="1")
 
 
 @pytest.fixture
@@ -68,6 +68,11 @@ def test_the_manifest_and_the_json_line_describe_the_file(generated):
     assert told["asked"] == {"uniform": 3000, "lengths": 1000, "carries": 1000}
     assert sum(told["drawn"].values()) == 5000
     assert told["config"]["numbers"]["base"] == 16
+
+
+def test_rows_are_drawn_without_the_seconds_that_torch_takes_to_import(generated):
+    imported = {line.rpartition("|")[2].strip() for line in generated[1].stderr.splitlines()}
+    assert "numpy" in imported and "torch" not in imported
 
 
 def test_a_valid_file_is_used_again_and_anything_else_is_made_anew_with_the_same_bytes(generated):
