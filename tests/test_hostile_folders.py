@@ -18,6 +18,7 @@ from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model.folder import load_model
 from simple_llm.proof.all_pairs import count_shards
 from simple_llm.training.run import _remove_run, prepare_run
+from tests.forked import fork_script
 from tests.model_folders import change_json, FILES, forge_manifest, refusal, TABLE, vouch_again
 from tests.pipeline import run_script
 from tests.tiny_models import make_data_config, make_train_config
@@ -138,7 +139,7 @@ def test_fault_31_no_code_in_a_model_folder_runs(folder, tmp_path):
 def test_fault_31_no_code_in_a_model_folder_runs_in_the_real_script_in_that_folder(folder, tmp_path):
     put_code(folder, tmp_path / "ran")
     done = run_script("inference.py", "--model", ".", "1+1", cwd=folder)
-    assert (done.returncode, done.stdout[:4]) == (0, "1+1="), done.stderr
+    assert (done.returncode, done.stdout[:4], done.stderr) == (0, "1+1=", "")
     assert not (tmp_path / "ran").exists()
 
 
@@ -180,14 +181,14 @@ def test_fault_31_files_that_no_manifest_vouches_for_change_nothing(untrained_fo
     assert all(torch.equal(tensor, weights[name]) for name, tensor in found.model.state_dict().items())
 
 
-# ---- Through the real script ----------------------------------------------------------------------
+# ---- Through the script ---------------------------------------------------------------------------
 
 
-def test_fault_31_the_real_script_ends_with_3_and_one_line(folder):
+def test_fault_31_the_script_ends_with_3_and_one_line(folder):
     change_json(folder / "config.json", n_embd=10**9, n_layer=10**9)
     vouch_again(folder)
-    done = run_script("inference.py", "--model", "model", "1+1", cwd=folder.parent)
-    assert (done.returncode, done.stdout) == (3, "")
+    done = fork_script("inference.py", "--model", "model", "1+1", cwd=folder.parent).end()
+    assert (done.exit_code, done.stdout) == (3, "")
     assert done.stderr == "model/config.json has n_embd = 1000000000 where the folder's other files say 16\n"
 
 

@@ -1,16 +1,18 @@
-"""Several real processes on the run that one process does alone: forked, and once started by torchrun."""
+"""Several real processes on the run that one process does alone: forked, and once under torchrun's own agent."""
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from torch.distributed import run
+from torch.distributed.launcher.api import LaunchConfig
 
 from simple_llm.config.settings import Training
 from simple_llm.errors import UsageError
@@ -73,6 +75,23 @@ def fork_two(name: str, *arguments: str, cwd: Path) -> list[Forked]:
     ]
 
 
+def torchrun(name: str, cwd: Path) -> None:
+    """Do what `torchrun --nproc-per-node 2 NAME` does, but fork the two from this process, which has the imports."""
+    os.chdir(cwd)
+    launch = run.elastic_launch
+
+    def script(*command: str) -> None:
+        sys.argv = [name]
+        runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+
+    def fork(config: LaunchConfig, entrypoint: str) -> launch:
+        config.start_method = "fork"
+        return launch(config, script)
+
+    run.elastic_launch = fork
+    run.main(["--nproc-per-node", "2", name])
+
+
 def newest_step(folder: Path) -> int:
     """Of the checkpoints that verify; 0 where there is none."""
     path, _, _ = newest_checkpoint(folder / "model" / "checkpoints")
@@ -126,20 +145,13 @@ def test_fault_04_and_fault_16_torchrun_goes_on_from_one_is_stopped_and_two_end_
     assert first.end().exit_code == 143
     begun_at = newest_step(folder)
 
-    torchrun = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(REPOSITORY / "trainer.py")],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not has_saved_after(folder, begun_at):
-        assert torchrun.poll() is None, torchrun.communicate()
-        time.sleep(0.005)
-    torchrun.send_signal(signal.SIGTERM)
-    _, said = torchrun.communicate(timeout=60)
-    assert torchrun.returncode != 0
-    assert f"going on from model/checkpoints/step-{begun_at}" in said
-    assert "stopped at step" in said
+    launched = Forked(lambda: torchrun("trainer.py", cwd=folder))
+    launched.wait_for(lambda: has_saved_after(folder, begun_at))
+    launched.send(signal.SIGTERM)
+    done = launched.end()
+    assert done.exit_code != 0
+    assert f"going on from model/checkpoints/step-{begun_at}" in done.stderr
+    assert "stopped at step" in done.stderr
     stopped_at = newest_step(folder)
     assert begun_at < stopped_at < 60
     assert not (folder / "model" / "manifest.json").exists()

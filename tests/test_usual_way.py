@@ -8,7 +8,8 @@ from runs import usual_way
 from simple_llm.arithmetic import BY_NAME
 from simple_llm.config.loading import load_configs
 from simple_llm.errors import UsageError
-from tests.pipeline import REPOSITORY, run_python
+from tests.forked import fork_script
+from tests.pipeline import REPOSITORY
 
 pytestmark = pytest.mark.library
 
@@ -61,8 +62,8 @@ def test_a_short_run_asks_both_models_the_same_and_draws_them(tmp_path):
         str(picture),
         *FEW,
     ]
-    result = run_python("-m", "runs.usual_way", *arguments, cwd=REPOSITORY)
-    assert result.returncode == 0, result.stderr
+    result = fork_script("runs/usual_way.py", *arguments, cwd=REPOSITORY).end()
+    assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout.splitlines()[-1])
     short, long = told["runs"]
     assert (short["seconds"], long["seconds"]) == (0.2, pytest.approx(0.6))
