@@ -1,4 +1,4 @@
-"""Small models that really add: 50,000 weights a layer, numbers from 0 to 99 in base 10, seconds of training."""
+"""Small models that really add: up to 50,000 weights a layer, numbers from 0 to 99 in base 10, seconds of training."""
 
 import tempfile
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 import trainer
 from simple_llm.config.settings import AttentionWindow, DataConfig, Model, Numbers, Split, TrainConfig, Training
-from simple_llm.data.problems import concatenate
+from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
+from simple_llm.files.names import WEIGHTS
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import vocabulary_of
@@ -21,14 +23,19 @@ from tests.tiny_models import all_pairs, make_tokenizer
 
 DATA = DataConfig(numbers=Numbers(max=99, base=10), split=Split(train=0.9, validation=0.05))
 ANY_LENGTH_DATA = DataConfig(numbers=Numbers(max=3**5 - 1, base=3), split=Split(train=0.9, validation=0.05))
-LAYERS = {1: 1, 2: 2, "all": 2}  # by tokens a step: what is said before its neighbours are known takes a second look
+# By tokens a step: what is said before its neighbours are known takes a second look, and more width.
+LAYERS, WIDTHS = {1: 1, 2: 2, "all": 2}, {1: 32, 2: 64, "all": 64}
 STEPS = {1: 500, 2: 350, "all": 250}  # of training
 
 
 def config_for(tokens_per_step: int | str, max_steps: int) -> TrainConfig:
     return TrainConfig(
         model=Model(
-            n_layer=LAYERS[tokens_per_step], n_head=4, n_embd=64, n_positions=8, tokens_per_step=tokens_per_step
+            n_layer=LAYERS[tokens_per_step],
+            n_head=4,
+            n_embd=WIDTHS[tokens_per_step],
+            n_positions=8,
+            tokens_per_step=tokens_per_step,
         ),
         training=Training(
             batch_size=128,
@@ -36,7 +43,7 @@ def config_for(tokens_per_step: int | str, max_steps: int) -> TrainConfig:
             warmup_steps=20,
             learning_rate=3e-3,
             muon_learning_rate=0.02,
-            save_every=10**6,
+            save_every=max(1, max_steps // 2),
             precision="fp32",
             device="cpu",
         ),
@@ -48,7 +55,7 @@ class TrainedModel:
     """What training made.
 
     Attributes:
-        half: the same model after a part of a shorter training; it is right on some pairs and wrong on others.
+        half: the same model half-way; it is right on some pairs and wrong on others.
     """
 
     model: SimpleLLMForCausalLM
@@ -61,16 +68,15 @@ class TrainedModel:
 
 def train_small_model(tokens_per_step: int | str) -> dict[str, object]:
     """Train, as trainer.py does; what comes back can be handed from one process to another."""
-    half, _ = _train(tokens_per_step, 60)
-    model, result = _train(tokens_per_step, STEPS[tokens_per_step])
-    return {"half": half.state_dict(), "model": model.state_dict(), "result": result}
+    train = config_for(tokens_per_step, STEPS[tokens_per_step])
+    return _train(DATA, train, all_pairs(99))
 
 
 def load_small_model(tokens_per_step: int | str, trained: dict[str, object]) -> TrainedModel:
     """Build what `train_small_model` trained."""
     half, model = _build(tokens_per_step), _build(tokens_per_step)
-    half.load_state_dict(trained["half"])
-    model.load_state_dict(trained["model"])
+    half.load_state_dict(trained["half"], strict=False)  # tied weights are there once
+    model.load_state_dict(trained["model"], strict=False)
     tokenizer = _tokenizer(tokens_per_step)
     vocabulary = vocabulary_of(tokenizer, tokens_per_step)
     return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary, DATA, trained["result"])
@@ -84,41 +90,31 @@ def _build(tokens_per_step: int | str) -> SimpleLLMForCausalLM:
     return build_model(DATA, config_for(tokens_per_step, 1), _tokenizer(tokens_per_step))
 
 
-def _train(tokens_per_step: int | str, max_steps: int) -> tuple[SimpleLLMForCausalLM, dict[str, object]]:
-    """Train on the training side of all pairs."""
-    train = config_for(tokens_per_step, max_steps)
-    torch.manual_seed(train.training.seed)
-    model = _build(tokens_per_step)
-    vocabulary = vocabulary_of(_tokenizer(tokens_per_step), tokens_per_step)
-    data = trainer.prepare_data(all_pairs(99), DATA, train, vocabulary)
-    with tempfile.TemporaryDirectory() as folder:
-        result = trainer.train_model(model, data, train.training, Run(Path(folder), {}))
-    return model, result
-
-
 def train_any_length_model() -> dict[str, object]:
     """Train one block with an attention window on ternary sums of up to five digits: exact for every length."""
-    data, tokenizer = ANY_LENGTH_DATA, make_tokenizer(ANY_LENGTH_DATA)
-    sampler, rng = Sampler.of(data.numbers), np.random.default_rng(0)
+    sampler, rng = Sampler.of(ANY_LENGTH_DATA.numbers), np.random.default_rng(0)
     problems = concatenate([sampler.strata["lengths"](rng, 12_000), sampler.strata["carries"](rng, 6_000)])
-    made = {}
-    for name, max_steps in (("model", 350), ("half", 100)):
-        train = any_length_config(max_steps)
-        torch.manual_seed(0)
-        model = build_model(data, train, tokenizer)
-        prepared = trainer.prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
-        with tempfile.TemporaryDirectory() as folder:
-            made["result"] = trainer.train_model(model, prepared, train.training, Run(Path(folder), {}))
-        made[name] = model.state_dict()
-    return made
+    return _train(ANY_LENGTH_DATA, any_length_config(350), problems)
+
+
+def _train(data: DataConfig, train: TrainConfig, problems: Problems) -> dict[str, object]:
+    """Train on the training side of some problems; the weights half-way are those of a checkpoint."""
+    tokenizer = make_tokenizer(data, says_all=train.model.tokens_per_step == "all")
+    prepared = trainer.prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
+    torch.manual_seed(train.training.seed)
+    model = build_model(data, train, tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        result = trainer.train_model(model, prepared, train.training, Run(Path(folder), {}))
+        half = load_file(Path(folder) / "checkpoints" / f"step-{train.training.max_steps // 2}" / WEIGHTS)
+    return {"half": half, "model": {name: one.detach() for name, one in model.named_parameters()}, "result": result}
 
 
 def load_any_length_model(trained: dict[str, object]) -> TrainedModel:
     """Build what `train_any_length_model` trained."""
     tokenizer = make_tokenizer(ANY_LENGTH_DATA)
     model, half = (build_model(ANY_LENGTH_DATA, any_length_config(1), tokenizer) for _ in range(2))
-    model.load_state_dict(trained["model"])
-    half.load_state_dict(trained["half"])
+    model.load_state_dict(trained["model"], strict=False)
+    half.load_state_dict(trained["half"], strict=False)
     vocabulary = vocabulary_of(tokenizer, 1)
     return TrainedModel(model.eval(), half.eval(), tokenizer, vocabulary, ANY_LENGTH_DATA, trained["result"])
 
