@@ -1,6 +1,7 @@
 """A model of one block that is planted: it says what a function of the context says, and text by text, slowly, too."""
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -35,10 +36,12 @@ class PlantedEngine:
         self.num_asked, self.num_calls = self.num_asked + len(tokens), self.num_calls + 1
         logits = torch.zeros(len(tokens), self.config.vocab_size)
         logits[:, self.config.pad_token_id] = 1.5
-        for row, (of_row, its_kinds, sees) in enumerate(zip(tokens.tolist(), kinds.tolist(), is_seen, strict=True)):
+        said = []
+        for of_row, its_kinds, sees in zip(tokens.tolist(), kinds.tolist(), is_seen.tolist(), strict=True):
             cells = [(self.characters[token], KINDS[kind]) for token, kind in zip(of_row, its_kinds, strict=True)]
-            seen = tuple(sorted(cells[index] for index in sees.nonzero()[:, 0].tolist()))
-            logits[row, self.characters.index(self.says((cells[-1], seen)))] = 2.0
+            seen = tuple(sorted(itertools.compress(cells, sees)))
+            said.append(self.characters.index(self.says((cells[-1], seen))))
+        logits[range(len(said)), said] = 2.0
         return logits
 
 

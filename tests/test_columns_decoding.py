@@ -171,7 +171,7 @@ def most_put_back(text: str) -> int:
 @pytest.mark.parametrize(("base", "seed"), [(2, 0), (2, 1), (2, 2), (3, 3), (3, 4), (10, 5), (10, 6)])
 def test_fault_46_whatever_a_model_says_the_tokens_are_those_said_one_at_a_time(base, seed):
     says = mostly_well_formed(base, seed)
-    questions = [question_of(text) for text in problems(base, 240, seed)]
+    questions = [question_of(text) for text in problems(base, 120, seed)]
     decoder = decoder_of(says, base)
     said, results = said_by(decoder, questions, base), decoder.results(prompts_of(questions, base))
     num_whole = 0
@@ -184,7 +184,7 @@ def test_fault_46_whatever_a_model_says_the_tokens_are_those_said_one_at_a_time(
         assert answer == expected if whole is not None else expected.startswith(answer), question
         assert value_of(result, base) == whole, question
         assert result is None or result.num_tokens == len(answer)
-    assert 40 < num_whole < 230
+    assert 20 < num_whole < 115
 
 
 # ---- What goes wrong ------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_fault_46_whatever_a_model_says_the_tokens_are_those_said_one_at_a_time(
 @functools.cache
 def asked_for() -> dict[str, set[Context]]:
     """Some right texts, and the contexts in them."""
-    texts = problems(10, 60, 7)
+    texts = problems(10, 40, 7)
     return {text: set(one_at_a_time_contexts(right(10), question_of(text))[1]) for text in texts}
 
 
@@ -284,10 +284,10 @@ def test_fault_46_a_divisor_is_put_back_no_more_often_than_the_base(base):
 
 
 @pytest.mark.parametrize("base", [2, 3, 10])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_of_random_weights_the_tokens_are_those_of_generate(base, seed):
     model = grid_model(base, seed=seed)
-    questions = [question_of(text) for text in problems(base, 50, seed)]
+    questions = [question_of(text) for text in problems(base, 32, seed)]
     answers = ColumnsDecoder.of(model).decode(prompts_of(questions, base), keep_logits=True)
     num_tokens = (answers.margins < torch.inf).sum()
     for index, question in enumerate(questions):
