@@ -109,14 +109,14 @@ def test_generate_says_what_inference_says_to_mixed_batches(model, tokenizer, pr
 
 def test_pipeline_says_what_inference_says(calculate, problems, expected):
     assert [one[0]["generated_text"] for one in calculate(problems, batch_size=BATCH_SIZE)] == expected
-    assert [calculate(text)[0]["generated_text"] for text in problems[:12]] == expected[:12]
+    assert [calculate(text)[0]["generated_text"] for text in problems[:6]] == expected[:6]
     answers = calculate(problems[:32], batch_size=BATCH_SIZE, return_full_text=False)
     said = [text + one[0]["generated_text"] for text, one in zip(problems, answers, strict=False)]
     assert said == expected[:32]
 
 
 def test_pipeline_writes_anew_what_does_not_end_in_an_equals_sign(calculate, loaded, problems, expected):
-    for text, right in list(zip(problems, expected, strict=True))[:6]:
+    for text, right in list(zip(problems, expected, strict=True))[:3]:
         typed = text.strip("=").replace("-", "\u2212").replace("*", " \u00d7 ").replace("/", "\u00f7")
         for prompt in (typed, f"00{typed}"):
             assert calculate(prompt)[0]["generated_text"] == right
