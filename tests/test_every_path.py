@@ -66,7 +66,7 @@ def test_the_models_here_are_right_or_these_tests_show_little(sums, expected):
 def test_generate_says_what_inference_says_to_one_sum_after_another(folder, sums, expected, number):
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    num_sums = NUM_SUMS if number == 0 else NUM_SUMS // 5  # the others are asked all of them in batches
+    num_sums = NUM_SUMS // 2 if number == 0 else NUM_SUMS // 5  # the others are asked all of them in batches
     prompts = [tokenizer(text, return_tensors="pt") for text in sums[:num_sums]]
     said = [tokenizer.decode(model.generate(**prompt, **SETTINGS[number])[0]) for prompt in prompts]
     assert said == canonical(expected[:num_sums], tokenizer)
@@ -88,7 +88,7 @@ def test_pipeline_says_what_inference_says(folder, sums, expected, batch_size):
     add = pipeline("text-generation", model=str(folder), trust_remote_code=True)
     said = add(sums, batch_size=batch_size)
     assert [one[0]["generated_text"] for one in said] == expected
-    assert [add(text)[0]["generated_text"] for text in sums[:10]] == expected[:10]
+    assert [add(text)[0]["generated_text"] for text in sums[:5]] == expected[:5]
 
 
 def test_fault_42_pipeline_answers_what_does_not_end_in_an_equals_sign(folder, sums, expected):

@@ -186,7 +186,7 @@ def ways_to_ask(modeling, tokenization, saved: Saved) -> dict[str, tuple]:
         taken.on_finalized_text = lambda text, stream_end=False: None
         settings = {"stopping_criteria": [lambda rows, scores: torch.zeros(len(rows), dtype=torch.bool)]}
         settings |= {"logits_processor": [lambda rows, scores: scores], "streamer": taken}
-        return [one_by_one(model, prompt, max_length=len(prompt) + 4, **settings) for prompt in saved.prompts]
+        return [one_by_one(model, prompt, max_length=len(prompt) + 4, **settings) for prompt in saved.prompts[:1]]
 
     def trained():
         batch = tokenizer(SUMS[0], text_target=SUMS[0], return_tensors="pt")
@@ -210,13 +210,13 @@ def ways_to_ask(modeling, tokenization, saved: Saved) -> dict[str, tuple]:
         "sampled": (alone(saved.prompts[1:], do_sample=True, top_k=1), saved.answers[1:]),
         "in a batch": (in_a_batch, saved.answers),
         "pipeline": (by_pipeline, saved.texts),
-        "all arguments": (with_all_arguments, saved.answers),
+        "all arguments": (with_all_arguments, saved.answers[:1]),
         "loss": (trained, saved.loss),
         "tokens": (lambda: prompt_ids(tokenizer), written),
         "text": (by_text, list(SUMS)),
     }
     if saved.by_beams:
-        ways["beams"] = (alone(num_beams=2), saved.by_beams)
+        ways["beams"] = (alone(saved.prompts[1:], num_beams=2), saved.by_beams[1:])
     return ways
 
 
