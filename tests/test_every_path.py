@@ -57,15 +57,28 @@ def expected(folder, sums) -> list[str]:
     return [text + answer for text, answer in zip(sums, answers, strict=True)]
 
 
+@pytest.fixture(scope="module")
+def model(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+
+
+@pytest.fixture(scope="module")
+def add(folder):
+    return pipeline("text-generation", model=str(folder), trust_remote_code=True)
+
+
 def test_the_models_here_are_right_or_these_tests_show_little(sums, expected):
     right = [f"{text}{sum(map(int, text.strip('=').split('+')))}" for text in sums]
     assert sum(one == other for one, other in zip(right, expected, strict=True)) >= NUM_SUMS - 2
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
-def test_generate_says_what_inference_says_to_one_sum_after_another(folder, sums, expected, number):
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+def test_generate_says_what_inference_says_to_one_sum_after_another(model, tokenizer, sums, expected, number):
     num_sums = NUM_SUMS // 2 if number == 0 else NUM_SUMS // 5  # the others are asked all of them in batches
     prompts = [tokenizer(text, return_tensors="pt") for text in sums[:num_sums]]
     said = [tokenizer.decode(model.generate(**prompt, **SETTINGS[number])[0]) for prompt in prompts]
@@ -73,9 +86,7 @@ def test_generate_says_what_inference_says_to_one_sum_after_another(folder, sums
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_generate_says_what_inference_says_to_batches(folder, sums, expected, settings):
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+def test_generate_says_what_inference_says_to_batches(model, tokenizer, sums, expected, settings):
     said = []
     for first in range(0, NUM_SUMS, BATCH_SIZE):
         batch = tokenizer(sums[first : first + BATCH_SIZE], padding=True, return_tensors="pt")
@@ -84,26 +95,21 @@ def test_generate_says_what_inference_says_to_batches(folder, sums, expected, se
 
 
 @pytest.mark.parametrize("batch_size", [1, BATCH_SIZE])
-def test_pipeline_says_what_inference_says(folder, sums, expected, batch_size):
-    add = pipeline("text-generation", model=str(folder), trust_remote_code=True)
+def test_pipeline_says_what_inference_says(add, sums, expected, batch_size):
     said = add(sums, batch_size=batch_size)
     assert [one[0]["generated_text"] for one in said] == expected
     assert [add(text)[0]["generated_text"] for text in sums[:5]] == expected[:5]
 
 
-def test_fault_42_pipeline_answers_what_does_not_end_in_an_equals_sign(folder, sums, expected):
-    add = pipeline("text-generation", model=str(folder), trust_remote_code=True)
+def test_fault_42_pipeline_answers_what_does_not_end_in_an_equals_sign(add, tokenizer, sums, expected):
     texts = [text.rstrip("=") for text in sums[:8]] + [f" {text.replace('+', ' + ')[:-1]} " for text in sums[:8]]
     said = [one[0]["generated_text"] for one in add(texts, batch_size=3)]
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     assert said == 2 * canonical(expected[:8], tokenizer)
     alone = add(texts[0], return_full_text=False)[0]["generated_text"]
     assert f"{sums[0]}{alone}" == expected[0]
 
 
-def test_fault_42_what_would_stop_at_a_text_is_refused_by_its_name(folder, sums):
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+def test_fault_42_what_would_stop_at_a_text_is_refused_by_its_name(model, tokenizer, sums):
     with pytest.raises(NotImplementedError, match="stop_strings is not supported"):
         model.generate(**tokenizer(sums[0], return_tensors="pt"), stop_strings=["+"], tokenizer=tokenizer)
 
