@@ -81,6 +81,19 @@ def tested_libraries(monkeypatch):
 
 
 @pytest.fixture
+def blank_pictures(monkeypatch):
+    """Have scripts save pictures of nothing, here and in forks, where a test looks at none: a curve takes a second."""
+    from matplotlib.figure import Figure
+
+    from simple_llm.evaluation import pictures
+
+    def save(figure, path, real=pictures.save_figure):
+        real(Figure(figsize=(1, 1)), path)
+
+    monkeypatch.setattr(pictures, "save_figure", save)
+
+
+@pytest.fixture
 def vocabulary():
     from tests.tiny_models import make_vocabulary
 

@@ -26,6 +26,8 @@ from tests.test_checkpoint import names, Trained
 from tests.test_trainer import checkpoints, weights
 from tests.tiny_models import make_data_config, make_tokenizer, make_train_config
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 DISK_FULL = re.compile(r"^disk full: need [\d.]+ (?:B|kB|MB), have [\d.]+ (?:B|kB|MB) at (\S+)$", re.MULTILINE)
 
 

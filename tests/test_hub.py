@@ -28,6 +28,7 @@ UPLOADED = {
 }
 pytestmark = [
     pytest.mark.library,
+    pytest.mark.usefixtures("blank_pictures"),
     pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning"),  # of the client library itself
 ]
 PUSH = ("hub.push=true", "hub.repo_id=me/adder")

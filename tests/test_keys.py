@@ -21,7 +21,7 @@ from tests.finished_run import make_unfinished
 from tests.model_folders import refusal, vouch_again
 from tests.pipeline import REPOSITORY
 
-pytestmark = pytest.mark.library
+pytestmark = [pytest.mark.library, pytest.mark.usefixtures("blank_pictures")]
 
 
 class Proportions(settings.Section):

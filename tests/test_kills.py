@@ -24,6 +24,8 @@ from tests.test_checkpoint import DISK_CALLS, fail_at
 from tests.test_evaluate_script import prove
 from tests.test_trainer import checkpoints, metrics, weights
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def kill_at(call, count: int) -> Forked:
     """Have a child make a call and be killed at its count-th change of the disk."""

@@ -14,6 +14,8 @@ from tests.forked import fork_script
 from tests.test_trainer import checkpoints
 from trainer import less_memory
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 _held = []
 
 

@@ -26,6 +26,8 @@ from tests.forked import fork_script, Forked
 from tests.pipeline import REPOSITORY, write_configs
 from tests.tiny_models import tiny_model
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 # Four blocks, two of them at first, and the middle is asked too; no dropout, whose masks depend on who draws them.
 FOUR_BLOCKS = {
     **TRAIN,

@@ -18,6 +18,8 @@ from tests.finished_run import damage, interrupt_in_step, make_unfinished
 from tests.forked import fork_script
 from tests.tiny_models import make_data_config, make_tokenizer
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def weights(folder: Path) -> str:
     """sha256 of the finished weights."""
