@@ -14,7 +14,7 @@ from tests.conftest import Called
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
+pytestmark = [pytest.mark.library, pytest.mark.usefixtures("blank_pictures")]
 
 
 def train_tracked(run_folder: Path, home: Path, *options: str) -> Called:
