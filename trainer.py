@@ -157,7 +157,7 @@ def train_if_needed(
     folder, device = train.paths.model, resolve_device(train.training.device)
     with processes.first_goes_first():  # it clears away what a former run left
         manifest = read_manifest(data)
-        run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh and processes.is_first)
+        run = prepare_run(data, train, manifest, arguments.resume, arguments.fresh)
     if not processes.agree(run.fingerprint()):
         raise ArtefactError(f"the processes see different runs; {folder} must be a folder that all of them share")
     events.info("%s", json.dumps(run.identity()))
@@ -246,6 +246,9 @@ def train_model(
     """
     learner = make_learner(model, config, processes)
     run.require_room(model, learner.optimizers, config)
+    if processes.is_first:
+        run.clear()
+    processes.wait()
     state = run.restore(model, learner.optimizers, learner.mean.tensors)
     started = time.monotonic() - state.seconds
     report_to = config.report_to if processes.is_first else "none"

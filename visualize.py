@@ -76,6 +76,8 @@ Writers = dict[str, Callable[[Path], object]]  # by the names of the files they 
 def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
     output = arguments.output or folder
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output} is no folder")
     if arguments.output is None and folder != Path(arguments.model):
         raise UsageError(f"{arguments.model} is on the Hub; name a folder for the pictures with --output")
     calculator = Calculator(load_model(folder), resolve_device("auto"))

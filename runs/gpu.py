@@ -32,7 +32,7 @@ from runs.pipeline import REPOSITORY
 from simple_llm import command_line
 from simple_llm.errors import UsageError
 from simple_llm.files.manifest import commit, versions
-from simple_llm.files.writing import write_file
+from simple_llm.files.writing import write_ours
 from simple_llm.machine import host_facts
 
 MAX_SHOWN = 20  # of a list
@@ -138,7 +138,7 @@ def main(arguments: argparse.Namespace) -> None:
             document["steps"][step.name] = told
             print(line_of(step, told), file=sys.stderr, flush=True)
             if arguments.write:
-                write_file(arguments.write, json.dumps(document, indent=1).encode())
+                write_ours(arguments.write, json.dumps(document, indent=1).encode())
     print(json.dumps(document))
 
 

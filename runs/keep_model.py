@@ -8,15 +8,15 @@ Writes  models/calculator, anew; refused (exit code 7) where a context is wrong 
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 from runs.pipeline import REPOSITORY
 from simple_llm import command_line
-from simple_llm.errors import GateError
+from simple_llm.errors import GateError, UsageError
 from simple_llm.evaluation.certificates import read_as_certificate
 from simple_llm.evaluation.reports import read_reports
-from simple_llm.files.names import CERTIFICATE
+from simple_llm.files.names import CERTIFICATE, WEIGHTS
+from simple_llm.files.writing import write_file
 from simple_llm.model.folder import KEPT_MODEL, load_model, LoadedModel
 from simple_llm.sharing.hub import uploaded_names
 from simple_llm.sharing.model_card import write_card
@@ -29,11 +29,28 @@ def main(arguments: argparse.Namespace) -> None:
     require_proved(folder, load_model(folder))
     write_card(folder)
     names = uploaded_names(folder)
-    shutil.rmtree(KEPT_MODEL, ignore_errors=True)  # git has what was there
-    KEPT_MODEL.mkdir(parents=True)
+    require_replaceable(folder, names)
+    KEPT_MODEL.mkdir(parents=True, exist_ok=True)
     for name in names:
-        shutil.copyfile(folder / name, KEPT_MODEL / name)
+        write_file(KEPT_MODEL / name, (folder / name).read_bytes())
+    for path in KEPT_MODEL.iterdir():
+        if path.name not in names:
+            path.unlink()
     print(f"{KEPT_MODEL}: {len(names)} files, {sum((KEPT_MODEL / name).stat().st_size for name in names):,} bytes")
+
+
+def require_replaceable(folder: Path, names: list[str]) -> None:
+    """Refuse to replace a model by itself, or a folder that holds more than a model.
+
+    Raises:
+        UsageError: which of the two.
+    """
+    if folder.resolve() == KEPT_MODEL.resolve():
+        raise UsageError(f"{folder} is where the kept model lies; name the folder of another one")
+    kept = uploaded_names(KEPT_MODEL) if (KEPT_MODEL / WEIGHTS).exists() else []
+    others = [path.name for path in KEPT_MODEL.glob("*") if path.name not in {*names, *kept}]
+    if others:
+        raise UsageError(f"{KEPT_MODEL} holds {', '.join(sorted(others))}, no part of a model; move it away")
 
 
 def require_proved(folder: Path, loaded: LoadedModel) -> None:

@@ -21,7 +21,8 @@ from simple_llm.arithmetic.row import PRODUCT
 from simple_llm.arithmetic.symbols import BAR, END, RAISED, TIMES
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.attention_maps import CELLS, tokens_in_view
-from simple_llm.files.writing import write_file
+from simple_llm.files.ours import SOFTWARE
+from simple_llm.files.writing import write_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
@@ -156,7 +157,7 @@ def picture(work: Work) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img" aria-label="{work.question} = {work.result}, worked out on paper token by '
         'token, and what each token sees">',
-        f"<style>{style(len(speakers))}</style>",
+        f"<!-- made by {SOFTWARE} --><style>{style(len(speakers))}</style>",
         f'<rect class="sheet" x="0.5" y="0.5" width="{width - 1:g}" height="{height - 1:g}" rx="14"/>',
         _text(LEFT, 44, work.question, "title"),
         _text(side, 44, "each token sees five at most", "quiet"),
@@ -289,7 +290,7 @@ def main(arguments: argparse.Namespace) -> None:
     if calculator.vocabulary.work_ids is None:
         raise UsageError("the picture is of work on paper, which this model does not write; see docs/CALCULATOR.md")
     svg = picture(work_of(calculator, arguments.problem)).encode()
-    write_file(arguments.output, svg)
+    write_ours(arguments.output, svg)
     print(f"wrote {arguments.output}, {len(svg):,} bytes")
 
 

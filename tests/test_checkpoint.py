@@ -263,7 +263,7 @@ def test_fault_06_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_i
     assert line == f"rejected step-8: {folder / 'step-8' / 'model.safetensors'} cannot be read: Input/output error"
 
 
-def test_a_file_with_a_checkpoints_name_is_none_and_gives_way_to_one(folder, trained_twice):
+def test_a_file_with_a_checkpoints_name_is_none_and_is_put_aside_for_one(folder, trained_twice):
     for make in (lambda path: path.write_text("not a folder"), lambda path: path.symlink_to("nothing")):
         make(folder / "step-12")
         path, _, [line] = newest_checkpoint(folder)
@@ -273,8 +273,11 @@ def test_a_file_with_a_checkpoints_name_is_none_and_gives_way_to_one(folder, tra
         assert newest_checkpoint(folder)[0] == folder / "step-12"
         make(folder / ".tmp-step-16-1")
         remove_checkpoints(folder, only_temporary=True)
-        assert names(folder) == ["step-12", "step-4", "step-8"]
+        aside, *others = names(folder)
+        assert aside.startswith("not-ours-step-12-")
+        assert others == ["step-12", "step-4", "step-8"]
         shutil.rmtree(folder / "step-12")
+        (folder / aside).unlink()
 
 
 def test_no_byte_of_a_manifest_can_change_unseen(folder):

@@ -17,7 +17,7 @@ from simple_llm.files.names import MANIFEST
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.model.folder import load_model
 from simple_llm.proof.all_pairs import count_shards
-from simple_llm.training.run import _remove_run, prepare_run
+from simple_llm.training.run import prepare_run, Run
 from tests.forked import fork_script
 from tests.model_folders import change_json, FILES, forge_manifest, refusal, TABLE, vouch_again
 from tests.pipeline import run_script
@@ -203,7 +203,7 @@ def test_fault_31_starting_over_deletes_nothing_behind_a_link(folder, name):
     (folder / name).symlink_to(elsewhere)
     before = sorted(folder.iterdir())
     with pytest.raises(EnvironmentFault, match=f"{name} is a link to"):
-        _remove_run(folder)
+        Run(folder, {}, starts_over=True).clear()
     assert sorted(folder.iterdir()) == before
     assert len(list(elsewhere.iterdir())) == 2
 
@@ -225,7 +225,7 @@ def test_fault_31_a_link_in_place_of_a_file_is_deleted_and_what_it_leads_to_stay
     for name in ("model.safetensors", "evaluation.json", "metrics.jsonl"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(elsewhere)
-    _remove_run(folder)
+    Run(folder, {}, starts_over=True).clear()
     assert elsewhere.read_text() == "mine"
     assert not (folder / "model.safetensors").is_symlink()
 

@@ -1,5 +1,7 @@
 """The proved model that the repository keeps: it is whole, it answers, and it proves itself."""
 
+import argparse
+import dataclasses
 import json
 import re
 import shutil
@@ -9,11 +11,11 @@ import pytest
 import torch
 
 from runs import keep_model
-from simple_llm.errors import GateError
+from simple_llm.errors import GateError, UsageError
 from simple_llm.files.names import CARD, CERTIFICATE
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import KEPT_MODEL, load_model
-from simple_llm.sharing.model_card import model_card, read_card_facts
+from simple_llm.sharing.model_card import model_card, NEEDS, read_card_facts
 
 pytestmark = pytest.mark.library
 
@@ -32,10 +34,31 @@ def test_it_is_under_a_megabyte_and_its_card_names_the_commit_that_made_it(kept)
 
 def test_its_card_is_as_cards_are_written_now_and_shows_the_work_that_it_does(kept):
     card = (KEPT_MODEL / CARD).read_text(encoding="utf-8")
-    assert card == model_card(read_card_facts(KEPT_MODEL))
+    facts = dataclasses.replace(read_card_facts(KEPT_MODEL), needs=NEEDS)  # its code was the package's when it was made
+    assert card == model_card(facts)
     calculator = Calculator(kept, torch.device("cpu"))
     [problem] = re.findall(r"the work on `(.*)`", card)
     assert f"```text\n{calculator.trace(calculator.parse(problem))}\n```\n" in card
+
+
+def test_fault_34_a_model_is_kept_in_place_of_another_and_of_no_file_of_somebody_else(kept, tmp_path, monkeypatch):
+    place = tmp_path / "kept"
+    monkeypatch.setattr(keep_model, "KEPT_MODEL", place)
+    monkeypatch.setattr(keep_model, "write_card", lambda folder: None)
+    shutil.copytree(KEPT_MODEL, place)
+    (place / CARD).write_text("of the model before")
+    (place / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in place.iterdir()}
+    for source, message in (
+        (KEPT_MODEL, "holds notes.txt, no part of a model"),
+        (place, "is where the kept model lies"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            keep_model.main(argparse.Namespace(folder=source))
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
+    (place / "notes.txt").unlink()
+    keep_model.main(argparse.Namespace(folder=KEPT_MODEL))
+    assert (place / CARD).read_bytes() == (KEPT_MODEL / CARD).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling
 
+from simple_llm.files.names import PIPELINE_CODE
 from simple_llm.sharing.model_card import CardFacts, model_card
 from tests.model_folders import write_model
 from tests.tiny_models import make_data_config, make_train_config, tiny_model
@@ -37,6 +38,14 @@ def test_fault_42_there_is_an_end_token_that_changes_nothing_else(folder, tokeni
     assert tokenizer.decode(ids, skip_special_tokens=True) == "12+7=19"
     tokenizer.save_pretrained(tmp_path)
     assert "eos_token" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
+
+
+def test_fault_42_a_model_that_was_loaded_and_saved_again_is_still_the_pipeline_that_it_was(folder, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / PIPELINE_CODE).read_bytes() == (folder / PIPELINE_CODE).read_bytes()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["custom_pipelines"] == json.loads((folder / "config.json").read_text())["custom_pipelines"]
 
 
 @pytest.mark.parametrize("text", SUMS)

@@ -87,6 +87,42 @@ def test_a_report_and_a_picture_say_whose_they_are_and_need_no_list(tmp_path):
     assert "holds mine.png" in refusal(lambda: write_ours(tmp_path / "mine.png", b"\x89PNG simple-llm"))
 
 
+@pytest.mark.parametrize("mine", [b"1,2,3\n2,4,6\n", MINE, b"1|2|3;4|5|9;"])
+def test_fault_34_a_file_beside_an_old_manifest_of_rows_is_not_taken_for_them(run_folder, call_script, mine):
+    path = run_folder / "sequences.txt"
+    path.write_bytes(mine)
+    called = call_script("data_generator.py", cwd=run_folder)
+    assert (called.exit_code, "not ours by its manifest" in called.stderr) == (3, True), called.stderr
+    assert path.read_bytes() == mine
+    assert call_script("data_generator.py", "--force", cwd=run_folder).exit_code == 0
+
+
+def test_fault_34_what_has_a_checkpoint_s_name_and_no_manifest_outlives_the_next_save(run_folder, call_script):
+    make_unfinished(run_folder)
+    checkpoints = run_folder / "model" / "checkpoints"
+    for name in ("step-700", "step-12"):
+        shutil.rmtree(checkpoints / name, ignore_errors=True)
+        write(checkpoints / name / names.WEIGHTS)
+    called = call_script("trainer.py", cwd=run_folder)
+    assert called.exit_code == 0, called.stderr
+    assert (checkpoints / "step-700" / names.WEIGHTS).read_bytes() == MINE
+    [aside] = checkpoints.glob("not-ours-step-12-*")
+    assert (aside / names.WEIGHTS).read_bytes() == MINE
+
+
+def test_fault_34_a_picture_that_is_no_bitmap_says_whose_it_is_too(tmp_path):
+    write_ours(tmp_path / "work.svg", b"<svg><!-- made by simple-llm --></svg>")
+    write(tmp_path / "mine.svg")
+    assert "holds mine.svg" in refusal(lambda: write_ours(tmp_path / "mine.svg", b"<svg>simple-llm</svg>"))
+    assert os.listdir(tmp_path / "..") and not (tmp_path / names.WRITTEN_HERE).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system here that takes no files")
+def test_fault_40_where_no_file_can_be_made_a_writer_says_so_and_ends(tmp_path, call_script, run_folder):
+    called = call_script("data_generator.py", "storage.path=/proc/simple-llm.txt", cwd=run_folder)
+    assert (called.exit_code, "/proc" in called.stderr) == (5, True), called.stderr
+
+
 # ---- Model folders ----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from simple_llm.config.settings import Operations, Sizes
-from simple_llm.errors import EnvironmentFault, GateError
+from simple_llm.errors import EnvironmentFault, GateError, UsageError
+from simple_llm.files.manifest import sha256_of
 from simple_llm.model.folder import load_model
 from tests.browser import needs_npm
 from tests.model_folders import write_model
@@ -324,6 +325,17 @@ def test_what_a_build_that_was_killed_leaves_is_replaced_and_a_file_of_anybody_e
     mine.mkdir()
     (mine / "index.html").touch()
     assert not build_script.may_be_replaced(mine)
+
+
+def test_fault_34_a_page_that_was_changed_since_stays_as_it_is(tmp_path):
+    page = tmp_path / "page"
+    write_page(page)
+    files = {"index.html": sha256_of(page / "index.html"), "../elsewhere": "", 5: ""}
+    (page / "model.json").write_text(json.dumps({"model_sha256": "", build_script.FILES: files}))
+    build_script.require_page_folder(page)
+    (page / "index.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"whose index\.html was changed since, and stays as it is"):
+        build_script.require_page_folder(page)
 
 
 OF_ANOTHER_BUILD = "of another build: model_sha256, sdk: static"

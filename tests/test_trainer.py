@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from simple_llm.files.names import LOG
+from simple_llm.config.settings import Model, Operations, TrainConfig
+from simple_llm.files.names import LOG, MANIFEST
 from simple_llm.files.sealed_folder import verified_manifest
-from simple_llm.files.writing import exclusive
+from simple_llm.files.writing import DiskFullError, exclusive
 from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import list_checkpoints
 from tests.finished_run import damage, interrupt_in_step, make_unfinished
 from tests.forked import fork_script
 from tests.tiny_models import make_data_config, make_tokenizer
+from tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -254,8 +256,45 @@ def test_fault_09_other_data_and_another_tokenizer_are_refused(run_folder, call_
     make_tokenizer(make_data_config(255, 10)).save_pretrained(run_folder / "model")
     called = call_script("trainer.py", cwd=run_folder)
     assert called.exit_code == 3
-    assert "numbers.base = 10, the data 16" in called.stderr
-    assert "tokenizer.py" in called.stderr
+    assert "has base = 10 where the configs say 16; run `python3 tokenizer.py --fresh`" in called.stderr
+
+
+ON_PAPER = ("model.scratchpad=columns", "model.tokens_per_step=1", "model.max_position_offset=0", "model.dropout=0.0")
+
+
+@pytest.mark.parametrize(
+    ("operations", "scratchpad", "settings", "message"),
+    [
+        (Operations(), "columns", (), "has scratchpad = 'columns' where the configs say 'none'"),
+        (Operations(), "none", ON_PAPER, "has scratchpad = 'none' where the configs say 'columns'"),
+        (Operations(add=0.5, subtract=0.5), "none", (), "has operators = '+-' where the configs say '+'"),
+    ],
+)
+def test_fault_35_a_tokenizer_of_other_problems_is_refused_before_a_run_and_not_after(
+    run_folder, call_script, operations, scratchpad, settings, message
+):
+    data = make_data_config(255, 16).model_copy(update={"operations": operations})
+    train = TrainConfig(model=Model(scratchpad=scratchpad, tokens_per_step=1))
+    train_tokenizer(iter([]), data, train).save_pretrained(run_folder / "model")
+    (run_folder / "model" / MANIFEST).unlink()
+    before = content(run_folder)
+    for option in ((), ("--fresh",)):
+        called = call_script("trainer.py", *option, *settings, cwd=run_folder)
+        assert (called.exit_code, message in called.stderr) == (3, True), called.stderr
+    assert content(run_folder) == before
+
+
+def test_fault_35_a_run_that_cannot_start_over_leaves_what_the_former_one_left(run_folder, call_script, monkeypatch):
+    before = content(run_folder)
+
+    def no_room(num_bytes, folder):
+        raise DiskFullError(num_bytes, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("simple_llm.training.run.require_room", no_room)
+        called = call_script("trainer.py", "--fresh", cwd=run_folder)
+    assert (called.exit_code, "disk full" in called.stderr) == (5, True)
+    assert content(run_folder) == before
 
 
 def test_fault_09_a_tokenizer_that_was_replaced_is_told_by_both_hashes_and_can_be_made_again(

@@ -73,6 +73,7 @@ from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.evaluation.certificates import in_words
+from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CARD
 from simple_llm.files.writing import alone_with, write_file
 from simple_llm.model.folder import load_model, LoadedModel
@@ -85,6 +86,7 @@ from web.packages import copy_packages
 from web.serving import address, make_server
 
 DESCRIPTION, SCRIPT = "model.json", "page.js"
+FILES = "files"  # in a description: the sha256 of each other file of the page
 LEAVING = ".tmp-"  # how the names begin of what a build that was killed leaves
 SPACE = """\
 ---
@@ -171,9 +173,10 @@ def build(
             shutil.copyfile(source, stage / name)
         comparison, description = describe_and_put(kind, loaded, folder, stage, num_problems)
         card = SPACE.format(title=kind.title, story=kind.story)
-        described = json.dumps({**description, "other": other}, indent=1) + "\n"
-        for name, content in ((CARD, card), (DESCRIPTION, described)):
-            write_file(stage / name, content.encode())
+        write_file(stage / CARD, card.encode())
+        files = {name: sha256_of(stage / name) for name in page_files(kind) if name != DESCRIPTION}
+        described = json.dumps({**description, "other": other, FILES: files}, indent=1) + "\n"
+        write_file(stage / DESCRIPTION, described.encode())
         with alone_with(output.resolve()):
             replace_page(stage, output, kind)
     return comparison
@@ -230,10 +233,30 @@ def require_page_folder(output: Path) -> None:
     """See that a folder is not there, or may be replaced.
 
     Raises:
-        UsageError: it holds something else than a page.
+        UsageError: it holds something else than a page, or a page that was changed since.
     """
     if output.is_dir() and not may_be_replaced(output):
         raise UsageError(f"{output} holds something else than a page; name another folder with --output")
+    changed = [
+        name
+        for name, digest in (files_of_page(output) or {}).items()
+        if (output / name).is_file() and sha256_of(output / name) != digest
+    ]
+    if changed:
+        raise UsageError(
+            f"{output} holds a page whose {', '.join(changed)} was changed since, and stays as it is; name another "
+            "folder with --output, or move it away"
+        )
+
+
+def files_of_page(output: Path) -> dict[str, str] | None:
+    """The sha256 of each file that the description of a page vouches for; None of one from before it did."""
+    try:
+        files = json.loads((output / DESCRIPTION).read_bytes())[FILES]
+        known = {name for kind in KINDS for name in page_files(kind)}  # and no path that leads out of the folder
+        return {name: digest for name, digest in files.items() if name in known}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def may_be_replaced(folder: Path) -> bool:
@@ -257,12 +280,13 @@ def may_be_replaced(folder: Path) -> bool:
 
 def replace_page(stage: Path, output: Path, kind: Kind) -> None:
     """Move a whole page to its place; its description, which tells that it is whole, goes first and comes last."""
+    known = files_of_page(output)
+    of_page = {name for other in KINDS for name in page_files(other)} if known is None else set(known)
     (output / DESCRIPTION).unlink(missing_ok=True)
-    of_others = {name for other in KINDS for name in page_files(other)} - set(page_files(kind))
     for name in sorted(page_files(kind), key=lambda name: (name == DESCRIPTION, name != SCRIPT)):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).replace(output / name)
-    for name in of_others:
+    for name in of_page - set(page_files(kind)):
         (output / name).unlink(missing_ok=True)
 
 

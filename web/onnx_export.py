@@ -22,7 +22,7 @@ from simple_llm import command_line
 from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError
-from simple_llm.files.writing import write_file
+from simple_llm.files.writing import write_file, write_ours
 from simple_llm.model.folder import load_model
 from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
 from simple_llm.model.tokens import make_examples, Vocabulary
@@ -118,7 +118,7 @@ def main(arguments: argparse.Namespace) -> None:
             print(f"{operation.noun}s: {compared}")
             if compared.num_same < compared.num_problems:
                 raise GateError(f"the file says something else than the model; {arguments.output} is not written")
-        write_file(arguments.output, path.read_bytes())
+        write_ours(arguments.output, path.read_bytes())
     print(f"wrote {arguments.output}")
 
 

@@ -104,13 +104,13 @@ def _data_conflicts(data: DataConfig) -> Iterator[Conflict]:
     if abs(total - 1) > 1e-9:
         yield Conflict(
             ("sampling.uniform", "sampling.lengths", "sampling.carries"),
-            f"the shares uniform, lengths and carries must add up to 1, they make {total:g}",
+            f"the shares uniform, lengths and carries must add up to 1, they make {total:.10g}",
         )
     yield from _size_of_numbers_conflicts(numbers)
     shares = dict(data.operations)
     if abs(sum(shares.values()) - 1) > 1e-9:
         keys, names = tuple(f"operations.{name}" for name in shares), " and ".join(shares)
-        yield Conflict(keys, f"the shares {names} must add up to 1, they make {sum(shares.values()):g}")
+        yield Conflict(keys, f"the shares {names} must add up to 1, they make {sum(shares.values()):.10g}")
     for name in ("column_delimiter", "row_delimiter"):
         if getattr(storage, name) in {one.symbol for one in data.operations.known if one is not ADDITION}:
             keys = (f"storage.{name}", "operations")

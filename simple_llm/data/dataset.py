@@ -135,7 +135,7 @@ def require_own_dataset(config: DataConfig, even_damaged: bool = False) -> None:
     is_ours = (
         manifest_path.exists() and _mentions(manifest_path, SELF) and _mentions(manifest_path, "generator_version")
     )
-    if is_ours and (even_damaged or not path.exists() or _looks_like_rows(path)):
+    if is_ours and (even_damaged or not path.exists() or _looks_like_rows(path, config)):
         return
     remedy = "move it away" + ", or give --force" * is_ours
     raise ArtefactError(
@@ -148,11 +148,20 @@ def _mentions(path: Path, key: str) -> bool:
     return f'"{key}"'.encode() in path.read_bytes()
 
 
-def _looks_like_rows(path: Path) -> bool:
-    """Whether a file begins with digits, operators and two delimiters, whichever those are, and damage or none."""
+def _looks_like_rows(path: Path, config: DataConfig) -> bool:
+    """Whether most of the first lines of a file are digits, operators and the delimiters that its manifest names, or,
+    where that is damaged, the config.
+    """
+    try:
+        storage = json.loads(config.storage.manifest_path.read_bytes())["config"]["storage"]
+        column, row = str(storage["column_delimiter"]), str(storage["row_delimiter"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        column, row = config.storage.column_delimiter, config.storage.row_delimiter
     with path.open("rb") as file:
-        others = set(file.read(2**12)) - set(f"{DIGIT_ALPHABET}{''.join(one.symbol for one in OPERATIONS)}".encode())
-    return len(others) <= 4
+        *lines, rest = file.read(2**14).split(row.encode())
+    allowed = set(f"{DIGIT_ALPHABET}{''.join(one.symbol for one in OPERATIONS)}{column}".encode())
+    are_rows = [column.encode() in line and set(line) <= allowed for line in lines or [rest]]
+    return 2 * sum(are_rows) >= len(are_rows)
 
 
 def read_manifest(config: DataConfig) -> DatasetManifest:

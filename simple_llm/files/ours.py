@@ -36,6 +36,7 @@ SHARDS = "shard-*.json"  # of a proof, in a folder of their own
 SOFTWARE = "simple-llm"  # in every picture of ours
 _SIGNS = {
     "*.png": SOFTWARE.encode(),
+    "*.svg": SOFTWARE.encode(),
     SHARDS: b'{"subject"',
     "shard-[0-9]*-of-*.json": b"{",  # a name that nobody else has
     MANIFEST: f'"{SELF}"'.encode(),

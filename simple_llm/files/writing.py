@@ -25,6 +25,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)
 _LOCK_BYTES = 2**12  # a block of a disk
 _MOMENT = 1.0  # seconds
+_MOST_TRIES = 1000  # to create a file in a folder that others may remove in between
 _STAGE, _STAGE_LOCK = ".tmp-model-", ".lock"
 
 
@@ -157,11 +158,15 @@ def _create_locked(path: Path) -> BinaryIO:
 
     Before it is held, somebody may take it for what a killed writer left, and remove it: then once more.
     """
+    tries_left = _MOST_TRIES
     while True:
         path.parent.mkdir(exist_ok=True)
         try:
             file = open(path, "wb", opener=open_no_link)  # noqa: SIM115 - the caller closes it
         except FileNotFoundError:
+            tries_left -= 1
+            if not tries_left:  # no other writer, but a file system such as /proc
+                raise EnvironmentFault(f"{path.parent} takes no files") from None
             continue
         _lock(file, waits=True)
         if os.fstat(file.fileno()).st_nlink:

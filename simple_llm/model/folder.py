@@ -56,8 +56,15 @@ from simple_llm.model.modeling_simple_llm import (
     up_to_the_end,
     write_self_test,
 )
-from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
-from simple_llm.model.tokenizer_files import load_tokenizer, one_line, tokenizer_from, tokenizer_sha256, vocabulary_of
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.tokenizer_files import (
+    differences_from,
+    load_tokenizer,
+    one_line,
+    tokenizer_from,
+    tokenizer_sha256,
+    vocabulary_of,
+)
 from simple_llm.model.tokens import answer_tokens, prompt_tokens, Vocabulary
 
 transformers.utils.logging.disable_progress_bar()  # a bar for a file of a few megabytes is noise
@@ -301,26 +308,16 @@ def _read_configs(sealed: SealedFolder) -> tuple[DataConfig, TrainConfig]:
 
 
 def _read_tokenizer(sealed: SealedFolder, data: DataConfig, train: TrainConfig) -> SimpleLLMTokenizer:
-    """Read the tokenizer, which has to write numbers as the configs say, and to take the operators that were learned.
-
-    Without a scratchpad it may take `+` besides: of older ones the operators are what they have tokens of.
+    """Read the tokenizer, which has to write problems as the configs say.
 
     Raises:
         ArtefactError: naming what differs.
     """
     tokenizer = tokenizer_from(sealed.json(TOKENIZER), sealed.json(TOKENIZER_CONFIG), sealed.folder)
-    learned = "".join(one.symbol for one in data.operations.known)
-    takes = tokenizer.operators if tokenizer.has_columns else tokenizer.operators.removeprefix(DELIMITER)
-    for name, said, configured in (
-        ("operators", takes, learned if tokenizer.has_columns else learned.removeprefix(DELIMITER)),
-        ("base", tokenizer.base, data.numbers.base),
-        ("reversed", tokenizer.reversed, data.numbers.reversed),
-        ("says_all", tokenizer.says_all, train.model.tokens_per_step == "all"),
-    ):
-        if said != configured:
-            raise ArtefactError(
-                f"the tokenizer in {sealed.folder} has {name} = {said!r} where the folder's configs say {configured!r}"
-            )
+    for name, there, here in differences_from(tokenizer, data, train):
+        raise ArtefactError(
+            f"the tokenizer in {sealed.folder} has {name} = {there!r} where the folder's configs say {here!r}"
+        )
     return tokenizer
 
 

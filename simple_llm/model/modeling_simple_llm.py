@@ -1096,15 +1096,20 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
         return super().save_pretrained(save_directory, *arguments, **settings)
 
     def _bring_pipeline(self, folder: Path) -> None:
-        """Put what config.json names for pipeline() there, if it lies beside this code, or name none."""
+        """Put what config.json names for pipeline() there, if it lies beside this code or where the model came from, or
+        name none.
+        """
         tasks = getattr(self.config, "custom_pipelines", None) or {}
-        sources = [Path(__file__).with_name(f"{task['impl'].partition('.')[0]}.py") for task in tasks.values()]
-        if not all(source.is_file() for source in sources):
+        names = [f"{task['impl'].partition('.')[0]}.py" for task in tasks.values()]
+        beside = (Path(__file__).parent, *map(Path, [self.name_or_path] if self.name_or_path else ()))
+        sources = [next((place / name for place in beside if (place / name).is_file()), None) for name in names]
+        if None in sources:
             self.config.custom_pipelines = {}
             return
         folder.mkdir(parents=True, exist_ok=True)
         for source in sources:
-            shutil.copyfile(source, folder / source.name)
+            if source.resolve() != (folder / source.name).resolve():
+                shutil.copyfile(source, folder / source.name)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *arguments, **kwargs) -> dict:
         """Give GenerationMixin the positions of the whole row; with a cache it keeps those of the new tokens.

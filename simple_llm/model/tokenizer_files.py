@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import tokenizers
@@ -10,13 +11,14 @@ import tokenizers
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.arithmetic.digits import NEGATIVE
 from simple_llm.arithmetic.symbols import SIGNS
+from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError
 from simple_llm.files.names import TOKENIZER, TOKENIZER_CODE, TOKENIZER_CONFIG, TOKENIZER_FILES
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import move_in, staged
 from simple_llm.model import tokenization_simple_llm
 from simple_llm.model.modeling_simple_llm import SCRATCHPADS
-from simple_llm.model.tokenization_simple_llm import DIGITS, OPERATORS, SimpleLLMTokenizer
+from simple_llm.model.tokenization_simple_llm import DELIMITER, DIGITS, OPERATORS, SimpleLLMTokenizer
 from simple_llm.model.tokens import Vocabulary
 
 # Of tokenizer_config.json; with others the library would look for more files.
@@ -68,6 +70,28 @@ def tokenizer_from(backend: dict, settings: dict, folder: Path) -> SimpleLLMToke
     if not is_ours:
         raise ArtefactError(f"the tokenizer in {folder} is damaged (other tokens); run `python3 tokenizer.py`")
     return tokenizer
+
+
+def differences_from(
+    tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig
+) -> Iterator[tuple[str, object, object]]:
+    """Where a tokenizer does not write problems as the configs say: the setting, what it has, and what they say.
+
+    Without a scratchpad it may take `+` besides: of older ones the operators are what they have tokens of.
+    """
+    learned = "".join(one.symbol for one in data.operations.known)
+    for name, there, here in (
+        ("scratchpad", "columns" if tokenizer.has_columns else "none", train.model.scratchpad),
+        ("base", tokenizer.base, data.numbers.base),
+        ("reversed", tokenizer.reversed, data.numbers.reversed),
+        ("says_all", tokenizer.says_all, train.model.tokens_per_step == "all"),
+        ("operators", tokenizer.operators, learned),
+    ):
+        is_same = there == here
+        if name == "operators" and not tokenizer.has_columns:
+            is_same = there.removeprefix(DELIMITER) == here.removeprefix(DELIMITER)
+        if not is_same:
+            yield name, there, here
 
 
 def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:

@@ -101,7 +101,9 @@ def save_checkpoint(
             _write_tensors(temporary / OPTIMIZER, _optimizer_tensors(model, optimizers) | _mean_tensors(mean or {}))
             write_file(temporary / STATE, json.dumps(asdict(state)).encode())
             write_manifest(temporary, _FILES, _facts(state, settings))
-            if os.path.lexists(target):
+            if os.path.lexists(target) and not _shows_ours(target):
+                target.rename(folder / f"not-ours-{target.name}-{os.getpid()}")
+            elif os.path.lexists(target):
                 _remove(target)  # one that was rejected, or that a run with --resume of an older one makes again
             temporary.rename(target)
         except BaseException:
@@ -222,11 +224,17 @@ def _superseded(folder: Path, saved: Path, keep: int) -> list[Path]:
     num_verified = 0
     for index, path in enumerate(others):
         if num_verified == keep:
-            return later + others[index:]
+            later += others[index:]
+            break
         with contextlib.suppress(ArtefactError):
             read_checkpoint(path)
             num_verified += 1
-    return later
+    return [path for path in later if _shows_ours(path)]
+
+
+def _shows_ours(path: Path) -> bool:
+    """Whether what has a checkpoint's name has a manifest too, damaged or not; without one nobody goes on with it."""
+    return os.path.lexists(path / MANIFEST)
 
 
 def remove_checkpoints(folder: Path, only_temporary: bool = False) -> None:

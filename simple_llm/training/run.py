@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
 from simple_llm.model.folder import BESIDE_WEIGHTS
-from simple_llm.model.tokenizer_files import load_tokenizer, tokenizer_sha256
+from simple_llm.model.tokenizer_files import differences_from, load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import (
     checkpoint_bytes,
     list_checkpoints,
@@ -58,6 +58,7 @@ class Run:
         start_step: the checkpoint's, or -1.
         result: of a finished run, else empty.
         messages: for the user.
+        starts_over: what a former run left is deleted by `clear`, once nothing keeps this one from starting.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Run:
     start_step: int = -1
     result: dict[str, object] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+    starts_over: bool = False
 
     @property
     def checkpoints(self) -> Path:
@@ -92,10 +94,26 @@ class Run:
             DiskFullError: they have not.
         """
         num_saves = -(-(config.max_steps - max(0, self.start_step)) // config.save_every)
-        num_there = len(list_checkpoints(self.checkpoints))
+        num_there = 0 if self.starts_over else len(list_checkpoints(self.checkpoints))
         num_more = max(0, min(num_there + num_saves, config.keep_checkpoints + 1) - num_there)
         one = checkpoint_bytes(model, optimizers, has_mean=config.averaging is not None)
-        require_room(num_more * one + tensor_bytes(model.parameters()) + BESIDE_WEIGHTS, self.checkpoints)
+        left = [*_left_by_a_run(self.folder), *self.checkpoints.glob("step-*/*")] if self.starts_over else []
+        freed = sum(path.lstat().st_size for path in left)
+        require_room(num_more * one + tensor_bytes(model.parameters()) + BESIDE_WEIGHTS - freed, self.checkpoints)
+
+    def clear(self) -> None:
+        """Delete what a former run left, if this one starts over; the tokenizer and anything else in the folder stays.
+
+        Killed on the way, what is left is still a run with its log, or none.
+        """
+        if not self.starts_over:
+            return
+        for name in (CHECKPOINTS, "proof"):
+            refuse_link(self.folder / name)
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        for path in _left_by_a_run(self.folder):
+            path.unlink(missing_ok=True)
+        remove_checkpoints(self.checkpoints)
 
     def fingerprint(self) -> int:
         """A number that is another one for a run with other settings, or at another step."""
@@ -134,7 +152,7 @@ def prepare_run(
     Args:
         dataset: of the sequences file, verified.
         resume: go on with this very checkpoint; later ones stay until the run saves one of its own.
-        fresh: delete what a former run left.
+        fresh: start over, whatever a former run left.
 
     Raises:
         UsageError: the folder holds a run with other settings; names them.
@@ -142,12 +160,12 @@ def prepare_run(
         EnvironmentFault: the checkpoints' folder is a link.
     """
     folder = train.paths.model
-    refuse_link(folder / CHECKPOINTS)
+    for name in (CHECKPOINTS, "proof") if fresh else (CHECKPOINTS,):
+        refuse_link(folder / name)
     settings = {**weight_settings(data, train), **_inputs(data, train, dataset, folder)}
     run = Run(folder, settings)
     if fresh:
-        _remove_run(folder)
-        return run
+        return replace(run, starts_over=True)
     remove_checkpoints(run.checkpoints, only_temporary=True)
     if resume:
         manifest = read_checkpoint(resume)
@@ -181,20 +199,12 @@ def finished_result(manifest: dict) -> dict[str, object]:
 
 
 def _inputs(data: DataConfig, train: TrainConfig, dataset: DatasetManifest, folder: Path) -> dict[str, object]:
-    """Hashes of dataset and tokenizer, after checking that the tokenizer writes numbers as data and model want them."""
+    """Hashes of dataset and tokenizer, after checking that the tokenizer writes problems as the configs say."""
     tokenizer = load_tokenizer(folder)
-    for name, there, here in (
-        ("numbers.base", tokenizer.base, data.numbers.base),
-        ("numbers.reversed", tokenizer.reversed, data.numbers.reversed),
-    ):
-        if there != here:
-            raise ArtefactError(
-                f"the tokenizer in {folder} has {name} = {there}, the data {here}; run `python3 tokenizer.py`"
-            )
-    k = train.model.tokens_per_step
-    if tokenizer.says_all != (k == "all"):
+    for name, there, here in differences_from(tokenizer, data, train):
         raise ArtefactError(
-            f"the tokenizer in {folder} was made for another model.tokens_per_step than {k}; run `python3 tokenizer.py`"
+            f"the tokenizer in {folder} has {name} = {there!r} where the configs say {here!r}; run "
+            "`python3 tokenizer.py --fresh`"
         )
     return {"data sha256": dataset.sha256, TOKENIZER: tokenizer_sha256(tokenizer)}
 
@@ -241,15 +251,7 @@ def _refuse_other_tokenizer(there: dict[str, object], here: dict[str, object], p
         )
 
 
-def _remove_run(folder: Path) -> None:
-    """Delete a run's own files; the tokenizer and anything else in the folder stays.
-
-    Killed on the way, what is left is still a run with its log, or none.
-    """
-    for name in (CHECKPOINTS, "proof"):
-        refuse_link(folder / name)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    remove_checkpoints(folder / CHECKPOINTS)
-    for pattern in (*MODEL_FILES, *EXTRA_CODE, CARD, METRICS, CURVE, *REPORTS, REPAIRS, f"proof/{SHARDS}"):
-        for path in folder.glob(pattern):
-            path.unlink()
+def _left_by_a_run(folder: Path) -> list[Path]:
+    """The files that a run leaves beside its checkpoints, but for its log and its manifest."""
+    patterns = (*MODEL_FILES, *EXTRA_CODE, CARD, METRICS, CURVE, *REPORTS, REPAIRS, f"proof/{SHARDS}")
+    return [path for pattern in patterns for path in folder.glob(pattern)]
