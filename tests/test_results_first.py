@@ -122,9 +122,11 @@ def test_fault_35_attention_is_printed_where_no_picture_can_be_written(finished_
     shutil.copytree(finished_run.folder / "model", tmp_path / "model")
     (tmp_path / "file").write_text("mine")
     called = call_script("visualize.py", "--model", "model", "--output", "file", "1+2", cwd=tmp_path)
+    assert (called.exit_code, called.stderr) == (2, "--output file is no folder\n")
+    called = call_script("visualize.py", "--model", "model", "--output", "file/maps", "1+2", cwd=tmp_path)
     assert called.exit_code == 5, called.stderr
     assert called.stdout.startswith("layer  head")
-    assert "file/attention_overview.png is missing" in caplog.text
+    assert "file/maps/attention_overview.png is missing" in caplog.text
     assert (tmp_path / "file").read_text() == "mine"
 
 
