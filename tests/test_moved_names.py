@@ -40,7 +40,7 @@ REWRITTEN = {
     *("cache_implementation", "config_class", "convert_ids_to_tokens", "convert_tokens_to_ids", "do_sample"),
     *("eos_token_id", "generate_batch", "generation_config", "get_mask_sizes", "get_seq_length", "init_kwargs"),
     *("transformer", "wpe", "save_pretrained", "is_assistant", "assistant_model", "stop_strings", "synced_gpus"),
-    *("return_offsets_mapping", "truncation"),
+    *("return_offsets_mapping", "truncation", "name_or_path"),
     *("initializer_range", "input_ids", "is_split_into_words", "length_penalty", "logits_processor"),
     *("logits_to_keep", "max_cache_len", "max_length", "max_new_tokens", "model_type", "n_embd", "n_positions"),
     *("num_beam_groups", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states"),
