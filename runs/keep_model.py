@@ -27,9 +27,9 @@ MADE = REPOSITORY.parent / "simple-llm-data" / "calculator"
 def main(arguments: argparse.Namespace) -> None:
     folder = arguments.folder
     require_proved(folder, load_model(folder))
+    require_replaceable(folder, uploaded_names(folder))
     write_card(folder)
     names = uploaded_names(folder)
-    require_replaceable(folder, names)
     KEPT_MODEL.mkdir(parents=True, exist_ok=True)
     for name in names:
         write_file(KEPT_MODEL / name, (folder / name).read_bytes())

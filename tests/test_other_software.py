@@ -15,6 +15,15 @@ from tests.tiny_models import make_data_config, make_train_config, tiny_model
 pytestmark = pytest.mark.library
 
 SUMS = ["1+2=3", "12+7=19", "90+9=99", "45+54=99"]
+SHORT_TRAINING = {
+    "learning_rate": 3e-3,
+    "lr_scheduler_type": "constant",
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": [],
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -74,16 +83,7 @@ def test_fault_42_the_librarys_trainer_fine_tunes(folder, tokenizer, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     before = {name: one.clone() for name, one in model.state_dict().items()}
     settings = TrainingArguments(
-        output_dir=str(tmp_path),
-        max_steps=30,
-        per_device_train_batch_size=4,
-        learning_rate=3e-3,
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
+        output_dir=str(tmp_path), max_steps=30, per_device_train_batch_size=4, **SHORT_TRAINING
     )
     rows = [tokenizer(text) for text in SUMS]
     trainer = Trainer(
@@ -111,15 +111,9 @@ def supervised_fine_tuning(folder, tokenizer, tmp_path):
         output_dir=str(tmp_path),
         max_steps=20,
         per_device_train_batch_size=len(SUMS),
-        learning_rate=3e-3,
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
         bf16=False,
         max_length=None,
-        disable_tqdm=True,
+        **SHORT_TRAINING,
     )
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     rows = Dataset.from_list([{"text": text} for text in SUMS])

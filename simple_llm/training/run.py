@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -163,9 +163,9 @@ def prepare_run(
     for name in (CHECKPOINTS, "proof") if fresh else (CHECKPOINTS,):
         refuse_link(folder / name)
     settings = {**weight_settings(data, train), **_inputs(data, train, dataset, folder)}
-    run = Run(folder, settings)
+    run = Run(folder, settings, starts_over=fresh)
     if fresh:
-        return replace(run, starts_over=True)
+        return run
     remove_checkpoints(run.checkpoints, only_temporary=True)
     if resume:
         manifest = read_checkpoint(resume)
