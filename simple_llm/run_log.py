@@ -93,7 +93,7 @@ def beside_result(what: str) -> Iterator[None]:
     """Let what stands beside a result, such as a picture, a card or a tracker, fail by itself: it is told, and no more.
 
         with beside_result("training_curve.png"):
-            draw_curve(...)                         training_curve.png is missing (ImportError: no matplotlib)
+            draw_curve(...)                         done without training_curve.png (ImportError: no matplotlib)
 
     It may be of any library, so it may fail in any way; its traceback is in the log.
     """
@@ -102,7 +102,7 @@ def beside_result(what: str) -> Iterator[None]:
     except Interrupted:
         raise
     except Exception as error:
-        _package.warning("%s is missing (%s: %s)", what, type(error).__name__, " ".join(str(error).split())[:300])
+        _package.warning("done without %s (%s: %s)", what, type(error).__name__, " ".join(str(error).split())[:300])
         events.info("%s", what, exc_info=True)
 
 

@@ -169,7 +169,7 @@ def test_fault_34_a_card_that_was_written_by_hand_stays_and_the_numbers_come(run
     called = call_script("evaluate.py", "--model", "model", "--samples", "20", "--json", cwd=run_folder)
     assert called.exit_code == 0, called.stderr
     assert json.loads(called.stdout.splitlines()[-1])["total"] == 20
-    assert "README.md is missing (ArtefactError: model holds README.md, not written by" in caplog.text
+    assert "done without README.md (ArtefactError: model holds README.md, not written by" in caplog.text
     assert (run_folder / "model" / names.CARD).read_bytes() == MINE
 
 

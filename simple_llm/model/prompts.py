@@ -76,7 +76,7 @@ def parse_prompt(
         PromptError: naming what is wrong and where.
     """
     if len(text) > MAX_CHARACTERS:
-        raise PromptError(f"{text[:20]!r}...: {len(text):,} characters; a prompt has at most {MAX_CHARACTERS:,}")
+        raise PromptError(f"{text[:20]!r}...: a prompt has at most {MAX_CHARACTERS:,} characters")
     example = " or ".join(one.write(*EXAMPLES[one.name]) for one in operations)
     asked = text.translate(_READ_AS)
     found = _PROMPT.fullmatch(asked)
