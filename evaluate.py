@@ -104,7 +104,7 @@ from simple_llm.processes import joined, processes_of_torchrun, require_whole_la
 from simple_llm.proof.certifying import certify_pairs
 from simple_llm.proof.certifying_lengths import certify_lengths, num_contexts
 from simple_llm.proof.checking import check_pairs, read_certificate_to_check, refuse_contradictions
-from simple_llm.sharing.hub import fetch_model
+from simple_llm.sharing.fetching import fetch_model
 from simple_llm.sharing.model_card import record
 from simple_llm.stopping import advancing, NOTHING_WRITTEN, progress_bar, proving, stop_on_signals, StopRequest
 

@@ -64,7 +64,7 @@ from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
 from simple_llm.model.prompts import EXAMPLES, MAX_CHARACTERS, Prompt, PromptError
-from simple_llm.sharing.hub import fetch_model
+from simple_llm.sharing.fetching import fetch_model
 from simple_llm.stopping import progress_bar
 
 LINES_AT_A_TIME = 2**16  # held in memory, and sorted by length to be answered

@@ -42,7 +42,8 @@ from simple_llm.files.ours import require_ours
 from simple_llm.files.reading import naming
 from simple_llm.files.writing import exclusive
 from simple_llm.model.folder import holds_model
-from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.model.notation_simple_llm import DELIMITER
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
 from simple_llm.stopping import progress_bar
 

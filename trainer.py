@@ -62,9 +62,9 @@ from simple_llm.files.manifest import commit_of_process, versions
 from simple_llm.files.names import CARD, CURVE, METRICS
 from simple_llm.files.writing import exclusive
 from simple_llm.machine import autocast, host_facts, resolve_device
-from simple_llm.model.folder import load_model, save_model
+from simple_llm.model.folder import load_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.network import save_model
 from simple_llm.model.tokenizer_files import load_tokenizer, vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples, Vocabulary
 from simple_llm.processes import ALONE, joined, Processes, processes_of_torchrun, require_whole_launch
@@ -171,7 +171,7 @@ def train_if_needed(
     torch.manual_seed(train.training.seed)
     model = build_model(data, train, tokenizer).to(device)
     prepared = prepare_data(problems, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
-    on_step = uploader(model, tokenizer, data, train, run)
+    on_step = uploader(model, data, train, run)
     result = train_model(model, prepared, train.training, run, on_step, processes)
     if processes.is_first:
         finish(model, data, train, {**result, "settings": run.settings, "data_sha256": manifest.sha256})
@@ -179,7 +179,7 @@ def train_if_needed(
 
 
 def uploader(
-    model: SimpleLLMForCausalLM, tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig, run: Run
+    model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, run: Run
 ) -> Callable[[TrainingState], None]:
     """Make what uploads the model after every hub.every steps; a failure is told, and training goes on."""
 
@@ -188,7 +188,7 @@ def uploader(
             return
         facts = {**dataclasses.asdict(state), "num_parameters": model.num_parameters(), "settings": run.settings}
         try:
-            address = push_checkpoint(model, tokenizer, data, train, facts)
+            address = push_checkpoint(model, data, train, facts)
         except Interrupted:
             raise
         except Exception as error:  # of whatever library; what was trained so far is not lost by it

@@ -62,10 +62,11 @@ from simple_llm.evaluation.held_out import held_out_sample
 from simple_llm.files.names import ATTENTION, ATTENTION_BY_PLACE, ATTENTION_OVERVIEW, CARD
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator, NO_ANSWER
-from simple_llm.model.folder import load_model, write_report
+from simple_llm.model.folder import write_report
+from simple_llm.model.network import load_network
 from simple_llm.model.prompts import EXAMPLES, Prompt
 from simple_llm.run_log import beside_result
-from simple_llm.sharing.hub import fetch_model
+from simple_llm.sharing.fetching import fetch_model
 from simple_llm.sharing.model_card import write_card
 from simple_llm.stopping import progress_bar
 
@@ -80,7 +81,7 @@ def main(arguments: command_line.argparse.Namespace) -> None:
         raise UsageError(f"--output {output} is no folder")
     if arguments.output is None and folder != Path(arguments.model):
         raise UsageError(f"{arguments.model} is on the Hub; name a folder for the pictures with --output")
-    calculator = Calculator(load_model(folder), resolve_device("auto"))
+    calculator = Calculator(load_network(folder), resolve_device("auto"))
     prompt = calculator.parse(default_prompt(calculator) if arguments.prompt is None else arguments.prompt)
     has_places = prompt.operation.step is not None and not calculator.vocabulary.work_ids
     if not has_places and (arguments.samples, arguments.seed) != (None, None):

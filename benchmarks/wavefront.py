@@ -19,14 +19,17 @@ from simple_llm import command_line
 from simple_llm.arithmetic.multiplication import MULTIPLICATION
 from simple_llm.errors import GateError
 from simple_llm.model.columns_decoding import ColumnsDecoder
-from simple_llm.model.folder import KEPT_MODEL, load_model
+from simple_llm.model.folder import KEPT_MODEL
+from simple_llm.model.network import load_network
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 
 
 def main(arguments: argparse.Namespace) -> None:
-    loaded, rng = load_model(arguments.model), random.Random(0)
+    loaded, rng = load_network(arguments.model), random.Random(0)
     lowest = 10 ** (arguments.digits - 1)
     x, y = (rng.randrange(lowest, 10 * lowest) for _ in range(2))
-    prompt = loaded.tokenizer(f"{MULTIPLICATION.write(x, y)}=", return_tensors="pt")["input_ids"]
+    tokenizer = SimpleLLMTokenizer.from_pretrained(arguments.model)
+    prompt = tokenizer(f"{MULTIPLICATION.write(x, y)}=", return_tensors="pt")["input_ids"]
     written: dict[str, torch.Tensor] = {}
 
     def wavefront() -> int:

@@ -27,8 +27,8 @@ from simple_llm.errors import GateError
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
+from simple_llm.model.notation_simple_llm import from_digits
 from simple_llm.model.prompts import Prompt
-from simple_llm.model.tokenization_simple_llm import from_digits
 from simple_llm.stopping import advancing, progress_bar
 
 MOST_RANDOM_DIGITS, LONG_DIGITS, NUM_ADDED = 30, 200, 20

@@ -26,8 +26,8 @@ from simple_llm.files.writing import write_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
-from simple_llm.model.modeling_simple_llm import Grid
-from simple_llm.sharing.hub import fetch_model
+from simple_llm.model.places_simple_llm import Grid
+from simple_llm.sharing.fetching import fetch_model
 
 STYLE = Path(__file__).parents[1] / "web" / "shared" / "style.css"
 SECONDS, LAST_SECONDS = 1.6, 5.0  # of each token, and of the result

@@ -27,7 +27,8 @@ from simple_llm.data.problems import from_integers, Problems
 from simple_llm.data.split import split_sides, TRAIN
 from simple_llm.machine import resolve_device
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import Examples, make_examples
 from simple_llm.training.batches import BatchOrder

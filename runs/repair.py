@@ -35,7 +35,8 @@ from simple_llm.files.names import CARD, REPAIRS, WEIGHTS
 from simple_llm.files.writing import exclusive, write_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
-from simple_llm.model.folder import load_model, LoadedModel, save_model
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.network import load_network, save_model
 from simple_llm.model.tokens import make_examples
 from simple_llm.proof.all_pairs import count_blocks, Prover
 from simple_llm.run_log import beside_result
@@ -67,7 +68,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def load_on_device(folder: Path) -> LoadedModel:
     """Load a model to where evaluate.py checks it."""
-    loaded = load_model(folder)
+    loaded = load_network(folder)
     loaded.model.to(resolve_device("auto"))
     return loaded
 

@@ -37,7 +37,8 @@ from simple_llm.files.manifest import versions
 from simple_llm.machine import host_facts, resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.tokenization_simple_llm import DELIMITER, SimpleLLMTokenizer
+from simple_llm.model.notation_simple_llm import DELIMITER
+from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens, read_answers
 from simple_llm.proof.all_contexts import prove_all_contexts

@@ -70,14 +70,13 @@ def tested_libraries(monkeypatch):
     import torch
     import transformers
 
-    from simple_llm.model import modeling_simple_llm
+    from simple_llm.model import places_simple_llm
 
     here = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     tested = {
-        name: tuple(dict.fromkeys((*versions, here[name])))
-        for name, versions in modeling_simple_llm.TESTED_WITH.items()
+        name: tuple(dict.fromkeys((*versions, here[name]))) for name, versions in places_simple_llm.TESTED_WITH.items()
     }
-    monkeypatch.setattr(modeling_simple_llm, "TESTED_WITH", tested)
+    monkeypatch.setattr(places_simple_llm, "TESTED_WITH", tested)
 
 
 @pytest.fixture

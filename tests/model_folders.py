@@ -15,8 +15,9 @@ from simple_llm.config.settings import DataConfig, TrainConfig
 from simple_llm.errors import ArtefactError
 from simple_llm.files.manifest import SELF, write_manifest
 from simple_llm.files.names import MANIFEST
-from simple_llm.model.folder import load_model, save_model
+from simple_llm.model.folder import load_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.network import save_model
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.training.learner import build_model
 from tests.tiny_models import make_tokenizer

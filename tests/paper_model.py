@@ -11,9 +11,9 @@ from simple_llm.arithmetic import BY_NAME
 from simple_llm.arithmetic.contexts import contexts
 from simple_llm.config.settings import DataConfig, Model, Numbers, Operations, TrainConfig, Training
 from simple_llm.model.contexts_in_view import context_logits, InView
-from simple_llm.model.folder import save_model
 from simple_llm.model.known_contexts import TokenSymbols
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.network import save_model
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.training.learner import build_model
 from tokenizer import train_tokenizer

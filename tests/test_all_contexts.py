@@ -17,7 +17,8 @@ from simple_llm.arithmetic.symbols import NOTHING, shown, SIGNS
 from simple_llm.errors import GateError, UsageError
 from simple_llm.evaluation.certificates import AllLengths, in_words, read_as_certificate, written_place
 from simple_llm.model.context_engine import ContextEngine
-from simple_llm.model.modeling_simple_llm import Grid, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import Grid
 from simple_llm.proof import all_contexts, certifying_lengths
 from simple_llm.proof.all_contexts import context_logits, count_contexts, prove_all_contexts, token_ids
 from simple_llm.proof.certifying_lengths import certify_lengths, num_contexts

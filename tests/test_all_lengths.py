@@ -13,7 +13,7 @@ from simple_llm.model.calculator import Calculator
 from simple_llm.model.decoding import SURE
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.prompts import Prompt
 from simple_llm.proof.all_lengths import (
     context_logits,

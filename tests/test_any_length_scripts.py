@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.model.folder import save_model
+from simple_llm.model.network import save_model
 from simple_llm.model.tokenizer_files import save_tokenizer
 from tests.finished_run import damage
 from tests.trained_model import any_length_config, ANY_LENGTH_DATA

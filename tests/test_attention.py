@@ -17,7 +17,8 @@ from simple_llm.evaluation.attention_maps import (
 )
 from simple_llm.evaluation.pictures import draw_by_place, draw_layer, draw_overview
 from simple_llm.model.calculator import Calculator
-from simple_llm.model.folder import load_model, LoadedModel
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.network import load_network
 from tests.paper import written
 from tests.tiny_models import all_pairs, make_digits, make_vocabulary, problems_of, tiny_model
 
@@ -180,7 +181,7 @@ def test_pictures_go_where_they_are_asked_to_and_the_model_folder_stays(run_fold
 @pytest.mark.parametrize("prompt", ["5+17+3+8", "5-17", "17*5", "77/5", "1/5"])
 def test_the_map_of_work_on_paper_shows_all_of_it_and_attention_on_what_is_in_view_alone(on_paper, prompt):
     """A token of the work sees the operator, and at most one token each in four more cells."""
-    calculator = Calculator(load_model(on_paper("all four")), torch.device("cpu"))
+    calculator = Calculator(load_network(on_paper("all four")), torch.device("cpu"))
     maps = attention_maps(calculator, calculator.parse(prompt))
     operator = next(one for one in prompt if not one.isdigit())
     text = written(operator, [int(number) for number in prompt.split(operator)], 3)

@@ -11,7 +11,7 @@ from simple_llm.evaluation.margins import row_margins
 from simple_llm.model import window_decoding
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.engine import Engine
-from simple_llm.model.modeling_simple_llm import in_window, table_rows
+from simple_llm.model.places_simple_llm import in_window, table_rows
 from simple_llm.model.tokens import prompt_tokens
 from simple_llm.proof.pair_tree import PairTree
 from tests.greedy import say_alone

@@ -16,8 +16,9 @@ from simple_llm.arithmetic.paper import Numbers, texts
 from simple_llm.arithmetic.symbols import NOTHING
 from simple_llm.files.names import WEIGHTS
 from simple_llm.model.context_engine import ContextEngine
-from simple_llm.model.folder import load_model, LoadedModel
+from simple_llm.model.folder import LoadedModel
 from simple_llm.model.known_contexts import TokenSymbols
+from simple_llm.model.network import load_network
 from tests.browser import inaccessible, needs_npm, Visit, visit
 from tests.paper_model import paper_data, write_on_paper
 from tests.pipeline import REPOSITORY
@@ -32,7 +33,7 @@ NUM_KINDS, WIDTH = 6, 24  # of a cell; digits of the largest number
 @pytest.fixture(scope="module")
 def calculator(on_paper) -> LoadedModel:
     """All four operations in base 3."""
-    return load_model(on_paper("all four"))
+    return load_network(on_paper("all four"))
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +294,7 @@ def test_the_proof_runs_in_the_browser(visited):
 
 
 def test_a_planted_error_is_told_as_a_problem_that_goes_wrong(browser, on_paper, tmp_path):
-    loaded = load_model(on_paper("all four"))
+    loaded = load_network(on_paper("all four"))
     one, other = loaded.model.config.digit_token_ids[1:3]
     table = loaded.model.transformer.wte.weight.data
     table[[one, other]] = table[[other, one]]  # two digits are exchanged
@@ -313,7 +314,7 @@ def test_a_planted_error_is_told_as_a_problem_that_goes_wrong(browser, on_paper,
 
 def test_a_model_that_knows_nothing_says_no_number_and_its_page_stays_usable(browser, tmp_path):
     write_on_paper(tmp_path / "model", paper_data(4), steps=0)
-    build(load_model(tmp_path / "model"), tmp_path / "model", tmp_path / "page")
+    build(load_network(tmp_path / "model"), tmp_path / "model", tmp_path / "page")
     with visit(browser, tmp_path / "page", reduced_motion="reduce") as visited:
         for operator, x, y in drawn(3, 2):
             answer, status = visited.work_out(f"{x}{operator}{y}")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from simple_llm.config.conflicts import MOST_WEIGHTS
-from simple_llm.model.folder import model_config
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.network import model_config
 from tests.pipeline import run_script, write_configs
 from tests.tiny_models import make_tokenizer
 

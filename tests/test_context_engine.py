@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from simple_llm.model.context_engine import ContextEngine
-from simple_llm.model.modeling_simple_llm import in_view, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import in_view
 from tests.paper import written
 from tests.test_grid import EXAMPLES, grid_model, padded
 from tests.tiny_models import tiny_model

@@ -8,7 +8,7 @@ import torch
 from simple_llm.arithmetic import OPERATIONS
 from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.model.contexts_in_view import context_logits, distinct, in_view_of_work
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import make_examples
 from simple_llm.training.learner import TrainingLoss
 from tests.test_context_engine import contexts_of

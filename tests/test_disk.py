@@ -9,12 +9,13 @@ import pytest
 
 import data_generator
 import trainer
-from simple_llm.config.settings import Averaging, Hub, Training
+from simple_llm.config.settings import Averaging, Hub, Paths, Training
 from simple_llm.data.dataset import read_manifest, write_dataset
 from simple_llm.data.rows import RowFormat
 from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
 from simple_llm.files.names import WRITTEN_HERE
+from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.training import checkpoint
 from simple_llm.training.batches import BatchOrder
 from simple_llm.training.checkpoint import newest_checkpoint, TrainingState
@@ -190,9 +191,12 @@ def test_fault_03_a_disk_full_in_training_evaluation_and_data_writing_ends_with_
 
 def test_fault_03_an_upload_on_the_way_without_room_is_told_and_training_goes_on(tmp_path, monkeypatch, capsys):
     data, train = make_data_config(), make_train_config(1)
-    train = train.model_copy(update={"hub": Hub(push=True, repo_id="me/adder", every=4)})
+    train = train.model_copy(
+        update={"hub": Hub(push=True, repo_id="me/adder", every=4), "paths": Paths(model=tmp_path)}
+    )
     tokenizer = make_tokenizer(data)
-    upload = trainer.uploader(build_model(data, train, tokenizer), tokenizer, data, train, Run(tmp_path, {}))
+    save_tokenizer(tokenizer, tmp_path)
+    upload = trainer.uploader(build_model(data, train, tokenizer), data, train, Run(tmp_path, {}))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1))
     upload(TrainingState(step=4))
     assert re.match(r"warning: step 4 is not uploaded: disk full: need .*, have 1 B at ", capsys.readouterr().err)

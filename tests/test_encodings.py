@@ -14,7 +14,8 @@ from simple_llm import command_line, run_log
 from simple_llm.errors import UsageError
 from simple_llm.files.names import DATA_CONFIG
 from simple_llm.files.reading import in_utf8, require_replaceable
-from simple_llm.model.folder import load_model, save_model
+from simple_llm.model.folder import load_model
+from simple_llm.model.network import save_model
 from simple_llm.training.checkpoint import newest_checkpoint
 from tests.model_folders import write_model
 from tests.test_checkpoint import Trained

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from simple_llm.model.calculator import Calculator
-from simple_llm.model.folder import load_model, save_model
+from simple_llm.model.folder import load_model
+from simple_llm.model.network import save_model
 from simple_llm.model.tokenizer_files import save_tokenizer
 from tests.trained_model import any_length_config, config_for
 

@@ -18,7 +18,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from simple_llm.model.modeling_simple_llm import up_to_the_end, warped
+from simple_llm.model.modeling_simple_llm import warped
+from simple_llm.model.places_simple_llm import up_to_the_end
 from tests.test_modeling import END, KINDS, PAD, tokens_of
 from tests.tiny_models import make_data_config, make_tokenizer, tiny_model
 

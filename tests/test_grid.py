@@ -8,15 +8,8 @@ import pytest
 import torch
 from transformers import DynamicCache, LogitsProcessorList, StaticCache
 
-from simple_llm.model.modeling_simple_llm import (
-    Grid,
-    IGNORE_INDEX,
-    in_view,
-    KINDS,
-    SimpleLLMConfig,
-    SimpleLLMForCausalLM,
-    up_to_the_end,
-)
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import Grid, IGNORE_INDEX, in_view, KINDS, up_to_the_end
 from tests.greedy import say_alone
 from tests.moved_names import another_release
 from tests.paper import DIGITS, RAISED, read_off, SIGNS, written

@@ -117,7 +117,7 @@ def test_fault_31_a_link_from_a_repository_of_the_hub_to_elsewhere_is_refused(fo
 def put_code(folder: Path, mark: Path) -> None:
     """Put code that leaves a mark wherever a library may look for some."""
     code = f"open({str(mark)!r}, 'w')\n"
-    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py", "pipeline_simple_llm.py"):
+    for name in sorted(name for name in FILES if name.endswith(".py")):
         (folder / name).write_text(code + (folder / name).read_text())
     for name in ("modeling_evil.py", "custom_generate/generate.py", "sitecustomize.py", "torch.py", "conftest.py"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -175,8 +175,9 @@ def test_fault_31_files_that_no_manifest_vouches_for_change_nothing(untrained_fo
     (folder / "chat_template.jinja").write_text("{{ 1/0 }}")
     os.mkfifo(folder / "preprocessor_config.json")
     expected, found = load_model(untrained_folder), load_model(folder)
+    assert found.hashes == expected.hashes
+    assert vars(found.tokenizer).keys() == vars(expected.tokenizer).keys()
     assert found.tokenizer.get_vocab() == expected.tokenizer.get_vocab()
-    assert found.tokenizer.chat_template is None
     weights = expected.model.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in found.model.state_dict().items())
 

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.model.folder import KEPT_MODEL, load_model
-from simple_llm.sharing.hub import fetch_model, push_folder, require_upload
+from simple_llm.model.network import load_network
+from simple_llm.sharing.fetching import fetch_model
+from simple_llm.sharing.hub import push_folder, require_upload
 from tests.finished_run import make_unfinished
 from tests.forked import fork_script, fork_stranger
 from tests.hub_server import HubServer, LOST, RESET, TOKEN
@@ -201,7 +203,7 @@ def test_checkpoints_are_uploaded_to_branches_and_change_nothing_of_the_training
     weights = (finished_run.folder / "model" / "model.safetensors").read_bytes()
     assert hub.files("me/adder")["model.safetensors"] == weights
 
-    checkpoint = load_model(fetch_model("me/adder@step-8"))
+    checkpoint = load_network(fetch_model("me/adder@step-8"))
     assert checkpoint.manifest["step"] == 8
     saved = load_file(model / "checkpoints" / "step-8" / "optimizer.safetensors")
     assert all(saved[f"{name}/mean"].equal(tensor) for name, tensor in checkpoint.model.named_parameters())

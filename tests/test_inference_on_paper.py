@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from simple_llm.model import tokenization_simple_llm
+from simple_llm.model import notation_simple_llm
 from simple_llm.model.calculator import Calculator
 from simple_llm.model.folder import load_model
 from tests.test_every_path_on_paper import by_integers
@@ -154,7 +154,7 @@ def test_json_has_quotient_and_rest_as_they_are_shown(ask):
 
 
 def test_the_trace_draws_the_work_in_the_base_of_the_model(ask):
-    to_base = lambda value: tokenization_simple_llm.to_digits(value, 3)  # noqa: E731
+    to_base = lambda value: notation_simple_llm.to_digits(value, 3)  # noqa: E731
     shown = ask("--trace", "17*5").stdout
     assert shown.startswith(f"17*5=85\n{to_base(17)} * {to_base(5)}\n")
     assert f"{to_base(85)}    the lowest digits of all rows" in shown

@@ -13,8 +13,9 @@ from simple_llm.config.settings import DataConfig
 from simple_llm.data.dataset import read_manifest, read_problems, write_dataset
 from simple_llm.data.problems import from_integers
 from simple_llm.errors import ArtefactError
-from simple_llm.model import folder as folder_module
-from simple_llm.model.folder import load_model, save_model
+from simple_llm.model import network as network_module
+from simple_llm.model.folder import load_model
+from simple_llm.model.network import load_network, save_model
 from simple_llm.proof import all_pairs
 from simple_llm.proof import shards as shards_module
 from simple_llm.training import checkpoint
@@ -123,7 +124,7 @@ def test_fault_01_wherever_the_writing_of_a_model_is_killed_there_is_the_model_o
     finished_run, run_folder
 ):
     folder = run_folder / "model"
-    loaded = load_model(folder)
+    loaded = load_network(folder)
     facts = {key: value for key, value in loaded.manifest.items() if key not in ("files", "versions")}
 
     def save() -> None:
@@ -142,7 +143,7 @@ def test_fault_01_wherever_the_writing_of_a_model_is_killed_there_is_the_model_o
     assert outcomes == {True, False}
     (folder / "manifest.json").unlink(missing_ok=True)
 
-    before = kill_in("write_manifest", folder_module, 2)  # through the trainer: at the manifest's new name
+    before = kill_in("write_manifest", network_module, 2)  # through the trainer: at the manifest's new name
     assert fork_script("trainer.py", cwd=run_folder, before=before).end().exit_code == -signal.SIGKILL
     done = fork_script("trainer.py", cwd=run_folder).end()
     assert done.exit_code == 0, done.stderr

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import Examples
 from simple_llm.training.learner import TrainingLoss
 from tests.tiny_models import make_vocabulary, tiny_model

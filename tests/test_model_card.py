@@ -24,7 +24,8 @@ from simple_llm.config.settings import (
     TrainConfig,
 )
 from simple_llm.evaluation.reports import read_reports
-from simple_llm.model.folder import load_model, save_model, write_report
+from simple_llm.model.folder import load_model, write_report
+from simple_llm.model.network import save_model
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.sharing.model_card import CardFacts, headline, model_card, NEEDS, read_card_facts, write_card
 from tests.forked import fork_stranger

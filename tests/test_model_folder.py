@@ -8,12 +8,14 @@ import torch
 
 from simple_llm.errors import ArtefactError, EnvironmentFault
 from simple_llm.files.manifest import write_manifest
+from simple_llm.files.names import TOKENIZER_FILES
 from simple_llm.files.sealed_folder import verified_manifest
-from simple_llm.model import folder as folder_module
+from simple_llm.model import network as network_module
 from simple_llm.model.calculator import Calculator
-from simple_llm.model.folder import load_model, save_model
+from simple_llm.model.folder import load_model
+from simple_llm.model.network import load_network, save_model
 from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
-from simple_llm.model.tokenizer_files import load_tokenizer, save_tokenizer, tokenizer_sha256
+from simple_llm.model.tokenizer_files import copy_tokenizer, load_tokenizer, save_tokenizer, tokenizer_sha256
 from tests.finished_run import damage
 from tests.model_folders import change_json, FILES, vouch_again, write_model
 from tests.moved_names import another_release, NEXT_RELEASE
@@ -38,11 +40,12 @@ def folder(saved, tmp_path) -> Path:
 
 def test_what_is_loaded_is_what_was_saved(saved):
     folder, model = saved
-    loaded = load_model(folder)
+    loaded, network = load_model(folder), load_network(folder).model
     tensors = model.state_dict()
-    assert tensors.keys() == loaded.model.state_dict().keys()
+    assert tensors.keys() == network.state_dict().keys() == loaded.model.state_dict().keys() | {"lm_head.weight"}
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in loaded.model.state_dict().items())
-    assert not loaded.model.training
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in network.state_dict().items())
+    assert not network.training
     assert (loaded.data, loaded.train) == (DATA, TRAIN)
     assert loaded.manifest["step"] == 7
     assert loaded.tokenizer.get_vocab() == make_tokenizer(DATA).get_vocab()
@@ -92,7 +95,7 @@ def test_a_folder_from_before_the_pipeline_loads_and_one_that_lost_it_does_not(f
 
 def test_code_in_a_model_folder_is_never_run(folder, tmp_path):
     ran = tmp_path / "ran"
-    for name in ("modeling_simple_llm.py", "tokenization_simple_llm.py", "pipeline_simple_llm.py"):
+    for name in sorted(name for name in FILES if name.endswith(".py")):
         (folder / name).write_text(f"open({str(ran)!r}, 'w')\n" + (folder / name).read_text())
     vouch_again(folder)
     load_model(folder)
@@ -132,14 +135,16 @@ def test_a_tokenizer_that_does_not_know_its_base_is_refused(folder):
 
 
 @pytest.mark.parametrize("base", [2, 10, 16, 36])
-def test_a_tokenizer_that_is_loaded_is_the_one_transformers_loads_and_is_saved_to_the_same_bytes(tmp_path, base):
+def test_a_tokenizer_is_the_one_that_transformers_loads_and_is_copied_to_the_same_bytes(tmp_path, base):
     for says_all in (False, True):
         save_tokenizer(make_tokenizer(make_data_config(99, base), says_all), tmp_path / "one")
-        loaded = load_tokenizer(tmp_path / "one")
-        assert tokenizer_sha256(loaded) == tokenizer_sha256(SimpleLLMTokenizer.from_pretrained(tmp_path / "one"))
-        save_tokenizer(loaded, tmp_path / "two")
-        for path in (tmp_path / "one").iterdir():
-            assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
+        by_library = SimpleLLMTokenizer.from_pretrained(tmp_path / "one")
+        assert tokenizer_sha256(load_tokenizer(tmp_path / "one")) == tokenizer_sha256(by_library)
+        (tmp_path / "two").mkdir(exist_ok=True)
+        copy_tokenizer(tmp_path / "one", tmp_path / "two")
+        assert {path.name for path in (tmp_path / "two").iterdir()} == set(TOKENIZER_FILES)
+        for name in TOKENIZER_FILES:
+            assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to_be_whole(folder, monkeypatch):
@@ -148,7 +153,7 @@ def test_fault_03_a_save_that_finds_the_disk_full_leaves_no_model_that_claims_to
 
     monkeypatch.setattr(Path, "replace", disk_full)
     with pytest.raises(EnvironmentFault, match="disk full: need"):
-        save_model(folder, load_model(folder).model, DATA, TRAIN, {})
+        save_model(folder, load_network(folder).model, DATA, TRAIN, {})
     with pytest.raises(ArtefactError, match="holds no finished model"):
         load_model(folder)
     assert not [path for path in folder.iterdir() if path.name.startswith(".tmp")]
@@ -166,15 +171,15 @@ def test_what_carries_the_name_of_a_killed_save_is_cleared_away_whatever_it_is(f
 
 
 def test_a_file_that_is_not_as_it_was_written_is_found_before_the_model_is_said_to_be_finished(folder, monkeypatch):
-    real = folder_module.write_manifest
+    real = network_module.write_manifest
 
     def damaged_meanwhile(*arguments):
         real(*arguments)
         damage(folder / "model.safetensors")
 
-    monkeypatch.setattr(folder_module, "write_manifest", damaged_meanwhile)
+    monkeypatch.setattr(network_module, "write_manifest", damaged_meanwhile)
     with pytest.raises(ArtefactError, match=r"model\.safetensors is damaged: its sha256 is \w{12}, the manifest says"):
-        save_model(folder, load_model(folder).model, DATA, TRAIN, {})
+        save_model(folder, load_network(folder).model, DATA, TRAIN, {})
 
 
 # ---- Another library ------------------------------------------------------------------------------
@@ -186,7 +191,8 @@ def test_a_folder_carries_questions_and_what_the_model_says_to_them(tmp_path):
     loaded = load_model(tmp_path)
     asked = json.loads((tmp_path / "config.json").read_text())["self_test"]
     adder = Calculator(loaded, torch.device("cpu"))
-    texts = [loaded.tokenizer.decode([*map(int, prompt.split())]) for prompt in asked["prompts"]]
+    decode = SimpleLLMTokenizer.from_pretrained(tmp_path).decode
+    texts = [decode([*map(int, prompt.split())]) for prompt in asked["prompts"]]
     assert texts[:4] == ["7110+6666=", "111+1444=", "9999+9999=", "0+0="]
     for text, answer in zip(texts, asked["answers"], strict=True):
         assert adder.transcript(adder.parse(text)).said == [*map(int, answer.split())]

@@ -8,14 +8,9 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
-from simple_llm.model.folder import save_model
-from simple_llm.model.modeling_simple_llm import (
-    block_position_ids,
-    IGNORE_INDEX,
-    POSITION_EMBEDDINGS,
-    SimpleLLMConfig,
-    SimpleLLMForCausalLM,
-)
+from simple_llm.model.modeling_simple_llm import SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.network import save_model
+from simple_llm.model.places_simple_llm import block_position_ids, IGNORE_INDEX, POSITION_EMBEDDINGS
 from simple_llm.model.tokenizer_files import save_tokenizer
 from simple_llm.training.learner import build_model
 from tests.forked import fork_stranger

@@ -27,13 +27,14 @@ from transformers import (
 from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
-from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
+from simple_llm.model import modeling_simple_llm, notation_simple_llm, places_simple_llm, tokenization_simple_llm
+from simple_llm.model.travelling import travelling_code
 from tests.moved_names import another_release, moved_method, NEXT_RELEASE, other_default, renamed
 from tests.tiny_models import make_data_config, make_tokenizer, tiny_model
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("tested_libraries")]
 
-# What the two files that travel lean on, or leaned on, of the library: names of its methods, arguments, attributes and
+# What the files that travel lean on, or leaned on, of the library: names of its methods, arguments, attributes and
 # fields. They are rewritten in all of its code.
 REWRITTEN = {
     *("_attn_implementation", "_from_model_config", "activation_function", "attention_mask", "bos_token_id", "cache"),
@@ -226,7 +227,7 @@ def fresh(module, looks_at_names: bool = True):
     Args:
         looks_at_names: False: without the look at the library's names when it is imported.
     """
-    source = Path(module.__file__).read_text()
+    source = travelling_code(Path(module.__file__).name)
     assert "\nif _missing:" in source or module is tokenization_simple_llm
     made = types.ModuleType(module.__name__ + "_again")
     made.__file__ = module.__file__
@@ -520,7 +521,9 @@ def names_in(module) -> tuple[set[str], set[str]]:
     return names, imports
 
 
-@pytest.mark.parametrize("module", [modeling_simple_llm, tokenization_simple_llm])
+@pytest.mark.parametrize(
+    "module", [modeling_simple_llm, places_simple_llm, tokenization_simple_llm, notation_simple_llm]
+)
 def test_every_name_of_the_library_that_a_file_leans_on_is_moved_here(module):
     names, imports = names_in(module)
     covered = REWRITTEN | METHODS.keys() | FIELDS.keys()

@@ -12,7 +12,7 @@ from simple_llm.data.problems import concatenate, from_integers
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError
 from simple_llm.evaluation.attention_maps import attention_weights
-from simple_llm.model.modeling_simple_llm import columns_grid
+from simple_llm.model.places_simple_llm import columns_grid
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import make_examples
 from tests.paper_model import ON_PAPER, paper_data, untrained_on_paper

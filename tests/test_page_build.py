@@ -14,7 +14,7 @@ import yaml
 from simple_llm.config.settings import Operations, Sizes
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.files.manifest import sha256_of
-from simple_llm.model.folder import load_model
+from simple_llm.model.network import load_network
 from tests.browser import needs_npm
 from tests.model_folders import write_model
 from tests.pipeline import REPOSITORY, run_python
@@ -80,7 +80,7 @@ def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, 
     monkeypatch.setattr(build_script, "copy_packages", lambda *arguments: None)
     monkeypatch.setattr(build_script, "compare", lambda *arguments: Comparison(100, 99, 0.1))
     with pytest.raises(GateError, match="99 / 100"):
-        build_script.build(load_model(finished_run.folder / "model"), tmp_path, tmp_path / "page")
+        build_script.build(load_network(finished_run.folder / "model"), tmp_path, tmp_path / "page")
     assert list((tmp_path / "page").iterdir()) == []
 
 
@@ -168,14 +168,14 @@ def test_two_models_of_one_kind_have_no_pages_side_by_side(on_paper, tmp_path, c
 def test_a_page_of_another_kind_leaves_nothing_of_itself(on_paper, tmp_path):
     write_page(tmp_path / "page")
     folder = on_paper("all four")
-    build_script.build(load_model(folder), folder, tmp_path / "page")
+    build_script.build(load_network(folder), folder, tmp_path / "page")
     written = {str(path.relative_to(tmp_path / "page")) for path in (tmp_path / "page").rglob("*") if path.is_file()}
     assert written == set(build_script.page_files(CALCULATOR))
 
 
 def test_a_certificate_of_every_length_is_the_evidence_of_a_calculator(on_paper, tmp_path):
     folder = shutil.copytree(on_paper("products"), tmp_path / "model")
-    loaded = load_model(folder)
+    loaded = load_network(folder)
     assert describe_calculator(loaded, folder)["evidence"] is None
     counts = {"expected": 70, "checked": 70, "wrong": 2, "min_logit_margin": 1.0}
     report = CERTIFICATE | counts | {"kind": "all lengths", "base": 2, "operations": {"multiply": counts}}
@@ -204,7 +204,7 @@ def test_what_is_of_another_model_or_unfinished_or_damaged_is_no_evidence(tmp_pa
 
 
 def test_an_operand_that_a_browser_would_round_is_told_as_text(finished_run, tmp_path):
-    loaded = load_model(finished_run.folder / "model")
+    loaded = load_network(finished_run.folder / "model")
     described = describe(loaded, tmp_path, SAME)
     assert described["range"] == ["0", "255"]
     assert described["answer_tokens"] == 4  # 255 + 255 = 1FE, and what ends it
@@ -212,7 +212,7 @@ def test_an_operand_that_a_browser_would_round_is_told_as_text(finished_run, tmp
 
 
 def test_sizes_of_sums_are_the_range_that_the_page_takes(finished_run, tmp_path):
-    loaded = load_model(finished_run.folder / "model")
+    loaded = load_network(finished_run.folder / "model")
     numbers = loaded.data.numbers.model_copy(update={"sizes": Sizes(add=[3, 1])})
     data = loaded.data.model_copy(update={"numbers": numbers})
     assert describe(dataclasses.replace(loaded, data=data), tmp_path, SAME)["range"] == ["0", "15"]
@@ -279,7 +279,7 @@ def test_the_server_says_what_each_file_is_and_keeps_to_its_folder(tmp_path):
 
 @needs_npm
 def test_a_page_that_is_there_is_replaced_only_by_one_that_was_checked(finished_run, tmp_path, monkeypatch):
-    loaded, page = load_model(finished_run.folder / "model"), tmp_path / "page"
+    loaded, page = load_network(finished_run.folder / "model"), tmp_path / "page"
     build_script.build(loaded, tmp_path, page, num_problems=20)
     before = {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
     monkeypatch.setattr(build_script, "compare", lambda *arguments: Comparison(20, 19, 1.0))
@@ -298,7 +298,7 @@ def test_a_build_that_fails_for_lack_of_npm_leaves_the_page_that_is_there_and_no
             patch.setenv("PATH", str(tmp_path))
             build_script.build(loaded, tmp_path, page, num_problems=20)
 
-    loaded, page = load_model(finished_run.folder / "model"), tmp_path / "page"
+    loaded, page = load_network(finished_run.folder / "model"), tmp_path / "page"
     build_without_npm(page)
     assert list(page.iterdir()) == []
     write_page(page)

@@ -15,7 +15,7 @@ from simple_llm.arithmetic.integers import digit_count
 from simple_llm.arithmetic.paper import Numbers, questions, read, texts
 from simple_llm.arithmetic.row import PRODUCT, Row, SUM, TAKEN
 from simple_llm.arithmetic.symbols import NOTHING, RAISED, shown, sign, SIGNS
-from simple_llm.model.modeling_simple_llm import columns_grid, in_view, KINDS
+from simple_llm.model.places_simple_llm import columns_grid, in_view, KINDS
 from tests import paper as slow
 
 pytestmark = pytest.mark.library

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from simple_llm.model.modeling_simple_llm import TESTED_WITH
+from simple_llm.model.places_simple_llm import TESTED_WITH
 from simple_llm.model.tokenization_simple_llm import TESTED_TRANSFORMERS
 from tests.pipeline import REPOSITORY
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.config.settings import DataConfig, Numbers
 from simple_llm.data.problems import from_integers
+from simple_llm.model.notation_simple_llm import from_digits, to_digits
 from simple_llm.model.prompts import parse_prompt
-from simple_llm.model.tokenization_simple_llm import from_digits, to_digits
 from simple_llm.model.tokenizer_files import vocabulary_of
 from simple_llm.model.tokens import prompt_tokens
 from tests.tiny_models import make_tokenizer

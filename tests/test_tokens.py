@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import (
     answer_tokens,
     make_examples,

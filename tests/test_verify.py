@@ -24,7 +24,8 @@ from simple_llm.files.names import CONFIG, TOKENIZER, TOKENIZER_CONFIG, VERIFY, 
 from simple_llm.model import verify
 from simple_llm.model.context_engine import ContextEngine
 from simple_llm.model.engine import Engine
-from simple_llm.model.modeling_simple_llm import Grid, KINDS, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import Grid, KINDS
 from simple_llm.proof import all_lengths
 from tests.conftest import Called
 from tests.pipeline import REPOSITORY

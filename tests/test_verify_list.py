@@ -8,7 +8,7 @@ import pytest
 from simple_llm.arithmetic import contexts as listed_by_the_package
 from simple_llm.arithmetic.symbols import shown
 from simple_llm.model import verify
-from simple_llm.model.modeling_simple_llm import in_view
+from simple_llm.model.places_simple_llm import in_view
 from simple_llm.proof import all_lengths
 from tests.test_grid import grid_model, padded, problems
 from tests.tiny_models import make_vocabulary

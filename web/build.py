@@ -76,8 +76,10 @@ from simple_llm.evaluation.certificates import in_words
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CARD
 from simple_llm.files.writing import alone_with, write_file
-from simple_llm.model.folder import load_model, LoadedModel
-from simple_llm.sharing.hub import fetch_model, push_space, require_upload
+from simple_llm.model.folder import LoadedModel
+from simple_llm.model.network import load_network
+from simple_llm.sharing.fetching import fetch_model
+from simple_llm.sharing.hub import push_space, require_upload
 from simple_llm.stopping import progress_bar
 from web.description import describe, describe_calculator
 from web.kinds import CALCULATOR, Kind, KINDS, SUMS
@@ -107,10 +109,10 @@ license: mit
 
 def main(arguments: command_line.argparse.Namespace) -> None:
     folder = fetch_model(arguments.model)
-    loaded = load_model(folder)
+    loaded = load_network(folder)
     kind, output, hub = kind_of(loaded, folder), arguments.output, loaded.train.hub
     also = fetch_model(arguments.also) if arguments.also else None
-    other = load_model(also) if also else None
+    other = load_network(also) if also else None
     if other and kind_of(other, also) is kind:
         raise UsageError(f"--also: {also} is of the same kind as {folder}, and there is one page of each")
     space = hub.push_space if arguments.push == "" else arguments.push

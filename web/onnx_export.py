@@ -23,10 +23,11 @@ from simple_llm.data.problems import concatenate, Problems
 from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError
 from simple_llm.files.writing import write_file, write_ours
-from simple_llm.model.folder import load_model
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.network import load_network
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import make_examples, Vocabulary
-from simple_llm.sharing.hub import fetch_model
+from simple_llm.sharing.fetching import fetch_model
 from web.onnx_graph import make_onnx
 
 BATCH_SIZE = 250
@@ -107,7 +108,7 @@ def _open(path: Path) -> InferenceSession:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    loaded = load_model(fetch_model(arguments.model))
+    loaded = load_network(fetch_model(arguments.model))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_model(loaded.model, path)

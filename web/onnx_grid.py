@@ -16,7 +16,8 @@ import torch
 from onnx import TensorProto
 from torch import fx
 
-from simple_llm.model.modeling_simple_llm import columns_grid, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import columns_grid, symbols_of
 
 if TYPE_CHECKING:
     from web.onnx_graph import Graph
@@ -36,7 +37,7 @@ def add_grid(graph: Graph, model: SimpleLLMForCausalLM) -> tuple[str, str]:
         NotImplementedError: the rule does something that is not written here.
     """
     vocabulary = torch.arange(model.config.vocab_size)[None]  # (1, V)
-    graph.weight_of_integers("symbols", model._symbols(vocabulary, None)[0])  # what each token of the vocabulary is
+    graph.weight_of_integers("symbols", symbols_of(model.config, vocabulary)[0])  # what each token of the vocabulary is
     symbols = graph.add("Gather", "symbols", "input_ids")
 
     def laid_out(symbols):

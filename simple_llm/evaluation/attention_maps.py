@@ -14,7 +14,8 @@ from torch import Tensor
 
 from simple_llm.data.problems import Problems
 from simple_llm.model.calculator import Calculator
-from simple_llm.model.modeling_simple_llm import block_position_ids, Grid, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import block_position_ids, Grid
 from simple_llm.model.prompts import Prompt
 from simple_llm.model.tokens import make_examples, Vocabulary
 
@@ -47,6 +48,9 @@ def attention_maps(adder: Calculator, prompt: Prompt) -> AttentionMaps:
 
         tokens   + 5 6 + A E 3 + F 4      k = 2: 101 + 1002 = 1103 in base 16
         said     . . . . . . F 4 4 +
+
+    Args:
+        adder: of a model that `load_network` gave; weights alone have no attention to return.
     """
     transcript = adder.transcript(prompt)
     write = adder.loaded.tokenizer.convert_ids_to_tokens

@@ -5,6 +5,7 @@ Shape letters in this file: N problems, B rows in a batch, T tokens, A answer to
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from simple_llm.data.problems import Problems
 from simple_llm.model.decoding import Reader
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import make_examples, Vocabulary
+
+if TYPE_CHECKING:
+    from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 
 
 def lead(logits: Tensor, right: Tensor) -> Tensor:
@@ -41,7 +45,9 @@ def logit_margins(logits: Tensor, right: Tensor, pad_id: int) -> Tensor:
 
 
 @torch.inference_mode()
-def is_exact(model: SimpleLLMForCausalLM, inputs: Tensor, targets: Tensor, batch_size: int = 1024) -> NDArray[np.bool_]:
+def is_exact(
+    model: "SimpleLLMForCausalLM", inputs: Tensor, targets: Tensor, batch_size: int = 1024
+) -> NDArray[np.bool_]:
     """Say of each row whether the model says its whole answer, in one pass over the row.
 
     The row holds the right answer, and each place asks for the most likely next token given it. That is the same

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
+from simple_llm.model.architecture import Architecture
 from simple_llm.processes import Processes
 
 
@@ -47,7 +47,7 @@ class Answers:
 
     @classmethod
     def empty(
-        cls, num_prompts: int, num_tokens: int, config: SimpleLLMConfig, keep_logits: bool, dtype: torch.dtype
+        cls, num_prompts: int, num_tokens: int, config: Architecture, keep_logits: bool, dtype: torch.dtype
     ) -> "Answers":
         return cls(
             torch.full((num_prompts, num_tokens), config.pad_token_id),

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from simple_llm.arithmetic.symbols import MINUS, NOTHING, OVER, PLUS, Symbols, TIMES
 from simple_llm.model.answers import Answers
+from simple_llm.model.architecture import Readable
 from simple_llm.model.context_engine import ContextEngine
 from simple_llm.model.known_contexts import KnownContexts
-from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 from simple_llm.model.questions import Questions
 from simple_llm.model.wavefront import DivisionPens, num_pens, Paper, Pens, RowPens
 from simple_llm.processes import ALONE, Processes
@@ -60,7 +60,7 @@ class ColumnsDecoder:
         self.known = KnownContexts(engine)
 
     @classmethod
-    def of(cls, model: SimpleLLMForCausalLM, processes: Processes = ALONE) -> "ColumnsDecoder":
+    def of(cls, model: Readable, processes: Processes = ALONE) -> "ColumnsDecoder":
         """Ready a model's weights."""
         return cls(ContextEngine(model, torch.float32), processes)
 

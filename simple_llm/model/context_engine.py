@@ -10,8 +10,9 @@ worked out from the rows of those it sees. Decoding and proof ask this one funct
 import torch
 from torch import Tensor
 
+from simple_llm.model.architecture import Readable
 from simple_llm.model.engine import Engine
-from simple_llm.model.modeling_simple_llm import KINDS, SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import KINDS
 
 
 class ContextEngine:
@@ -26,7 +27,7 @@ class ContextEngine:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: SimpleLLMForCausalLM, dtype: torch.dtype) -> None:
+    def __init__(self, model: Readable, dtype: torch.dtype) -> None:
         self.engine = Engine(model, dtype)
         self.config, self.device, self.dtype = model.config, model.device, dtype
         if len(self.engine.blocks) != 1:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.model.modeling_simple_llm import Grid, KINDS, SimpleLLMForCausalLM
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import Grid, KINDS
 
 
 class InView(NamedTuple):

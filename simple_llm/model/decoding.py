@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from simple_llm.machine import resolve_precision
 from simple_llm.model.answers import Answers, Said
+from simple_llm.model.architecture import Architecture, Readable
 from simple_llm.model.columns_decoding import ColumnsDecoder
 from simple_llm.model.engine import Cache, Engine
-from simple_llm.model.modeling_simple_llm import answer_logits, SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import answer_logits
 from simple_llm.model.tokens import pad_left, shift_right
 from simple_llm.model.window_decoding import bytes_per_problem, PlaceReader
 from simple_llm.processes import ALONE, Processes
@@ -32,7 +33,7 @@ _WORTH_DROPPING = 1 / 4  # of the answers: fewer that have ended are not worth c
 class Reader(Protocol):
     """What decoding needs of an engine."""
 
-    config: SimpleLLMConfig
+    config: Architecture
     device: torch.device
     dtype: torch.dtype
 
@@ -60,7 +61,7 @@ class Decoder:
         self.config = readers[0].config
 
     @classmethod
-    def of(cls, model: SimpleLLMForCausalLM, processes: Processes = ALONE) -> "Decoder | ColumnsDecoder":
+    def of(cls, model: Readable, processes: Processes = ALONE) -> "Decoder | ColumnsDecoder":
         """Ready a model's weights, in bfloat16 and float32 or in float32 alone; work on paper has a way of its own."""
         if model.config.scratchpad == "columns":
             return ColumnsDecoder.of(model, processes)
@@ -69,7 +70,7 @@ class Decoder:
         return cls(Engine(model, dtype), *exact, processes=processes)
 
     @classmethod
-    def in_float32(cls, model: SimpleLLMForCausalLM) -> "Decoder | ColumnsDecoder":
+    def in_float32(cls, model: Readable) -> "Decoder | ColumnsDecoder":
         """Ready a model's weights in float32 alone, wherever it is."""
         return cls.of(model) if model.config.scratchpad == "columns" else cls(Engine(model, torch.float32))
 
@@ -118,7 +119,7 @@ class Decoder:
         return answers.gathered(self.processes, num_prompts)
 
 
-def sorted_by_shape(prompts: Tensor, config: SimpleLLMConfig) -> Tensor:
+def sorted_by_shape(prompts: Tensor, config: Architecture) -> Tensor:
     """Order prompts by their length, then by the length of x, then by x itself: (N, T) -> (N,) indices."""
     length, prefix_length = _lengths(prompts, config)
     shares_prefixes = config.attention_window is None
@@ -127,7 +128,7 @@ def sorted_by_shape(prompts: Tensor, config: SimpleLLMConfig) -> Tensor:
     return torch.from_numpy(np.lexsort([key.numpy() for key in keys]))
 
 
-def _lengths(prompts: Tensor, config: SimpleLLMConfig) -> tuple[Tensor, Tensor]:
+def _lengths(prompts: Tensor, config: Architecture) -> tuple[Tensor, Tensor]:
     """Count the tokens of `+x+y+` and of its prefix, up to the operator: (N, T) -> (N,), (N,)."""
     is_mark = torch.ones(config.vocab_size, dtype=torch.bool, device=prompts.device)
     is_mark[config.digit_token_ids] = False
@@ -233,7 +234,7 @@ def _read(reader: Reader, tokens: Tensor, positions: Tensor, num_tokens: Tensor,
     )
 
 
-def _said_at_once(logits: Tensor, num_answer_tokens: Tensor, num_tokens: int, config: SimpleLLMConfig) -> Said:
+def _said_at_once(logits: Tensor, num_answer_tokens: Tensor, num_tokens: int, config: Architecture) -> Said:
     """Pick the answers out of one pass over the prompts.
 
     Args:
@@ -278,7 +279,7 @@ def _said_in_steps(reader: Reader, rows: Tensor, logits: Tensor, cache: Cache, n
     return _up_to_the_end(said, said_logits, torch.ones_like(said, dtype=torch.bool), num_tokens, config)
 
 
-def _up_to_the_end(tokens: Tensor, logits: Tensor, is_said: Tensor, num_tokens: int, config: SimpleLLMConfig) -> Said:
+def _up_to_the_end(tokens: Tensor, logits: Tensor, is_said: Tensor, num_tokens: int, config: Architecture) -> Said:
     """Cut answers behind the first delimiter, and all of them to A tokens.
 
     Args:

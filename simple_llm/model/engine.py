@@ -7,13 +7,24 @@ transformers' own pass is the one that trains and that generate() uses; at the s
 time goes into what surrounds the arithmetic. This one says the same (a test compares them).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simple_llm.model.modeling_simple_llm import in_window, SimpleLLMForCausalLM, table_rows
+from simple_llm.model.architecture import Readable
+from simple_llm.model.places_simple_llm import in_window, position_ids_of, table_rows
+
+
+def gelu_new(state: Tensor) -> Tensor:
+    """GPT-2's approximation of GELU (Hendrycks and Gimpel, arXiv 1606.08415), rounded as transformers has it."""
+    inner = math.sqrt(2.0 / math.pi) * (state + 0.044715 * torch.pow(state, 3.0))
+    return 0.5 * state * (1.0 + torch.tanh(inner))
+
+
+ACTIVATIONS = {"gelu": functional.gelu, "gelu_new": gelu_new}  # ours, and GPT-2's own
 
 
 @dataclass
@@ -87,43 +98,41 @@ class Engine:
         dtype: of the matrix products and the cache; sums along the way and norms are at least float32.
     """
 
-    def __init__(self, model: SimpleLLMForCausalLM, dtype: torch.dtype) -> None:
+    def __init__(self, model: Readable, dtype: torch.dtype) -> None:
         self.config, self.dtype, self.device = model.config, dtype, model.device
-        self.position_ids = model.position_ids
+        self.activation = ACTIVATIONS[model.config.activation_function]
         wide = torch.promote_types(dtype, torch.float32)
-        transformer = model.transformer
-        self.activation = transformer.h[0].mlp.act
-        self.tokens, self.positions = (table.weight.detach().to(wide) for table in (transformer.wte, transformer.wpe))
+        tensors = {name.removeprefix("transformer."): one.detach() for name, one in model.state_dict().items()}
+
+        def layer(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            return tensors[f"{name}.weight"].to(dtype), tensors[f"{name}.bias"].to(dtype)
+
+        self.tokens, self.positions = (tensors[f"{name}.weight"].to(wide) for name in ("wte", "wpe"))
         self.blocks = [
             Block(
-                self._weights(block.ln_1, wide),
-                self._query_key_value(block.attn.c_attn),
-                self._transposed(block.attn.c_proj),
-                self._weights(block.ln_2, wide),
-                self._transposed(block.mlp.c_fc),
-                self._transposed(block.mlp.c_proj),
+                layer(f"{block}.ln_1", wide),
+                self._query_key_value(*layer(f"{block}.attn.c_attn", wide)),
+                _transposed(*layer(f"{block}.attn.c_proj", dtype)),
+                layer(f"{block}.ln_2", wide),
+                _transposed(*layer(f"{block}.mlp.c_fc", dtype)),
+                _transposed(*layer(f"{block}.mlp.c_proj", dtype)),
             )
-            for block in transformer.h
+            for block in (f"h.{number}" for number in range(model.config.n_layer))
         ]
-        self.final_norm = self._weights(transformer.ln_f, wide)
-        self.head = model.lm_head.weight.detach().to(dtype)  # (V, C)
+        self.final_norm = layer("ln_f", wide)
+        self.head = self.tokens.to(dtype)  # (V, C) the token table once more
 
-    def _transposed(self, module: torch.nn.Module) -> tuple[Tensor, Tensor]:
-        """Weights of GPT-2's (inputs, outputs) layers as (outputs, inputs), which few rows multiply faster."""
-        weight, bias = self._weights(module, self.dtype)
-        return weight.mT.contiguous(), bias
-
-    def _query_key_value(self, module: torch.nn.Module) -> tuple[Tensor, Tensor]:
-        """The same of attention's first layer, with the scale of the scores, D^-1/2, in the queries."""
+    def _query_key_value(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention's first layer, with the scale of the scores, D^-1/2, in the queries."""
         width = self.config.n_embd
-        scale = torch.ones(3 * width, dtype=self.tokens.dtype, device=self.device)
+        scale = torch.ones(3 * width, dtype=weight.dtype, device=self.device)
         scale[:width] = (width // self.config.n_head) ** -0.5
-        weight, bias = self._weights(module, self.tokens.dtype)
-        return (weight * scale).mT.contiguous().to(self.dtype), (bias * scale).to(self.dtype)
+        weight, bias = _transposed(weight * scale, bias * scale)
+        return weight.to(self.dtype), bias.to(self.dtype)
 
-    @staticmethod
-    def _weights(module: torch.nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return module.weight.detach().to(dtype), module.bias.detach().to(dtype)
+    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Number the tokens of whole rows; see `position_ids_of`."""
+        return position_ids_of(self.config, input_ids, attention_mask)
 
     def bytes_per_token(self) -> int:
         """What a token takes while it is read: its keys and values in every block, and the widest state."""
@@ -204,6 +213,11 @@ class Engine:
 
     def _normed(self, state: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         return functional.layer_norm(state, state.shape[-1:], *weights, self.config.layer_norm_epsilon).to(self.dtype)
+
+
+def _transposed(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights of GPT-2's (inputs, outputs) layers as (outputs, inputs), which few rows multiply faster."""
+    return weight.mT.contiguous(), bias
 
 
 def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

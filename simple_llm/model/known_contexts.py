@@ -10,8 +10,8 @@ from torch import Tensor
 
 from simple_llm.arithmetic.contexts import CARRY, CELLS, DIGIT, HEAD, KINDS, OPERAND, SIGN, TOP
 from simple_llm.arithmetic.symbols import END, NOTHING, OVER, PLUS, sign, SIGNS
+from simple_llm.model.architecture import Architecture
 from simple_llm.model.context_engine import ContextEngine
-from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
 
 MOST_AT_ONCE = 2**14  # contexts: more take memory and are no quicker
 FEW = 8  # contexts: so many take as long as ten times as many
@@ -26,7 +26,7 @@ class TokenSymbols:
         symbols: (V,) the symbol of each token; NOTHING for padding, the number after all symbols for what is none.
     """
 
-    def __init__(self, config: SimpleLLMConfig) -> None:
+    def __init__(self, config: Architecture) -> None:
         signs = {**config.sign_token_ids, END: config.eos_token_id}
         self.base = len(config.digit_token_ids)
         self.tokens = np.array([*config.digit_token_ids, *config.carry_token_ids, *(signs[one] for one in SIGNS)])

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tokenizers
 
@@ -16,10 +17,13 @@ from simple_llm.errors import ArtefactError
 from simple_llm.files.names import TOKENIZER, TOKENIZER_CODE, TOKENIZER_CONFIG, TOKENIZER_FILES
 from simple_llm.files.reading import read_json
 from simple_llm.files.writing import move_in, staged
-from simple_llm.model import tokenization_simple_llm
-from simple_llm.model.modeling_simple_llm import SCRATCHPADS
-from simple_llm.model.tokenization_simple_llm import DELIMITER, DIGITS, OPERATORS, SimpleLLMTokenizer
+from simple_llm.model.notation_simple_llm import DELIMITER, DIGITS, Notation, OPERATORS
+from simple_llm.model.places_simple_llm import SCRATCHPADS
 from simple_llm.model.tokens import Vocabulary
+from simple_llm.model.travelling import travelling_code
+
+if TYPE_CHECKING:
+    from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 
 # Of tokenizer_config.json; with others the library would look for more files.
 _TOKENIZER_SETTINGS = (
@@ -28,15 +32,64 @@ _TOKENIZER_SETTINGS = (
 )
 
 
-def save_tokenizer(tokenizer: SimpleLLMTokenizer, folder: Path) -> None:
-    """Write the tokenizer's files, each whole."""
+class TokenTable(Notation):
+    """A tokenizer's tokens and their IDs, and how problems are written with them: all of it that calculating needs.
+
+    Args:
+        backend: what tokenizer.json describes.
+        settings: what tokenizer_config.json says.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, object]) -> None:
+        self.backend_tokenizer, self.init_kwargs = backend, settings
+        self.pad_token, self.unk_token = settings["pad_token"], settings["unk_token"]
+        self._ids = backend.get_vocab()
+        self._tokens = {token_id: token for token, token_id in self._ids.items()}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def get_vocab(self) -> dict[str, int]:
+        """The ID of each token."""
+        return dict(self._ids)
+
+    @property
+    def pad_token_id(self) -> int:
+        """ID of what stands where no token is."""
+        return self._ids[self.pad_token]
+
+    @property
+    def unk_token_id(self) -> int:
+        """ID of what stands for a character that is no token."""
+        return self._ids[self.unk_token]
+
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
+        """The ID of a token, or those of a list; that of the unknown token where there is no such."""
+        if isinstance(tokens, str):
+            return self._ids.get(tokens, self.unk_token_id)
+        return [self.convert_tokens_to_ids(token) for token in tokens]
+
+    def convert_ids_to_tokens(self, ids: int | list[int]) -> str | list[str]:
+        """The token of an ID, or those of a list."""
+        return self._tokens[ids] if isinstance(ids, int) else [self._tokens[int(token_id)] for token_id in ids]
+
+
+def save_tokenizer(tokenizer: "SimpleLLMTokenizer", folder: Path) -> None:
+    """Write a tokenizer of the library and its code, each file whole."""
     with staged(folder) as stage:
         tokenizer.save_pretrained(stage)
-        shutil.copyfile(tokenization_simple_llm.__file__, stage / TOKENIZER_CODE)
+        (stage / TOKENIZER_CODE).write_text(travelling_code(TOKENIZER_CODE), "utf-8")
         move_in(stage, folder, TOKENIZER_FILES)
 
 
-def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the tokenizer of one model folder to another, its code as it is here."""
+    for name in (TOKENIZER, TOKENIZER_CONFIG):
+        shutil.copyfile(source / name, folder / name)
+    (folder / TOKENIZER_CODE).write_text(travelling_code(TOKENIZER_CODE), "utf-8")
+
+
+def load_tokenizer(folder: Path) -> TokenTable:
     """Load the tokenizer of a model folder from its two files, and whatever else lies there from nothing.
 
     Raises:
@@ -48,7 +101,7 @@ def load_tokenizer(folder: Path) -> SimpleLLMTokenizer:
     return tokenizer_from(read_json(folder, TOKENIZER), read_json(folder, TOKENIZER_CONFIG), folder)
 
 
-def tokenizer_from(backend: dict, settings: dict, folder: Path) -> SimpleLLMTokenizer:
+def tokenizer_from(backend: dict, settings: dict, folder: Path) -> TokenTable:
     """Make the tokenizer that its two documents describe.
 
     Args:
@@ -58,9 +111,9 @@ def tokenizer_from(backend: dict, settings: dict, folder: Path) -> SimpleLLMToke
         ArtefactError: they describe none of ours.
     """
     try:
-        tokenizer = SimpleLLMTokenizer(
-            tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(backend)),
-            **{name: settings[name] for name in _TOKENIZER_SETTINGS if name in settings},
+        tokenizer = TokenTable(
+            tokenizers.Tokenizer.from_str(json.dumps(backend)),
+            {name: settings[name] for name in _TOKENIZER_SETTINGS if name in settings},
         )
         is_ours = _has_its_tokens(tokenizer)
     except Exception as error:  # the library has no narrower one for a file that is no tokenizer
@@ -72,9 +125,7 @@ def tokenizer_from(backend: dict, settings: dict, folder: Path) -> SimpleLLMToke
     return tokenizer
 
 
-def differences_from(
-    tokenizer: SimpleLLMTokenizer, data: DataConfig, train: TrainConfig
-) -> Iterator[tuple[str, object, object]]:
+def differences_from(tokenizer: Notation, data: DataConfig, train: TrainConfig) -> Iterator[tuple[str, object, object]]:
     """Where a tokenizer does not write problems as the configs say: the setting, what it has, and what they say.
 
     Without a scratchpad it may take `+` besides: of older ones the operators are what they have tokens of.
@@ -94,7 +145,7 @@ def differences_from(
             yield name, there, here
 
 
-def _has_its_tokens(tokenizer: SimpleLLMTokenizer) -> bool:
+def _has_its_tokens(tokenizer: Notation) -> bool:
     """Whether it has padding, unknown, the delimiter, other operators, the digits of its base, and no other token."""
     if type(tokenizer.base) is not int or not 2 <= tokenizer.base <= len(DIGITS):
         return False
@@ -113,7 +164,7 @@ def _knows_operators(operators: object) -> bool:
     return isinstance(operators, str) and operators == "".join(one for one in OPERATORS if one in operators)
 
 
-def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
+def tokenizer_sha256(tokenizer: Notation) -> str:
     """Hash what decides token IDs and the writing of numbers."""
     writing = (tokenizer.base, tokenizer.reversed, tokenizer.says_all)
     if tokenizer.has_columns:
@@ -122,7 +173,7 @@ def tokenizer_sha256(tokenizer: SimpleLLMTokenizer) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def vocabulary_of(tokenizer: SimpleLLMTokenizer, tokens_per_step: int | str) -> Vocabulary:
+def vocabulary_of(tokenizer: Notation, tokens_per_step: int | str) -> Vocabulary:
     """How a model with this tokenizer reads and writes problems."""
     ids, known = tokenizer.get_vocab(), tokenizer.operators
     work_ids = None

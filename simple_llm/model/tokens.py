@@ -19,8 +19,8 @@ from simple_llm.arithmetic.digits import num_digits
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.arithmetic.symbols import END, sign
 from simple_llm.data.problems import Problems
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX
 from simple_llm.model.paper_tokens import question_tokens, read_texts, text_tokens
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 
 _MOST_OF_A_BYTE = 127
 

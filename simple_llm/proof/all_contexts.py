@@ -22,15 +22,16 @@ from simple_llm.arithmetic.operation import Operation
 from simple_llm.arithmetic.symbols import END, MINUS, OVER, PLUS, shown, SIGNS, Symbols, TIMES
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
+from simple_llm.model.architecture import Architecture, Readable
 from simple_llm.model.context_engine import ContextEngine
-from simple_llm.model.modeling_simple_llm import Grid, SimpleLLMConfig, SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import Grid
 from simple_llm.proof.occurrence import problems_showing
 from simple_llm.proof.shards import MAX_FAILURES
 
 _CONTEXTS_AT_A_TIME = 2**13
 
 
-def refuse_two_blocks(config: SimpleLLMConfig) -> None:
+def refuse_two_blocks(config: Architecture) -> None:
     """Say why a model's contexts cannot be listed.
 
     Raises:
@@ -94,7 +95,7 @@ _COUNT = {PLUS: _count_sum, MINUS: _count_difference, TIMES: _count_product, OVE
 # ---- Asking -----------------------------------------------------------------------------------------
 
 
-def token_ids(config: SimpleLLMConfig) -> NDArray[np.int64]:
+def token_ids(config: Architecture) -> NDArray[np.int64]:
     """The token of each symbol, and last, where NOTHING is found, padding: (2 base + 7,)."""
     signs = [config.eos_token_id if one == END else config.sign_token_ids[one] for one in SIGNS]
     return np.array([*config.digit_token_ids, *config.carry_token_ids, *signs, config.pad_token_id])
@@ -144,7 +145,7 @@ class Answers:
             "min_logit_margin": float(self.margins[self.least_sure]),
         }
 
-    def described(self, index: int, config: SimpleLLMConfig) -> dict[str, str]:
+    def described(self, index: int, config: Architecture) -> dict[str, str]:
         """A context in words, which end with what has to follow; a problem that has it, if known; and what is said."""
         names = {int(token): shown([symbol], self.listed.base) for symbol, token in enumerate(token_ids(config)[:-1])}
         problem = {"problem": self.operation.write(*self.problems[index])} if index in self.problems else {}
@@ -182,7 +183,7 @@ def ask(
 
 
 def prove_all_contexts(
-    model: SimpleLLMForCausalLM,
+    model: Readable,
     operations: Sequence[Operation],
     on_contexts: Callable[[int], object] = lambda num_contexts: None,
 ) -> dict[str, object]:

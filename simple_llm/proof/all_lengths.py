@@ -29,9 +29,9 @@ from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.digits import DIGIT_ALPHABET
 from simple_llm.errors import UsageError
 from simple_llm.evaluation.margins import lead
+from simple_llm.model.architecture import Architecture
 from simple_llm.model.decoding import Reader
-from simple_llm.model.modeling_simple_llm import SimpleLLMConfig
-from simple_llm.model.tokenization_simple_llm import DELIMITER
+from simple_llm.model.notation_simple_llm import DELIMITER
 from simple_llm.model.tokens import Vocabulary
 from simple_llm.proof.shards import MAX_FAILURES
 
@@ -82,7 +82,7 @@ class Sight:
         return self.place == 0 or self.top >= self.place or (self.top + 1 == self.place and carry_into_place == 1)
 
 
-def refuse_what_cannot_be_listed(config: SimpleLLMConfig) -> None:
+def refuse_what_cannot_be_listed(config: Architecture) -> None:
     """Say why a model's contexts cannot be listed.
 
     Raises:
@@ -118,7 +118,7 @@ def sights(left: int, right: int, period: int) -> Iterator[Sight]:
                 yield Sight(place, lowest, highest, x_digits, y_digits)
 
 
-def num_contexts(config: SimpleLLMConfig) -> int:
+def num_contexts(config: Architecture) -> int:
     """Count the contexts of a model.
 
     Raises:
@@ -128,7 +128,7 @@ def num_contexts(config: SimpleLLMConfig) -> int:
     return count_contexts(*_shape(config))
 
 
-def _shape(config: SimpleLLMConfig) -> tuple[int, int, int, int]:
+def _shape(config: Architecture) -> tuple[int, int, int, int]:
     window = config.attention_window
     return len(config.digit_token_ids), window["left"], window["right"], config.position_period
 

@@ -14,7 +14,7 @@ from simple_llm.arithmetic.contexts import Contexts
 from simple_llm.arithmetic.digits import to_integers
 from simple_llm.arithmetic.paper import Numbers, texts
 from simple_llm.arithmetic.symbols import NOTHING, OVER, shown, SIGNS, Symbols, value_of
-from simple_llm.model.modeling_simple_llm import Grid, in_view, KINDS
+from simple_llm.model.places_simple_llm import Grid, in_view, KINDS
 
 _MOST_DIGITS = 9  # of both numbers together
 _MOST_LONGER = 3  # digits that one number has more than the other

@@ -24,14 +24,15 @@ from simple_llm.arithmetic.addition import ADDITION
 from simple_llm.arithmetic.operands import Operands
 from simple_llm.data.problems import from_integers
 from simple_llm.evaluation.margins import lead, row_logits
+from simple_llm.model.architecture import Architecture
 from simple_llm.model.decoding import Reader
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMConfig
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import Vocabulary
 
 _ROWS_AT_A_TIME = 2048
 
 
-def can_be_tabled(config: SimpleLLMConfig) -> bool:
+def can_be_tabled(config: Architecture) -> bool:
     """Whether a token sees so little that pairs look alike to it, and sees the digits it has to add."""
     window = config.attention_window
     return config.n_layer == 1 and config.tokens_per_step == 1 and window is not None and window["right"] >= 1

@@ -10,10 +10,11 @@ from simple_llm.data.sampling import Sampler
 from simple_llm.errors import GateError
 from simple_llm.evaluation.lengths import problems_of_length
 from simple_llm.evaluation.margins import row_logits
+from simple_llm.model.architecture import Readable
 from simple_llm.model.decoding import Decoder, Reader, SURE
 from simple_llm.model.engine import Engine
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import prompt_tokens, Vocabulary
 
 _NUM_ROUNDED = 1000  # problems on which it is measured how far bfloat16 moves a logit
@@ -21,7 +22,7 @@ _NUM_ROUNDED = 1000  # problems on which it is measured how far bfloat16 moves a
 Rounding = dict[str, dict[int, float]]  # {"float32": {10: 1e-6, 100: ...}, "bfloat16": ...}: of so many digits, logits
 
 
-def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
+def rounding(model: Readable, problems: Problems, vocabulary: Vocabulary) -> dict[str, float]:
     """Largest difference of a logit of an answer from what float64 gives, for float32 and for bfloat16.
 
     Against the margins it says whether another machine, adding up in another order, could say another digit. The two
@@ -43,7 +44,7 @@ def rounding(model: SimpleLLMForCausalLM, problems: Problems, vocabulary: Vocabu
 
 
 def rounding_at_lengths(
-    model: SimpleLLMForCausalLM, vocabulary: Vocabulary, lengths: tuple[int, ...] = (10, 100, 1000)
+    model: Readable, vocabulary: Vocabulary, lengths: tuple[int, ...] = (10, 100, 1000)
 ) -> Rounding:
     """Largest difference of a logit from float64, on the CPU, while a random sum of so many digits is decoded.
 

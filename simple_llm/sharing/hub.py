@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: upload a model folder by an allow-list of files, and find models by their names there."""
+"""The Hugging Face Hub: upload a model folder by an allow-list of files, and download one."""
 
 import fnmatch
 import logging
@@ -24,10 +24,9 @@ from simple_llm.errors import ArtefactError, HubError, UsageError
 from simple_llm.evaluation.reports import report_files
 from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CARD, CURVE, EXTRA_CODE, MANIFEST, MANIFEST_FILES, METRICS, REPORTS, WEIGHTS
-from simple_llm.model.folder import save_model
 from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
-from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
-from simple_llm.model.tokenizer_files import save_tokenizer
+from simple_llm.model.network import save_model
+from simple_llm.model.tokenizer_files import copy_tokenizer
 from simple_llm.run_log import beside_result
 from simple_llm.sharing.model_card import headline, read_card_facts, write_card
 
@@ -139,7 +138,6 @@ def push_space(folder: Path, names: list[str], space_id: str, private: bool) -> 
 
 def push_checkpoint(
     model: SimpleLLMForCausalLM,
-    tokenizer: SimpleLLMTokenizer,
     data: DataConfig,
     train: TrainConfig,
     facts: dict[str, object],
@@ -151,7 +149,7 @@ def push_checkpoint(
     """
     with tempfile.TemporaryDirectory() as stage:
         folder = Path(stage)
-        save_tokenizer(tokenizer, folder)
+        copy_tokenizer(train.paths.model, folder)
         save_model(folder, model, data, train, facts)  # the card comes with the upload
         return push_folder(folder, train.hub.repo_id, train.hub.private, f"step-{facts['step']}", LESS_PATIENCE)
 
@@ -181,22 +179,19 @@ def uploaded_names(folder: Path) -> list[str]:
     return sorted(name for name in here if name in reports or not _matches(name, REPORTS))
 
 
-def fetch_model(name: str) -> Path:
-    """Find a model: a folder on this machine, or a repository of the Hub, of which known files are downloaded.
+def download_model(repo_id: str, revision: str | None) -> Path:
+    """Download a model's known files, those that are not here yet, and return their folder.
 
-        fetch_model("me/adder")            the finished one
-        fetch_model("me/adder@step-400")   a branch, tag or commit
+    Args:
+        revision: a branch, tag or commit.
 
     Raises:
-        ArtefactError: neither is there.
+        ArtefactError: there is no such repository, or none that the token may see.
+        HubError: the Hub cannot be asked.
     """
-    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        return Path(name)
-    repo_id, _, revision = name.partition("@")
+    name = f"{repo_id}@{revision}" if revision else repo_id
     try:
-        return Path(
-            huggingface_hub.snapshot_download(repo_id, revision=revision or None, allow_patterns=list(UPLOADED_FILES))
-        )
+        return Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=list(UPLOADED_FILES)))
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise ArtefactError(f"{name} is neither a folder nor a repository of the Hub") from None
     except (HTTPError, OSError) as error:

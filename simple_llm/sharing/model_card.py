@@ -43,9 +43,9 @@ from simple_llm.files.names import (
 )
 from simple_llm.files.ours import require_ours
 from simple_llm.files.writing import alone_with
-from simple_llm.model import modeling_simple_llm, tokenization_simple_llm
 from simple_llm.model.folder import write_report
 from simple_llm.model.prompts import EXAMPLES
+from simple_llm.model.travelling import travelling_code
 from simple_llm.run_log import beside_result
 
 NEEDS = ("torch==2.13.0", "transformers>=5.23,<5.25")  # lines of requirements.txt, which an installed package lacks
@@ -91,8 +91,7 @@ def read_card_facts(folder: Path) -> CardFacts:
 
 def _needs(folder: Path, versions: dict[str, str]) -> tuple[str, ...]:
     """What the code in a folder was tested with; of other code than the package's, what it was made with is known."""
-    code = (Path(module.__file__) for module in (modeling_simple_llm, tokenization_simple_llm))
-    if all((folder / path.name).read_bytes() == path.read_bytes() for path in code):
+    if all((folder / name).read_text("utf-8") == travelling_code(name) for name in (MODEL_CODE, TOKENIZER_CODE)):
         return NEEDS
     return tuple(f"{name}=={versions[name].partition('+')[0]}" for name in ("torch", "transformers"))
 

@@ -27,9 +27,10 @@ from simple_llm.config.settings import DataConfig, TrainConfig, Training
 from simple_llm.errors import DivergedError, UsageError
 from simple_llm.machine import autocast, resolve_precision
 from simple_llm.model.contexts_in_view import context_logits, distinct, in_view_of_work
-from simple_llm.model.folder import greedy, model_config
-from simple_llm.model.modeling_simple_llm import IGNORE_INDEX, SimpleLLMForCausalLM
-from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
+from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
+from simple_llm.model.network import greedy, model_config
+from simple_llm.model.notation_simple_llm import Notation
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import Examples
 from simple_llm.processes import ALONE, Processes
 from simple_llm.training.averaging import MeanWeights
@@ -102,7 +103,7 @@ class Learner:
         return self.processes.sum(total)
 
 
-def build_model(data: DataConfig, train: TrainConfig, tokenizer: SimpleLLMTokenizer) -> SimpleLLMForCausalLM:
+def build_model(data: DataConfig, train: TrainConfig, tokenizer: Notation) -> SimpleLLMForCausalLM:
     """Make the model of a config with fresh weights, drawn from torch's global generator.
 
     With training.half_depth_steps, the blocks that are left out at first add nothing.

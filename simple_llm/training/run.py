@@ -30,7 +30,7 @@ from simple_llm.files.reading import refuse_link
 from simple_llm.files.sealed_folder import verified_manifest
 from simple_llm.files.weights import tensor_bytes
 from simple_llm.files.writing import require_room
-from simple_llm.model.folder import BESIDE_WEIGHTS
+from simple_llm.model.network import BESIDE_WEIGHTS
 from simple_llm.model.tokenizer_files import differences_from, load_tokenizer, tokenizer_sha256
 from simple_llm.training.checkpoint import (
     checkpoint_bytes,

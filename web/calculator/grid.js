@@ -8,7 +8,7 @@
 //     2      *         4     7        4      |      ³
 //     ³      *         4     5        3      ³      6     4 * 5 + 3 + 3 = 26
 //
-// The class Grid in simple_llm/model/modeling_simple_llm.py draws all of them.
+// The class Grid in simple_llm/model/places_simple_llm.py draws all of them.
 
 import { BAR, CARRY, DIGIT, HEAD, OPERAND, OVER, SIGN, TIMES, TOP, cell } from "./symbols.js";
 
