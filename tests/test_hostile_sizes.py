@@ -60,6 +60,21 @@ def test_fault_31_weights_that_are_not_those_of_the_configs_are_refused_before_t
     assert "model.safetensors does not hold this model" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("activation_function", ["gelu"], " has an activation_function that is none of ('gelu', 'gelu_new')"),
+        ("layer_norm_epsilon", "small", ": layer_norm_epsilon: Input should be a valid number"),
+        ("self_test", {"\x1b[2J": [1]}, ": self_test: Input should be a valid string"),
+        ("self_test", {"prompts": []}, ": self_test is not as many prompts as answers and logits"),
+    ],
+)
+def test_fault_31_a_setting_that_config_json_alone_says_is_refused_in_a_few_words(folder, key, value, words):
+    change_json(folder / "config.json", **{key: value})
+    vouch_again(folder)
+    assert refusal(folder) == f"{folder / 'config.json'}{words}"
+
+
 def header_of(path: Path) -> tuple[dict, bytes]:
     content = path.read_bytes()
     [num_bytes] = struct.unpack("<Q", content[:8])

@@ -12,6 +12,8 @@ README.md                                              the model card, after all
 import dataclasses
 from pathlib import Path
 
+import pydantic
+
 from simple_llm.arithmetic.operation import Operation
 from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import DataConfig, TrainConfig
@@ -174,12 +176,12 @@ def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: TokenTable
     """
     said = sealed.json(CONFIG)
     others = {name: said[name] for name in _OTHER_SETTINGS if name in said}
-    if others.get("activation_function") not in ACTIVATIONS:
-        raise ArtefactError(f"{sealed.folder / CONFIG} has an activation_function that is none of {(*ACTIVATIONS,)}")
+    if others.get("activation_function") not in (activations := tuple(ACTIVATIONS)):
+        raise ArtefactError(f"{sealed.folder / CONFIG} has an activation_function that is none of {activations}")
     try:
         implied = Architecture.of(train, tokenizer, **others)
-    except (ValueError, TypeError) as error:
-        raise ArtefactError(f"{sealed.folder / CONFIG}: {one_line(error)}") from error
+    except pydantic.ValidationError as error:
+        raise ArtefactError(f"{sealed.folder / CONFIG}: {_first_of(error)}") from error
     if "custom_pipelines" in said and PIPELINE_CODE not in sealed.manifest["files"]:
         raise ArtefactError(f"{sealed.folder / CONFIG} names {PIPELINE_CODE}, and the manifest has no such file")
     means = Architecture().settings() | OF_GPT2 | {"custom_pipelines": CUSTOM_PIPELINES} | said
@@ -193,6 +195,12 @@ def _read_config(sealed: SealedFolder, train: TrainConfig, tokenizer: TokenTable
                 f"say {value!r:.40}"
             )
     return implied
+
+
+def _first_of(error: pydantic.ValidationError) -> str:
+    """The first setting that is wrong, and why; of what is in it only what our own checks quote."""
+    first = error.errors()[0]
+    return ": ".join([*first["loc"][:1], first["msg"].removeprefix("Value error, ")])
 
 
 def _defaults_of_library(names: set[str]) -> dict[str, object]:
