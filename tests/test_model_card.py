@@ -399,7 +399,7 @@ def test_the_card_of_a_folder_from_before_names_what_its_code_was_made_with(tmp_
     for changed in (False, True):
         if changed:
             code = tmp_path / "modeling_simple_llm.py"
-            code.write_text(code.read_text() + "# as it was\n")
+            code.write_bytes(code.read_bytes() + b"# as it was, in whatever encoding: \xff\n")
         write_card(tmp_path)
         [line] = re.findall(r"^pip install (.*)$", (tmp_path / "README.md").read_text(), re.MULTILINE)
         made_with = [f"torch=={torch.__version__.partition('+')[0]}", f"transformers=={transformers.__version__}"]

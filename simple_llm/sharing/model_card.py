@@ -91,7 +91,8 @@ def read_card_facts(folder: Path) -> CardFacts:
 
 def _needs(folder: Path, versions: dict[str, str]) -> tuple[str, ...]:
     """What the code in a folder was tested with; of other code than the package's, what it was made with is known."""
-    if all((folder / name).read_text("utf-8") == travelling_code(name) for name in (MODEL_CODE, TOKENIZER_CODE)):
+    code = (MODEL_CODE, TOKENIZER_CODE)
+    if all((folder / name).read_bytes() == travelling_code(name).encode() for name in code):
         return NEEDS
     return tuple(f"{name}=={versions[name].partition('+')[0]}" for name in ("torch", "transformers"))
 
