@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.report import machine
 from simple_llm import command_line
-from simple_llm.model.folder import load_model
+from simple_llm.model.network import load_network
 from web.build import build, kind_of
 from web.kinds import CALCULATOR, Kind
 from web.serving import address, make_server
@@ -51,7 +51,7 @@ def main() -> None:
         "--images", type=command_line.path, metavar="DIR", help="for page-desktop.png, page-phone.png or alike"
     )
     arguments = made.parse_args()
-    loaded = load_model(arguments.model)
+    loaded = load_network(arguments.model)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         build(loaded, arguments.model, Path(folder))
         path = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -1,5 +1,6 @@
 """What `python3 -m web.build` writes, says and refuses; the page itself is tested in test_page.py."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,6 +12,7 @@ import urllib.request
 import pytest
 import yaml
 
+from benchmarks import page as benchmark
 from simple_llm.config.settings import Operations, Sizes
 from simple_llm.errors import EnvironmentFault, GateError, UsageError
 from simple_llm.files.manifest import sha256_of
@@ -23,7 +25,7 @@ from web import build as build_script
 from web import packages
 from web.description import describe, describe_calculator, evidence
 from web.kinds import CALCULATOR, SUMS
-from web.onnx_export import Comparison
+from web.onnx_export import Comparison, export_model
 from web.serving import address, make_server
 
 SHA = "a" * 64
@@ -82,6 +84,18 @@ def test_a_file_that_says_something_else_than_torch_makes_no_page(finished_run, 
     with pytest.raises(GateError, match="99 / 100"):
         build_script.build(load_network(finished_run.folder / "model"), tmp_path, tmp_path / "page")
     assert list((tmp_path / "page").iterdir()) == []
+
+
+def test_the_benchmark_of_the_page_loads_a_model_that_can_be_exported(finished_run, monkeypatch):
+    def export_only(loaded, folder, output):
+        export_model(loaded.model, output / "model.onnx")
+        raise GateError("exported")
+
+    monkeypatch.setattr(benchmark, "build", export_only)
+    monkeypatch.setattr(benchmark, "sync_playwright", contextlib.nullcontext)
+    monkeypatch.setattr("sys.argv", ["page", "--model", str(finished_run.folder / "model")])
+    with pytest.raises(GateError, match="exported"):
+        benchmark.main()
 
 
 # ---- What the page is told ------------------------------------------------------------------------
