@@ -25,12 +25,6 @@ from simple_llm.model.travelling import travelling_code
 if TYPE_CHECKING:
     from simple_llm.model.tokenization_simple_llm import SimpleLLMTokenizer
 
-# Of tokenizer_config.json; with others the library would look for more files.
-_TOKENIZER_SETTINGS = (
-    *("base", "reversed", "says_all", "scratchpad", "operators", "pad_token", "unk_token", "padding_side"),
-    "model_input_names",
-)
-
 
 class TokenTable(Notation):
     """A tokenizer's tokens and their IDs, and how problems are written with them: all of it that calculating needs.
@@ -111,10 +105,7 @@ def tokenizer_from(backend: dict, settings: dict, folder: Path) -> TokenTable:
         ArtefactError: they describe none of ours.
     """
     try:
-        tokenizer = TokenTable(
-            tokenizers.Tokenizer.from_str(json.dumps(backend)),
-            {name: settings[name] for name in _TOKENIZER_SETTINGS if name in settings},
-        )
+        tokenizer = TokenTable(tokenizers.Tokenizer.from_str(json.dumps(backend)), settings)
         is_ours = _has_its_tokens(tokenizer)
     except Exception as error:  # the library has no narrower one for a file that is no tokenizer
         raise ArtefactError(
