@@ -36,7 +36,7 @@ from simple_llm.files.writing import exclusive, write_ours
 from simple_llm.machine import resolve_device
 from simple_llm.model.decoding import Decoder
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.network import load_network, save_model
+from simple_llm.model.network import load_network, LoadedNetwork, save_model
 from simple_llm.model.tokens import make_examples
 from simple_llm.proof.all_pairs import count_blocks, Prover
 from simple_llm.run_log import beside_result
@@ -66,14 +66,14 @@ def main(arguments: argparse.Namespace) -> None:
             repair(folder, loaded, concatenate(found), arguments.steps, arguments.seed + round_)
 
 
-def load_on_device(folder: Path) -> LoadedModel:
+def load_on_device(folder: Path) -> LoadedNetwork:
     """Load a model to where evaluate.py checks it."""
     loaded = load_network(folder)
     loaded.model.to(resolve_device("auto"))
     return loaded
 
 
-def repair(folder: Path, loaded: LoadedModel, failures: Problems, num_steps: int, seed: int) -> None:
+def repair(folder: Path, loaded: LoadedNetwork, failures: Problems, num_steps: int, seed: int) -> None:
     """Train on, write the model, and record that."""
     read_manifest(loaded.data)
     known = problems_on_sides(read_problems(loaded.data), loaded.data.split, (TRAIN,))
@@ -157,7 +157,7 @@ def problems_like(kinds: Problems, loaded: LoadedModel, count: int, rng: np.rand
     return problems
 
 
-def train_on(loaded: LoadedModel, problems: Problems, num_steps: int, seed: int) -> None:
+def train_on(loaded: LoadedNetwork, problems: Problems, num_steps: int, seed: int) -> None:
     """Take optimizer steps from the weights as they are, with gentler learning rates, decaying to 0."""
     before = loaded.train.training
     config = Training.model_validate(

@@ -77,7 +77,7 @@ from simple_llm.files.manifest import sha256_of
 from simple_llm.files.names import CARD
 from simple_llm.files.writing import alone_with, write_file
 from simple_llm.model.folder import LoadedModel
-from simple_llm.model.network import load_network
+from simple_llm.model.network import load_network, LoadedNetwork
 from simple_llm.sharing.fetching import fetch_model
 from simple_llm.sharing.hub import push_space, require_upload
 from simple_llm.stopping import progress_bar
@@ -148,7 +148,7 @@ def report(output: Path, comparison: Comparison | None) -> None:
 
 
 def build(
-    loaded: LoadedModel, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS, other: str | None = None
+    loaded: LoadedNetwork, folder: Path, output: Path, num_problems: int = NUM_PROBLEMS, other: str | None = None
 ) -> Comparison | None:
     """Write the page of a model: whole, beside the one that may be there, which it replaces at the end.
 
@@ -185,7 +185,7 @@ def build(
 
 
 def describe_and_put(
-    kind: Kind, loaded: LoadedModel, folder: Path, stage: Path, num_problems: int
+    kind: Kind, loaded: LoadedNetwork, folder: Path, stage: Path, num_problems: int
 ) -> tuple[Comparison | None, dict[str, object]]:
     """Put the weights where the page is made, and say what it is told of them."""
     if kind is CALCULATOR:
@@ -216,7 +216,7 @@ def kind_of(loaded: LoadedModel, folder: Path) -> Kind:
     return SUMS
 
 
-def export_checked(loaded: LoadedModel, path: Path, num_problems: int) -> Comparison:
+def export_checked(loaded: LoadedNetwork, path: Path, num_problems: int) -> Comparison:
     """Write the ONNX file of a model and ask both the same sums.
 
     Raises:

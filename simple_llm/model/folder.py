@@ -75,7 +75,7 @@ class LoadedModel:
     """A verified model folder in memory.
 
     Attributes:
-        model: its weights, float32; of `load_network` a model of transformers, in evaluation mode.
+        model: its weights, float32.
         sha256: of the weights file.
         manifest: what manifest.json says.
     """

@@ -36,6 +36,13 @@ BESIDE_WEIGHTS = 2**20  # bytes, more than the other files take
 MOST_NEW_TOKENS = 10_000  # that generate() says, of a model of every length
 
 
+@dataclasses.dataclass(frozen=True)
+class LoadedNetwork(LoadedModel):
+    """A verified model folder in memory, its weights in a model of transformers, in evaluation mode."""
+
+    model: SimpleLLMForCausalLM
+
+
 def model_config(train: TrainConfig, tokenizer: Notation, **others: object) -> SimpleLLMConfig:
     """What config.json says of a model: all of it follows from train_config.yaml, the tokenizer and `others`."""
     implied = Architecture.of(train, tokenizer, **others)
@@ -50,14 +57,14 @@ def greedy(model: SimpleLLMForCausalLM, data: DataConfig) -> SimpleLLMForCausalL
     return model
 
 
-def load_network(folder: Path) -> LoadedModel:
+def load_network(folder: Path) -> LoadedNetwork:
     """Load a model folder as `load_model` does, as a model of transformers: to train, to generate(), to look into."""
     loaded = load_model(folder)
     pipelines = {"custom_pipelines": CUSTOM_PIPELINES} if PIPELINE_CODE in loaded.manifest["files"] else {}
     config = SimpleLLMConfig(**loaded.model.config.settings(), **pipelines)
     weights = loaded.model.state_dict()
     model = SimpleLLMForCausalLM.from_pretrained(None, config=config, state_dict=weights, dtype="float32").eval()
-    return dataclasses.replace(loaded, model=greedy(model, loaded.data))
+    return LoadedNetwork(**vars(loaded) | {"model": greedy(model, loaded.data)})
 
 
 def save_model(
