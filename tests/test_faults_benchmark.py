@@ -1,15 +1,19 @@
 import importlib.util
+import os
 import random
+import types
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.faults import __main__ as benchmark
+from benchmarks.faults import data
 from benchmarks.faults.flips import flip_bits, Subject, subjects_of
 from benchmarks.faults.processes import look_for_leavings
 from benchmarks.faults.tally import Plan, table, Tally
 from simple_llm.errors import ArtefactError, GateError, UsageError
+from simple_llm.files.writing import replace_file
 from tests.pipeline import REPOSITORY
 
 
@@ -63,6 +67,15 @@ def test_flips_of_checkpoint_and_model_are_detected_in_every_file(run_folder):
     tallies = flip_bits([checkpoint, model], plan_for(len(checkpoint.files + model.files), run_folder))
     assert [tally.detected for tally in tallies] == [len(checkpoint.files), len(model.files)]
     assert not any(tally.reasons for tally in tallies)
+
+
+def test_a_dataset_is_seen_while_it_is_written(tmp_path):
+    path, this_process = tmp_path / "rows.txt", types.SimpleNamespace(pid=os.getpid())
+    assert not data.is_writing(tmp_path, this_process)
+    with replace_file(path):
+        assert data.is_writing(tmp_path, this_process)
+        assert not data.is_writing(tmp_path, types.SimpleNamespace(pid=os.getpid() + 1))
+    assert not data.is_writing(tmp_path, this_process)
 
 
 def test_the_table_shows_counts_where_faults_hit_and_what_was_lost():

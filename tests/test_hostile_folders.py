@@ -231,6 +231,23 @@ def test_fault_31_a_link_in_place_of_a_file_is_deleted_and_what_it_leads_to_stay
     assert not (folder / "model.safetensors").is_symlink()
 
 
+def test_starting_over_keeps_the_log_for_as_long_as_a_start_could_go_on(folder, monkeypatch):
+    for step in (4, 8):
+        (folder / "checkpoints" / f"step-{step}").mkdir(parents=True)
+        (folder / "checkpoints" / f"step-{step}" / "manifest.json").write_text("{}")
+    (folder / "metrics.jsonl").write_text("")
+    left_at = []
+
+    def unlink(path, real=Path.unlink, **options):
+        left_at.append((path.name, len(list(folder.glob("checkpoints/step-*/manifest.json")))))
+        real(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    Run(folder, {}, starts_over=True).clear()
+    assert left_at[0] == ("manifest.json", 2)
+    assert ("metrics.jsonl", 0) in left_at
+
+
 def test_fault_31_a_proof_is_not_written_through_a_link(folder):
     (folder.parent / "elsewhere").mkdir()
     (folder / "proof").symlink_to(folder.parent / "elsewhere")

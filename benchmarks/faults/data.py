@@ -55,7 +55,7 @@ def time_unkilled(folder: Path) -> tuple[float, float]:
 
 def is_writing(folder: Path, script: Script) -> bool:
     """Whether the process has begun a file that has not got its name."""
-    return any(folder.glob(f".tmp-*-{script.pid}"))
+    return any(folder.glob(f".tmp-*-{script.pid}{'[0-9]' * 9}"))  # the process, and a number drawn for the file
 
 
 def dataset_sha256(folder: Path) -> str:

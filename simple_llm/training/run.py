@@ -111,9 +111,9 @@ class Run:
         for name in (CHECKPOINTS, "proof"):
             refuse_link(self.folder / name)
         (self.folder / MANIFEST).unlink(missing_ok=True)
+        remove_checkpoints(self.checkpoints)  # before the log, without which a start would go on from one of them
         for path in _left_by_a_run(self.folder):
             path.unlink(missing_ok=True)
-        remove_checkpoints(self.checkpoints)
 
     def fingerprint(self) -> int:
         """A number that is another one for a run with other settings, or at another step."""
