@@ -8,8 +8,9 @@ from simple_llm.config.settings import Numbers
 from simple_llm.model.prompts import MAX_CHARACTERS, parse_prompt, PromptError
 from tests.mutations import fuzzed_prompts
 
-# Written for what comes out: the operands as they are to be read, without their leading zeros.
-_SUM = re.compile("[ \t]*0*(0|[1-9][0-9]*)[ \t]*[+][ \t]*0*(0|[1-9][0-9]*)[ \t]*=?[ \t]*", re.ASCII)
+# Written for what comes out: the operands as they are to be read, without their leading zeros. What is possessive, *+,
+# gives no space back: half a million of them before something else would be shared out in every way there is.
+_SUM = re.compile("[ \t]*0*(0|[1-9][0-9]*)[ \t]*[+][ \t]*0*(0|[1-9][0-9]*)[ \t]*+=?[ \t]*", re.ASCII)
 _RANGES = (
     (Numbers(), False),
     (Numbers(), True),
@@ -49,8 +50,8 @@ def judge(tally: Tally, text: str, numbers: Numbers, any_length: bool) -> None:
 
 def expected_operands(text: str, numbers: Numbers, any_length: bool) -> tuple[str, str] | None:
     """The operands of a prompt that is to be read; None for one that is to be refused."""
-    found = _SUM.fullmatch(text)
-    if not found or len(text) > MAX_CHARACTERS:
+    found = None if len(text) > MAX_CHARACTERS else _SUM.fullmatch(text)
+    if not found:
         return None
     x, y = found.groups()
     longest = len(str(numbers.max))
