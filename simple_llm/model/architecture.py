@@ -15,7 +15,7 @@ from torch import Tensor
 from simple_llm.config.settings import TrainConfig
 from simple_llm.files.weights import Shapes
 from simple_llm.model.notation_simple_llm import Notation
-from simple_llm.model.places_simple_llm import columns_grid, Grid, position_ids_of, refuse_wrong_settings, symbols_of
+from simple_llm.model.places_simple_llm import Places, refuse_wrong_settings
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True))
@@ -123,7 +123,7 @@ class Readable(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
-class Weights:
+class Weights(Places):
     """A model that answers and does nothing else: its tensors, and what they are the weights of.
 
     Args:
@@ -151,11 +151,3 @@ class Weights:
         """Count what was learned."""
         learned = [name for name in self._tensors if self.config.trains_positions or ".wpe." not in name]
         return sum(self._tensors[name].numel() for name in learned)
-
-    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Number the tokens of whole rows; see `position_ids_of`."""
-        return position_ids_of(self.config, input_ids, attention_mask)
-
-    def grid(self, input_ids: Tensor, attention_mask: Tensor | None = None, before: Grid | None = None) -> Grid:
-        """Lay out tokens as a scratchpad of columns has them; see `columns_grid`."""
-        return columns_grid(symbols_of(self.config, input_ids, attention_mask), before)

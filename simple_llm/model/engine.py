@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from simple_llm.model.architecture import Readable
-from simple_llm.model.places_simple_llm import in_window, position_ids_of, table_rows
+from simple_llm.model.places_simple_llm import in_window, Places, table_rows
 
 
 def gelu_new(state: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Block:
     narrowing: tuple[Tensor, Tensor]
 
 
-class Engine:
+class Engine(Places):
     """A model's weights, ready to read tokens.
 
     Args:
@@ -129,10 +129,6 @@ class Engine:
         scale[:width] = (width // self.config.n_head) ** -0.5
         weight, bias = _transposed(weight * scale, bias * scale)
         return weight.to(self.dtype), bias.to(self.dtype)
-
-    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Number the tokens of whole rows; see `position_ids_of`."""
-        return position_ids_of(self.config, input_ids, attention_mask)
 
     def bytes_per_token(self) -> int:
         """What a token takes while it is read: its keys and values in every block, and the widest state."""

@@ -24,14 +24,13 @@ from .places_simple_llm import (
     answer_logits,
     begin_with_questions,
     block_position_ids,
-    columns_grid,
     Grid,
     IGNORE_INDEX,
     in_view,
     in_window,
     LOGITS_MOVE,
     numbers_of,
-    position_ids_of,
+    Places,
     QUESTION,
     refuse_wrong_settings,
     sinusoidal_table,
@@ -241,7 +240,7 @@ if _missing:  # a method or an argument that was given another name would be pas
     raise ImportError(untested_message(f"there is no {' and no '.join(_missing)}"))
 
 
-class SimpleLLMForCausalLM(GPT2LMHeadModel):
+class SimpleLLMForCausalLM(Places, GPT2LMHeadModel):
     """GPT2LMHeadModel with block positions and k tokens a step; loads, saves and generates like any other.
 
     Position IDs are derived from the tokens where none are given, and honoured where they are. What these methods do
@@ -257,20 +256,6 @@ class SimpleLLMForCausalLM(GPT2LMHeadModel):
             self.transformer.wpe = FixedPositions(config)
         self.transformer.register_forward_pre_hook(self._before_blocks, with_kwargs=True)
         self._ways_tried: set[tuple] = set()
-
-    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Number the tokens of whole rows as the model was trained; see `position_ids_of`."""
-        return position_ids_of(self.config, input_ids, attention_mask)
-
-    def grid(self, input_ids: Tensor, attention_mask: Tensor | None = None, before: Grid | None = None) -> Grid:
-        """Lay out the tokens of whole rows, or those that follow on others, as a scratchpad of columns has them.
-
-        Args:
-            input_ids: (B, T).
-            attention_mask: (B, T), 0 for padding; the padding token is padding without it, too.
-            before: the grid of the tokens before these.
-        """
-        return columns_grid(symbols_of(self.config, input_ids, attention_mask), before)
 
     def forward(
         self,

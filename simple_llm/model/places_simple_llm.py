@@ -63,23 +63,35 @@ def _refuse_what_columns_do_not_go_with(config) -> None:
         raise ValueError("the IDs of digits, carries, signs, = and padding are not all different tokens")
 
 
-def position_ids_of(config, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """Number the tokens of whole rows as a model was trained: (B, T) -> (B, T).
+class Places:
+    """Where a model's tokens stand: a part of whatever has a `config`, see `refuse_wrong_settings`."""
 
-    Args:
-        config: see `refuse_wrong_settings`.
-        attention_mask: (B, T), 0 for padding; index 0 is the first token that is not padding.
-    """
-    if config.position_embedding == "none":
-        return torch.zeros_like(input_ids)
-    if config.scratchpad == "columns":
-        return columns_grid(symbols_of(config, input_ids, attention_mask)).kinds
-    if config.position_embedding.startswith("block"):
-        digit_ids = torch.tensor(config.digit_token_ids, device=input_ids.device)
-        return block_position_ids(input_ids, digit_ids)
-    if attention_mask is None:
-        attention_mask = torch.ones_like(input_ids)
-    return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+    def position_ids(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Number the tokens of whole rows as the model was trained: (B, T) -> (B, T).
+
+        Args:
+            attention_mask: (B, T), 0 for padding; index 0 is the first token that is not padding.
+        """
+        if self.config.position_embedding == "none":
+            return torch.zeros_like(input_ids)
+        if self.config.scratchpad == "columns":
+            return self.grid(input_ids, attention_mask).kinds
+        if self.config.position_embedding.startswith("block"):
+            digit_ids = torch.tensor(self.config.digit_token_ids, device=input_ids.device)
+            return block_position_ids(input_ids, digit_ids)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+
+    def grid(self, input_ids: Tensor, attention_mask: Tensor | None = None, before: "Grid | None" = None) -> "Grid":
+        """Lay out the tokens of whole rows, or those that follow on others, as a scratchpad of columns has them.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), 0 for padding; the padding token is padding without it, too.
+            before: the grid of the tokens before these.
+        """
+        return columns_grid(symbols_of(self.config, input_ids, attention_mask), before)
 
 
 def block_position_ids(input_ids: Tensor, digit_ids: Tensor) -> Tensor:
