@@ -75,7 +75,7 @@ def steps_in(folder: Path) -> list[Step]:
         "A": ["numbers.max=99", "model.n_embd=16"],
         "B": ["numbers.max=99", "model.n_embd=16"],
         "C": ["model.n_embd=16"],
-        "D": ["numbers.max=99", *SMALL_MODEL, "training.restarts=null", "training.half_depth_steps=2"],
+        "D": ["numbers.max=99", *SMALL_MODEL, "training.restarts=null"],
     }
     return [
         Step("tests", 90, ["-m", "pytest", "-m", "gpu", "-q", "-n", "0", *NO_MATTER], []),
@@ -106,23 +106,6 @@ def steps_in(folder: Path) -> list[Step]:
             ["--seconds", "0.01", "--models", "small"],
         ),
         Step("every pair", 150, [*evaluate, "--exhaustive", "--yes"], []),
-        Step(
-            "half depth",
-            240,
-            [
-                "-m",
-                "runs.half_depth",
-                "--seeds",
-                "0",
-                "1",
-                "2",
-                "--at-once",
-                "3",
-                "--folder",
-                str(folder / "half-depth"),
-            ],
-            ["--seeds", "0", "--at-once", "1", *SMALL, "training.half_depth_steps=2"],
-        ),
     ]
 
 

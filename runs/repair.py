@@ -166,7 +166,6 @@ def train_on(loaded: LoadedNetwork, problems: Problems, num_steps: int, seed: in
             "max_steps": num_steps,
             "warmup_steps": min(before.warmup_steps, num_steps // 10),
             "restarts": None,
-            "half_depth_steps": None,  # all of its blocks have learned
             "averaging": None,
             "seed": seed,
             "learning_rate": GENTLER * before.learning_rate,

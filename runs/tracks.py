@@ -96,9 +96,6 @@ def breaches(track: Track, data: DataConfig, train: TrainConfig, num_seeds: int)
         yield f"a validation of {train.training.eval_problems:,} problems, not of {NUM_VALIDATION:,}"
     if track.model not in (None, train.model):
         yield "not the default model"
-    half_depth_steps = train.training.half_depth_steps or 0
-    if track.model and any(train.training.is_evaluated(step) for step in range(1, 2 * half_depth_steps)):
-        yield "a validation before all blocks learned for as long as half of them"
     if num_seeds < NUM_SEEDS:
         yield f"{num_seeds} of at least {NUM_SEEDS} seeds"
 

@@ -77,16 +77,11 @@ class Processes:
         if self.is_first:
             self.wait()
 
-    def replicate(self, module: torch.nn.Module, leaves_some_out: bool = False) -> torch.nn.Module:
-        """Make backward passes of the module sum the gradients over the processes, while they are computed.
-
-        Args:
-            leaves_some_out: some backward passes give some parameters no gradient, the same in each process. Where one
-                gives all of them theirs, torch prints a warning that says so.
-        """
+    def replicate(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Make backward passes of the module sum the gradients over the processes, while they are computed."""
         if self.count == 1:
             return module
-        replica = DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=leaves_some_out)
+        replica = DistributedDataParallel(module, forward_sync_buffers=False)
         replica.register_comm_hook(None, _sum_gradients)  # by itself it would give their mean
         return replica
 

@@ -29,12 +29,10 @@ pytestmark = pytest.mark.library
         (["storage.row_delimiter='|'"], ["storage.column_delimiter", "must differ from storage.row_delimiter"]),
         (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
-        (["training.half_depth_steps=9", "model.n_layer=2"], ["training.half_depth_steps", "model.n_layer = 2"]),
         (["training.restarts={first: 1000, every: 9}"], ["training.restarts", "1000", "training.max_steps = 1000"]),
         (["training.restarts={first: 700, every: 200}"], ["training.restarts", "200", "training.max_steps=1100"]),
         (["training.restarts={first: 20, every: 98}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
         (["training.averaging={start: 1000}"], ["training.averaging", "1000", "training.max_steps = 1000"]),
-        (["training.half_depth_steps=1000"], ["training.half_depth_steps", "1000", "training.max_steps = 1000"]),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
         (["hub.every=100"], ["hub.every", "hub.push is false"]),
         (["hub.push=true", "hub.repo_id=me/adder", "hub.every=150"], ["hub.every", "150", "training.eval_every = 100"]),
@@ -157,10 +155,6 @@ def test_fault_10_sizes_of_what_is_no_operation_and_too_many_operands_are_refuse
         )
     assert "sampling.large_digits: expected a number, at least 0, at most 1" in errors("sampling.large_digits=1.5")[1]
     assert "model.scratchpad: expected one of none, columns" in errors("model.scratchpad=paper")[1]
-
-
-def test_the_smallest_model_and_the_last_step_at_which_half_of_the_depth_can_end_are_taken(load):
-    assert load("model.n_layer=3", "training.max_steps=9", "training.half_depth_steps=8")
 
 
 def test_sampling_shares_that_add_up_to_one_but_for_rounding_are_taken(load):

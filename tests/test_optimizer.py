@@ -48,6 +48,20 @@ def test_no_gradient_moves_nothing():
     assert not orthogonalize(torch.zeros(1, 8, 8), torch.float32).any()
 
 
+@pytest.mark.parametrize("shape", [(128, 512), (512, 128), (256, 400)])
+@pytest.mark.parametrize("decades", [0, 2, 5])
+def test_wide_matrices_are_orthogonalized_by_their_gram_matrix_to_the_same(monkeypatch, shape, decades):
+    """Also where the singular values are far apart, and in bfloat16."""
+    left, right = (torch.linalg.qr(random_matrix(size, min(shape), seed=size))[0] for size in shape)
+    matrix = (left * torch.logspace(0, -decades, min(shape)) @ right.mT)[None]
+    by_gram_matrix = orthogonalize(matrix, torch.float32)
+    narrow = orthogonalize(matrix, torch.bfloat16).float()
+    monkeypatch.setattr(optimizer, "_LEAST_HEIGHT", 10**9)
+    expected = orthogonalize(matrix, torch.float32)
+    assert 0 < (by_gram_matrix - expected).norm() < 1e-4 * expected.norm()
+    assert (narrow - expected).norm() < 0.1 * expected.norm()
+
+
 # ---- Muon -----------------------------------------------------------------------------------------
 
 

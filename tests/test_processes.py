@@ -28,7 +28,7 @@ from tests.tiny_models import tiny_model
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
-# Four blocks, two of them at first, and the middle is asked too; no dropout, whose masks depend on who draws them.
+# Four blocks, and the middle is asked too; no dropout, whose masks depend on who draws them.
 FOUR_BLOCKS = {
     **TRAIN,
     "model": {**TRAIN["model"], "n_layer": 4, "dropout": 0.0},
@@ -36,7 +36,6 @@ FOUR_BLOCKS = {
         **TRAIN["training"],
         "accumulation_steps": 1,
         "max_steps": 60,
-        "half_depth_steps": 30,
         "save_every": 5,
         "eval_every": 20,
     },

@@ -102,16 +102,6 @@ def test_a_repair_ends_with_a_learning_rate_near_0_however_it_went_in_training(m
     assert muon.param_groups[0]["lr"] == pytest.approx(1 / 9 * repair.GENTLER * train.training.muon_learning_rate)
 
 
-def test_a_repair_trains_all_blocks_of_a_model_that_began_with_half_of_them():
-    data, train = make_data_config(), make_train_config(1, n_layer=4, half_depth_steps=3)
-    tokenizer = make_tokenizer(data)
-    loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
-    second = loaded.model.transformer.h[1].mlp.c_proj.weight
-    assert not second.any()
-    repair.train_on(loaded, all_pairs(9), num_steps=2, seed=0)
-    assert second.any()
-
-
 def test_a_repair_leaves_the_weights_of_its_last_step_also_where_training_took_a_mean():
     data, left = make_data_config(), []
     for averaging in (None, {"start": 1}):

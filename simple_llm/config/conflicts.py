@@ -26,7 +26,7 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
             ("training.batch_size", "training.accumulation_steps"),
             f"{training.batch_size} is not a multiple of training.accumulation_steps = {training.accumulation_steps}",
         )
-    yield from _schedule_conflicts(training, train.model)
+    yield from _schedule_conflicts(training)
     if "\0" in str(train.paths.model):
         yield Conflict(("paths.model",), f"{str(train.paths.model)!r} is no name of a folder")
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
@@ -49,7 +49,7 @@ def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
         )
 
 
-def _schedule_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
+def _schedule_conflicts(training: Training) -> Iterator[Conflict]:
     if training.restarts is not None:
         yield from _restart_conflicts(training.restarts, training)
     if training.averaging is not None and training.averaging.start >= training.max_steps:
@@ -57,19 +57,6 @@ def _schedule_conflicts(training: Training, model: Model) -> Iterator[Conflict]:
             ("training.averaging", "training.max_steps"),
             f"start: {training.averaging.start} with training.max_steps = {training.max_steps} takes the mean of "
             "nothing; set less",
-        )
-    if training.half_depth_steps is None:
-        return
-    if model.n_layer < 3:
-        yield Conflict(
-            ("training.half_depth_steps", "model.n_layer"),
-            f"a model of model.n_layer = {model.n_layer} has no half that is worth training; set it to null",
-        )
-    if training.half_depth_steps >= training.max_steps:
-        yield Conflict(
-            ("training.half_depth_steps", "training.max_steps"),
-            f"{training.half_depth_steps} with training.max_steps = {training.max_steps} never trains every second "
-            "block; set less",
         )
 
 

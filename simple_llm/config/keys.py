@@ -31,8 +31,10 @@ class Retired(NamedTuple):
     what_to_do: str
 
 
-# By name, {"training.half_depth_steps": Retired((None,), "...")}; of a section that went, each of its keys.
-RETIRED: dict[str, Retired] = {}
+# By name; of a section that went, each of its keys.
+RETIRED: dict[str, Retired] = {
+    "training.half_depth_steps": Retired((None,), "all blocks learn from the first step; delete it"),
+}
 
 
 def as_of_today(recorded: dict, above: str = "") -> dict:

@@ -282,7 +282,6 @@ class Training(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     deep_supervision: float = Field(1.0, ge=0, le=1000)
     restarts: Restarts | None = None
-    half_depth_steps: int | None = Field(None, ge=1, le=10**9)
     averaging: Averaging | None = None
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
@@ -302,10 +301,8 @@ class Training(Section):
         return step == self.max_steps or step % self.eval_every == 0 or ends_descent
 
     def is_enough(self, step: int, num_exact_evaluations: int) -> bool:
-        """Whether a run may end before max_steps: exact evaluations in a row, and every block has learned."""
-        if self.stop_after_exact is None or (self.half_depth_steps and step <= self.half_depth_steps):
-            return False
-        return num_exact_evaluations >= self.stop_after_exact
+        """Whether a run may end before max_steps: after so many exact evaluations in a row."""
+        return self.stop_after_exact is not None and num_exact_evaluations >= self.stop_after_exact
 
 
 _REPOSITORY = r"^[\w.-]+(/[\w.-]+)?$"  # a name, with or without whose it is

@@ -3,18 +3,9 @@
 Shape letters in this file: B rows in a batch, T tokens in a row, V tokens in the vocabulary.
 
 What training makes smaller is the cross entropy of the answers, and of what the middle of the model says of them.
-
-The first steps may be at half of the depth: every second block alone, until the others join. A block adds to its input
-what its two projections (c_proj) make of it. Where those start at zero it adds nothing, so it can be left out, with its
-work, and put in later without a change to what the model says: the loss goes on from where it was (growth that keeps
-the loss, Shen et al., arXiv 2203.06211).
-
-    blocks, step 0          0 . 2 . 4 . 6 .
-    from half_depth_steps   0 1 2 3 4 5 6 7        1, 3, 5 and 7 begin as identities
 """
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +26,7 @@ from simple_llm.model.tokens import Examples
 from simple_llm.processes import ALONE, Processes
 from simple_llm.training.averaging import MeanWeights
 from simple_llm.training.batches import BatchOrder, evenly_by_length, position_offsets
+from simple_llm.training.forward_pass import logits_after
 from simple_llm.training.optimizer import build_optimizers, learning_rate_scale, Muon
 
 
@@ -67,9 +59,7 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = scale * optimizer.defaults["lr"]
         torch.manual_seed(step_seed(self.config.seed, step, self.processes.rank))  # for dropout
-        is_half = step < (self.config.half_depth_steps or 0)
-        with at_half_depth(self.model) if is_half else contextlib.nullcontext():
-            loss = self.accumulate_gradients(examples, step)
+        loss = self.accumulate_gradients(examples, step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         if not (loss + norm).isfinite():
             raise DivergedError(f"loss {loss.item():g} and gradient norm {norm.item():g} at step {step}")
@@ -104,14 +94,8 @@ class Learner:
 
 
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: Notation) -> SimpleLLMForCausalLM:
-    """Make the model of a config with fresh weights, drawn from torch's global generator.
-
-    With training.half_depth_steps, the blocks that are left out at first add nothing.
-    """
-    made = SimpleLLMForCausalLM(model_config(train, tokenizer))
-    if train.training.half_depth_steps is not None:
-        start_as_identities(made)
-    return greedy(made, data)
+    """Make the model of a config with fresh weights, drawn from torch's global generator."""
+    return greedy(SimpleLLMForCausalLM(model_config(train, tokenizer)), data)
 
 
 def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Processes = ALONE) -> Learner:
@@ -126,15 +110,12 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
             f"training.batch_size: {config.batch_size} is not a multiple of {processes.count} processes "
             f"times training.accumulation_steps = {config.accumulation_steps}"
         )
-    if model.device.type == "cpu":
-        model.set_attn_implementation("eager")  # its backward pass is twice as fast as sdpa's on a CPU
-    if config.compile:
-        model.transformer.compile()
     dtype = resolve_precision(config.precision, model.device)
     optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config.averaging)
     loss = TrainingLoss(model.train(), config.deep_supervision)
-    loss = processes.replicate(loss, leaves_some_out=config.half_depth_steps is not None)
-    return Learner(model, loss, optimizers, mean, config, dtype, processes)
+    if config.compile:
+        loss.compile()
+    return Learner(model, processes.replicate(loss), optimizers, mean, config, dtype, processes)
 
 
 def batch_indices(examples: Examples, config: Training, step: int) -> NDArray[np.int64]:
@@ -182,15 +163,15 @@ class TrainingLoss(torch.nn.Module):
             return self._of_columns(batch) / num_targets
         positions = model.position_ids(batch.inputs)  # (B, T)
         positions = torch.where(positions > 0, positions + offsets, positions)
-        output = model(
-            input_ids=batch.inputs, position_ids=positions, use_cache=False, output_hidden_states=self.middle > 0
-        )
-        loss = _summed_cross_entropy(output.logits, batch.targets) / num_targets
+        asked = [(model.config.n_layer, batch.targets, 1 / num_targets)]
         if self.middle:
-            state = output.hidden_states[self.middle]  # after that many blocks
-            logits = model.lm_head(model.transformer.ln_f(state))
-            loss = loss + self.deep_supervision * _summed_cross_entropy(logits, batch.place_targets) / num_place_targets
-        return loss
+            asked.append((self.middle, batch.place_targets, self.deep_supervision / num_place_targets))
+        is_asked = {number: targets != IGNORE_INDEX for number, targets, _ in asked}
+        logits = logits_after(model, batch.inputs, positions, is_asked)
+        return sum(
+            weight * functional.cross_entropy(logits[number].float(), targets[is_asked[number]], reduction="sum")
+            for number, targets, weight in asked
+        )
 
     def _of_columns(self, batch: Examples) -> Tensor:
         """Cross entropy of work on paper, summed over its tokens; what is behind the longest text is cut off."""
@@ -200,42 +181,3 @@ class TrainingLoss(torch.nn.Module):
         contexts, targets, counts = distinct(in_view_of_work(inputs, grid), targets[grid.is_work])
         losses = functional.cross_entropy(context_logits(self.model, contexts).float(), targets, reduction="none")
         return (losses * counts).sum()
-
-
-def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum over the targets that are not hidden: (B, T, V), (B, T) -> ()."""
-    return functional.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
-    )
-
-
-# ---- Half of the depth ----------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def start_as_identities(model: SimpleLLMForCausalLM) -> None:
-    """Make the blocks that are left out at first add nothing."""
-    for block in model.transformer.h[1::2]:
-        for projection in (block.attn.c_proj, block.mlp.c_proj):
-            projection.weight.zero_()
-            projection.bias.zero_()
-
-
-@contextlib.contextmanager
-def at_half_depth(model: SimpleLLMForCausalLM) -> Iterator[None]:
-    """Have every second block add nothing, at no cost, inside the `with` block.
-
-    What the model says is the same only while those blocks are as `start_as_identities` left them.
-    """
-    left_out = model.transformer.h[1::2]
-    for block in left_out:
-        block.forward = _pass_on
-    try:
-        yield
-    finally:
-        for block in left_out:
-            del block.forward  # what its class has comes back
-
-
-def _pass_on(hidden_states: Tensor, *arguments: object, **settings: object) -> Tensor:
-    return hidden_states

@@ -17,6 +17,8 @@ from simple_llm.model.modeling_simple_llm import SimpleLLMForCausalLM
 # (Polar Express, Amsel et al., arXiv 2505.16932). Three send that interval to 1 +- 0.27, which takes five steps with
 # the one polynomial that Muon was published with.
 _NEWTON_SCHULZ = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
+# Rows of a matrix for `_by_gram_matrix`: of one with 8 bfloat16 makes singular values up to 1.8 there.
+_LEAST_HEIGHT = 128
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -32,11 +34,43 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     is_tall = matrices.size(1) > matrices.size(2)
     x = (matrices.mT if is_tall else matrices).to(dtype)  # (M, short, long)
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.01 + 1e-7)
+    is_wide = x.size(2) > 1.5 * x.size(1) and x.size(1) >= _LEAST_HEIGHT
+    x = _by_gram_matrix(x) if is_wide else _by_itself(x)  # whichever has fewer operations
+    return x.mT if is_tall else x
+
+
+def _by_itself(x: Tensor) -> Tensor:
+    """Apply each polynomial to what those before it made of X: (M, short, long) -> (M, short, long)."""
     for a, b, c in _NEWTON_SCHULZ:
         gram = torch.bmm(x, x.mT)  # (M, short, short)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return x.mT if is_tall else x
+    return x
+
+
+def _by_gram_matrix(x: Tensor) -> Tensor:
+    """Multiply the polynomials first: X X^T is what they need of X, and what becomes of it follows without X.
+
+    Of a matrix four times as long as high that is 17 products of short matrices where `_by_itself` takes 27.
+    """
+    first, *others = _NEWTON_SCHULZ
+    gram = torch.bmm(x, x.mT)  # (M, short, short)
+    product = polynomial = _polynomial(gram, first)
+    for coefficients in others:
+        gram = torch.bmm(torch.bmm(polynomial, gram), polynomial)
+        polynomial = _polynomial(gram, coefficients)
+        product = torch.bmm(polynomial, product)
+    return torch.bmm(product, x)
+
+
+def _polynomial(gram: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
+    """a I + b G + c G^2: (M, short, short) -> (M, short, short)."""
+    a, b, c = coefficients
+    inner = gram * c
+    inner.diagonal(dim1=1, dim2=2).add_(b)
+    polynomial = torch.bmm(gram, inner)
+    polynomial.diagonal(dim1=1, dim2=2).add_(a)
+    return polynomial
 
 
 class Muon(torch.optim.Optimizer):
