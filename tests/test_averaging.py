@@ -25,6 +25,21 @@ SETTINGS = {"max_steps": MAX_STEPS, "eval_every": 2, "save_every": 2, "eval_prob
 AVERAGED = {**SETTINGS, "averaging": Averaging(start=START, decay=DECAY)}
 
 
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        ({"max_steps": 1}, 1),
+        ({"max_steps": 7}, 4),
+        ({"max_steps": 8}, 4),
+        ({"max_steps": 12, "restarts": {"first": 6, "every": 3}}, 3),
+        ({"max_steps": 8, "averaging": {"start": 7}}, 7),
+        ({"max_steps": 8, "averaging": None}, None),
+    ],
+)
+def test_it_begins_where_half_of_the_first_descent_is_over_if_nothing_else_is_said(settings, start):
+    assert make_train_config(1, **{"averaging": {}, **settings}).training.averaging_start == start
+
+
 def weights_of(model: torch.nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
 

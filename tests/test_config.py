@@ -26,10 +26,13 @@ def digits_by_hand(value, base):
 # ---- What is loaded -------------------------------------------------------------------------------
 
 
-def test_the_files_of_the_repository_say_the_defaults():
-    data, train = load_configs(REPOSITORY / "data_config.yaml", REPOSITORY / "train_config.yaml", [])
+def test_the_files_of_the_repository_say_the_defaults_but_for_the_mean_that_older_models_were_left_without():
+    data, train = load_configs(
+        REPOSITORY / "data_config.yaml", REPOSITORY / "train_config.yaml", ["training.averaging=null"]
+    )
     assert data == DataConfig()
     assert train == TrainConfig()
+    assert load_configs(REPOSITORY / "data_config.yaml", REPOSITORY / "train_config.yaml", [])[1] != train
 
 
 def test_the_defaults_are_those_of_the_design(load):
@@ -275,7 +278,7 @@ def test_fault_21_a_wrong_setting_is_named_with_file_value_and_remedy(errors, tm
         ("training.restarts={first: 0, every: 9}", ["training.restarts.first", "at least 1"]),
         ("training.even_lengths=1", ["training.even_lengths", "below 1"]),
         ("training.averaging={start: 9, decay: 1}", ["training.averaging.decay", "below 1"]),
-        ("training.averaging={decay: 0.9}", ["training.averaging.start"]),
+        ("training.averaging={start: 0}", ["training.averaging.start", "at least 1"]),
         ("model.attention_window={left: -1, right: 1}", ["model.attention_window.left", "at least 0"]),
     ],
 )

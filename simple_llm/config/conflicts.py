@@ -52,7 +52,7 @@ def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
 def _schedule_conflicts(training: Training) -> Iterator[Conflict]:
     if training.restarts is not None:
         yield from _restart_conflicts(training.restarts, training)
-    if training.averaging is not None and training.averaging.start >= training.max_steps:
+    if training.averaging and training.averaging.start and training.averaging.start >= training.max_steps:
         yield Conflict(
             ("training.averaging", "training.max_steps"),
             f"start: {training.averaging.start} with training.max_steps = {training.max_steps} takes the mean of "

@@ -259,11 +259,12 @@ class Averaging(Section):
     """The mean of the last weights in place of the last ones.
 
     Attributes:
-        start: after so many steps the mean is the weights; each later step moves it towards those of that step.
+        start: after so many steps the mean is the weights; each later step moves it towards those of that step. None:
+            half of the steps in which the learning rate falls to 0 for the first time.
         decay: how much of it a step leaves.
     """
 
-    start: int = Field(ge=1, le=10**9)
+    start: int | None = Field(None, ge=1, le=10**9)
     decay: float = Field(0.995, gt=0, lt=1)
 
 
@@ -273,7 +274,7 @@ class Training(Section):
     batch_size: int = Field(128, ge=1, le=10**7)
     accumulation_steps: int = Field(1, ge=1, le=10_000)
     even_lengths: float = Field(0.0, ge=0, lt=1)
-    max_steps: int = Field(1000, ge=1, le=10**9)
+    max_steps: int = Field(1100, ge=1, le=10**9)
     warmup_steps: int = Field(20, ge=0, le=10**9)
     learning_rate: float = Field(3e-3, gt=0, le=10)
     muon_learning_rate: float = Field(0.02, gt=0, le=10)
@@ -293,6 +294,18 @@ class Training(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = "none"
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @property
+    def first_descent(self) -> int:
+        """Steps in which the learning rate falls to 0 for the first time."""
+        return self.restarts.first if self.restarts else self.max_steps
+
+    @property
+    def averaging_start(self) -> int | None:
+        """After how many steps the mean of the weights begins; None without one."""
+        if self.averaging is None:
+            return None
+        return self.averaging.start or -(-self.first_descent // 2)
 
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps."""

@@ -11,30 +11,31 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from simple_llm.config.settings import Averaging
+from simple_llm.config.settings import Training
 
 
 class MeanWeights:
     """Exponential moving mean of a model's weights; every process of a run computes the same one.
 
     Attributes:
-        tensors: by the names of the weights; empty before `averaging.start` steps, and without `averaging` for ever.
+        tensors: by the names of the weights; empty before the mean begins, and without one for ever.
     """
 
-    def __init__(self, model: torch.nn.Module, averaging: Averaging | None) -> None:
-        self.model, self.averaging = model, averaging
+    def __init__(self, model: torch.nn.Module, config: Training) -> None:
+        self.model, self.config = model, config
         self.tensors: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def update(self, num_steps: int) -> None:
-        """Take in the weights as they are after so many optimizer steps; after `averaging.start` the mean is those."""
-        if self.averaging is None or num_steps < self.averaging.start:
+        """Take in the weights as they are after so many optimizer steps; where the mean begins it is those."""
+        start = self.config.averaging_start
+        if start is None or num_steps < start:
             return
         for name, weight in self.model.named_parameters():
-            if num_steps == self.averaging.start:
+            if num_steps == start:
                 self.tensors[name] = weight.detach().clone()
             else:
-                self.tensors[name].lerp_(weight, 1 - self.averaging.decay)
+                self.tensors[name].lerp_(weight, 1 - self.config.averaging.decay)
 
     def exchange(self) -> None:
         """Let the model's weights and their mean change places, where there is one; nothing is copied."""

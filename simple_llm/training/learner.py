@@ -111,7 +111,7 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
             f"times training.accumulation_steps = {config.accumulation_steps}"
         )
     dtype = resolve_precision(config.precision, model.device)
-    optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config.averaging)
+    optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config)
     loss = TrainingLoss(model.train(), config.deep_supervision)
     if config.compile:
         loss.compile()

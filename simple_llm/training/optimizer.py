@@ -163,8 +163,7 @@ def state_bytes(optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
 
 def learning_rate_scale(step: int, training: Training) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then linear decay to 0, again and again if so set."""
-    warmup_steps, restarts = training.warmup_steps, training.restarts
-    last_step = restarts.first if restarts else training.max_steps
+    warmup_steps, restarts, last_step = training.warmup_steps, training.restarts, training.first_descent
     if restarts and step >= restarts.first:
         return restarts.height * (1 - (step - restarts.first) % restarts.every / restarts.every)
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
