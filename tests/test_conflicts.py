@@ -31,7 +31,7 @@ pytestmark = pytest.mark.library
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
         (["training.restarts={first: 1100, every: 9}"], ["training.restarts", "1100", "training.max_steps = 1100"]),
         (["training.restarts={first: 700, every: 300}"], ["training.restarts", "300", "training.max_steps=1300"]),
-        (["training.restarts={first: 20, every: 98}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
+        (["training.restarts={first: 20, every: 108}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
         (["training.averaging={start: 1100}"], ["training.averaging", "1100", "training.max_steps = 1100"]),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),
         (["hub.every=100"], ["hub.every", "hub.push is false"]),
