@@ -300,7 +300,7 @@ def train_model(
                 raise DivergedError(f"{error}; {hint}") from None
             bar.update()
             if step % LOG_EVERY == 0:
-                speed = config.batch_size * (step + 1) / (time.monotonic() - started)
+                speed = config.rows_before(step + 1) / (time.monotonic() - started)
                 bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
                 log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
         log.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_llm.training.batches import BatchOrder
+from simple_llm.training import learner
 from tests.conftest import Called
 from tests.forked import fork_script
 from tests.hub_server import HubServer
@@ -17,8 +17,8 @@ DATA = {
     "numbers": {"max": 255, "base": 16},
     "storage": {"path": "sequences.txt", "num_sequences": 1000},
 }
-# Dropout and offsets draw random numbers, two slices a batch, 800 training rows in batches of 112: the seam of the
-# first epoch lies in step 7. A mean of the weights goes along from step 2.
+# Dropout and offsets draw random numbers, two slices a batch, 800 training rows in batches of 112, from step 3 on the
+# hardest 64 of 160: the seam of the first epoch lies in step 5. A mean of the weights goes along from step 2.
 TRAIN = {
     "paths": {"model": "model"},
     "model": {
@@ -35,6 +35,7 @@ TRAIN = {
         "max_steps": 12,
         "warmup_steps": 2,
         "averaging": {"start": 2, "decay": 0.9},
+        "hard_rows": {"start": 3, "of": 160, "keep": 64},
         "eval_every": 4,
         "save_every": 4,
         "eval_problems": 50,
@@ -98,11 +99,11 @@ def damage(path: Path) -> None:
 
 def interrupt_in_step(monkeypatch: pytest.MonkeyPatch, interrupted_step: int, number: signal.Signals) -> None:
     """Have a signal arrive while a step picks its batch."""
-    real = BatchOrder.indices
+    real = learner.batch_indices
 
-    def indices(self, step):
+    def batch_indices(examples, config, step):
         if step == interrupted_step:
             os.kill(os.getpid(), number)
-        return real(self, step)
+        return real(examples, config, step)
 
-    monkeypatch.setattr(BatchOrder, "indices", indices)
+    monkeypatch.setattr(learner, "batch_indices", batch_indices)

@@ -16,8 +16,7 @@ from simple_llm.errors import EnvironmentFault, Interrupted
 from simple_llm.files import writing
 from simple_llm.files.names import WRITTEN_HERE
 from simple_llm.model.tokenizer_files import save_tokenizer
-from simple_llm.training import checkpoint
-from simple_llm.training.batches import BatchOrder
+from simple_llm.training import checkpoint, learner
 from simple_llm.training.checkpoint import newest_checkpoint, TrainingState
 from simple_llm.training.learner import build_model
 from simple_llm.training.run import Run
@@ -141,14 +140,14 @@ def test_fault_03_a_disk_full_in_training_evaluation_and_data_writing_ends_with_
     finished_run, tmp_path
 ):
     def fill_in_step_5():
-        real = BatchOrder.indices
+        real = learner.batch_indices
 
-        def indices(self, step):
+        def batch_indices(examples, config, step):
             if step == 5:
                 fill(Path("model"))
-            return real(self, step)
+            return real(examples, config, step)
 
-        BatchOrder.indices = indices
+        learner.batch_indices = batch_indices
 
     def fill_while_rows_are_written():
         real = RowFormat.write

@@ -9,7 +9,7 @@ import torch
 
 from simple_llm.config.settings import Training
 from simple_llm.files.sealed_folder import verified_manifest
-from simple_llm.training.batches import BatchOrder
+from simple_llm.training import learner
 from tests.forked import fork_script
 from tests.test_trainer import checkpoints
 from trainer import less_memory
@@ -33,14 +33,14 @@ def give_no_more_than(num_bytes: int) -> None:
 
 def test_fault_12_out_of_memory_in_training_says_what_to_try_and_the_run_goes_on_from_its_checkpoint(run_folder):
     def no_more_in_step_1():
-        real = BatchOrder.indices
+        real = learner.batch_indices
 
-        def indices(self, step):
+        def batch_indices(examples, config, step):
             if step == 1:
                 give_no_more_than(2**24)
-            return real(self, step)
+            return real(examples, config, step)
 
-        BatchOrder.indices = indices
+        learner.batch_indices = batch_indices
 
     settings = ("training.batch_size=10000", "training.accumulation_steps=1", "training.max_steps=3")
     often = ("training.save_every=1", "training.eval_every=3")

@@ -259,7 +259,13 @@ def test_fault_09_other_data_and_another_tokenizer_are_refused(run_folder, call_
     assert "has base = 10 where the configs say 16; run `python3 tokenizer.py --fresh`" in called.stderr
 
 
-ON_PAPER = ("model.scratchpad=columns", "model.tokens_per_step=1", "model.max_position_offset=0", "model.dropout=0.0")
+ON_PAPER = (
+    "model.scratchpad=columns",
+    "training.hard_rows=null",
+    "model.tokens_per_step=1",
+    "model.max_position_offset=0",
+    "model.dropout=0.0",
+)
 
 
 @pytest.mark.parametrize(

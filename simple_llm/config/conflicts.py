@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from simple_llm.arithmetic.addition import ADDITION
-from simple_llm.config.settings import DataConfig, Hub, Model, Numbers, Restarts, TrainConfig, Training
+from simple_llm.config.settings import DataConfig, HardRows, Hub, Model, Numbers, Restarts, TrainConfig, Training
 
 MOST_WEIGHTS = 10**9  # of a model: four gigabytes
 
@@ -27,11 +27,34 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
             f"{training.batch_size} is not a multiple of training.accumulation_steps = {training.accumulation_steps}",
         )
     yield from _schedule_conflicts(training)
+    if training.hard_rows is not None:
+        yield from _hard_rows_conflicts(training.hard_rows, training, train.model)
     if "\0" in str(train.paths.model):
         yield Conflict(("paths.model",), f"{str(train.paths.model)!r} is no name of a folder")
     if train.tokenizer.pad_token == train.tokenizer.unk_token:
         yield Conflict(("tokenizer.unk_token", "tokenizer.pad_token"), "must differ from tokenizer.pad_token")
     yield from _hub_conflicts(train.hub, training)
+
+
+def _hard_rows_conflicts(hard_rows: HardRows, training: Training, model: Model) -> Iterator[Conflict]:
+    if hard_rows.keep >= hard_rows.of:
+        yield Conflict(("training.hard_rows",), f"keep: {hard_rows.keep} leaves nothing out of of: {hard_rows.of}")
+    if hard_rows.of % training.accumulation_steps or hard_rows.keep % training.accumulation_steps:
+        yield Conflict(
+            ("training.hard_rows", "training.accumulation_steps"),
+            f"of: {hard_rows.of} and keep: {hard_rows.keep} have to be multiples of training.accumulation_steps = "
+            f"{training.accumulation_steps}",
+        )
+    if training.even_lengths:
+        yield Conflict(
+            ("training.hard_rows", "training.even_lengths"),
+            f"both choose rows; with training.even_lengths = {training.even_lengths} set it to null",
+        )
+    if model.has_columns:
+        yield Conflict(
+            ("training.hard_rows", "model.scratchpad"),
+            "model.scratchpad = columns learns from contexts, not from rows; set it to null",
+        )
 
 
 def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:

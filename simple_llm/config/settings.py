@@ -268,6 +268,20 @@ class Averaging(Section):
     decay: float = Field(0.995, gt=0, lt=1)
 
 
+class HardRows(Section):
+    """Steps that look at many rows and learn from those that the model is worst at.
+
+    Attributes:
+        start: after so many steps; before, most rows are hard.
+        of: rows that a step looks at.
+        keep: rows that it learns from, of which its gradient is.
+    """
+
+    start: int = Field(ge=1, le=10**9)
+    of: int = Field(ge=2, le=10**7)
+    keep: int = Field(ge=1, le=10**7)
+
+
 class Training(Section):
     """How the weights are found. A batch is what one optimizer step sees, over all accumulation steps."""
 
@@ -284,6 +298,7 @@ class Training(Section):
     deep_supervision: float = Field(1.0, ge=0, le=1000)
     restarts: Restarts | None = None
     averaging: Averaging | None = None
+    hard_rows: HardRows | None = None
     eval_every: int = Field(100, ge=1, le=10**9)
     eval_problems: int = Field(1000, ge=1, le=10**7)
     stop_after_exact: int | None = Field(None, ge=1)
@@ -306,6 +321,11 @@ class Training(Section):
         if self.averaging is None:
             return None
         return self.averaging.start or -(-self.first_descent // 2)
+
+    def rows_before(self, step: int) -> int:
+        """How many rows the steps before this one looked at."""
+        num_selective = max(0, step - self.hard_rows.start) if self.hard_rows else 0
+        return (step - num_selective) * self.batch_size + (num_selective and num_selective * self.hard_rows.of)
 
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps."""

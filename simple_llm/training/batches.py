@@ -24,8 +24,12 @@ class BatchOrder:
     seed: int
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Row indices of a step's batch: (B,)."""
-        position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        """Row indices of a step's batch, where all batches have one size: (B,)."""
+        return self.rows(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def rows(self, first: int, end: int) -> NDArray[np.int64]:
+        """Row indices of those from `first` to before `end` in all epochs: (end - first,)."""
+        position = np.arange(first, end)
         epoch, index = np.divmod(position, self.num_rows)
         picked = [_epoch_order(self.num_rows, self.seed, int(e))[index[epoch == e]] for e in np.unique(epoch)]
         return np.concatenate(picked)

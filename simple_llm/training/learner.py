@@ -74,7 +74,7 @@ class Learner:
 
         Two processes with one slice each add the same two numbers as one process with two slices.
         """
-        batch = examples[batch_indices(examples, self.config, step)]
+        batch = examples[self.choose_rows(examples, step)]
         offsets = position_offsets(len(batch), self.model.config.max_position_offset, self.config.seed, step)
         num_targets, num_place_targets = (
             (targets != IGNORE_INDEX).sum().clamp(min=1) for targets in (batch.targets, batch.place_targets)
@@ -92,6 +92,23 @@ class Learner:
             total += loss.detach()
         return self.processes.sum(total)
 
+    def choose_rows(self, examples: Examples, step: int) -> NDArray[np.int64]:
+        """The rows that a step learns from: those next in turn, or the hardest of them: (B,) or (keep,).
+
+        In the end most rows have been learned, and say nothing more; to see that, a forward pass is enough (selective
+        backpropagation, Jiang et al., arXiv 1910.00762).
+        """
+        rows, hard_rows = batch_indices(examples, self.config, step), self.config.hard_rows
+        if hard_rows is None or step < hard_rows.start:
+            return rows
+        num_slices = self.config.accumulation_steps * self.processes.count
+        losses = []
+        for slice_ in np.split(rows, num_slices)[self.processes.share]:
+            with autocast(self.model.device, self.dtype):
+                losses.append(row_losses(self.model, examples[slice_].to(self.model.device)))
+        losses = self.processes.gather(torch.stack(losses), num_slices).flatten().cpu()
+        return rows[np.sort(losses.argsort(descending=True, stable=True)[: hard_rows.keep].numpy())]
+
 
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: Notation) -> SimpleLLMForCausalLM:
     """Make the model of a config with fresh weights, drawn from torch's global generator."""
@@ -104,12 +121,16 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
     Raises:
         UsageError: a batch cannot be shared evenly among the processes.
     """
-    num_slices = config.accumulation_steps * processes.count
-    if config.batch_size % num_slices:
-        raise UsageError(
-            f"training.batch_size: {config.batch_size} is not a multiple of {processes.count} processes "
-            f"times training.accumulation_steps = {config.accumulation_steps}"
-        )
+    num_slices, hard_rows = config.accumulation_steps * processes.count, config.hard_rows
+    sizes = {"training.batch_size": config.batch_size}
+    if hard_rows is not None:
+        sizes |= {"training.hard_rows.of": hard_rows.of, "training.hard_rows.keep": hard_rows.keep}
+    for key, size in sizes.items():
+        if size % num_slices:
+            raise UsageError(
+                f"{key}: {size} is not a multiple of {processes.count} processes "
+                f"times training.accumulation_steps = {config.accumulation_steps}"
+            )
     dtype = resolve_precision(config.precision, model.device)
     optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config)
     loss = TrainingLoss(model.train(), config.deep_supervision)
@@ -119,7 +140,10 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
 
 
 def batch_indices(examples: Examples, config: Training, step: int) -> NDArray[np.int64]:
-    """Choose the rows of a step: of all in turn, and the share that is drawn evenly by length: (B,)."""
+    """Choose the rows that a step looks at: of all in turn, and the share that is drawn evenly by length: (B,)."""
+    if config.hard_rows is not None:
+        first, end = config.rows_before(step), config.rows_before(step + 1)
+        return BatchOrder(len(examples), config.batch_size, config.seed).rows(first, end)
     num_even = int(config.even_lengths * config.batch_size)
     in_turn = BatchOrder(len(examples), config.batch_size - num_even, config.seed).indices(step)
     if not num_even:
@@ -181,3 +205,14 @@ class TrainingLoss(torch.nn.Module):
         contexts, targets, counts = distinct(in_view_of_work(inputs, grid), targets[grid.is_work])
         losses = functional.cross_entropy(context_logits(self.model, contexts).float(), targets, reduction="none")
         return (losses * counts).sum()
+
+
+@torch.no_grad()
+def row_losses(model: SimpleLLMForCausalLM, batch: Examples) -> Tensor:
+    """Cross entropy of each row, summed over its answer: (B,)."""
+    is_asked = batch.targets != IGNORE_INDEX
+    logits = logits_after(model, batch.inputs, model.position_ids(batch.inputs), {model.config.n_layer: is_asked})
+    losses = torch.zeros_like(is_asked, dtype=torch.float32)
+    said = logits[model.config.n_layer].float()
+    losses[is_asked] = functional.cross_entropy(said, batch.targets[is_asked], reduction="none")
+    return losses.sum(1)

@@ -1,0 +1,80 @@
+"""Steps that look at many rows and learn from the hardest of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from simple_llm.config.settings import HardRows
+from simple_llm.errors import UsageError
+from simple_llm.model.places_simple_llm import IGNORE_INDEX
+from simple_llm.model.tokens import Examples
+from simple_llm.training.learner import batch_indices, Learner, row_losses
+from tests import tiny_models
+from tests.tiny_models import make_train_config
+
+pytestmark = pytest.mark.library
+
+START, OF, KEEP = 3, 40, 8
+HARD = {"max_steps": 9, "hard_rows": HardRows(start=START, of=OF, keep=KEEP)}
+
+
+def make_learner(tokens_per_step: int | str = 2, **training: object) -> tuple[Learner, Examples]:
+    return tiny_models.make_learner(make_train_config(tokens_per_step, n_layer=3, **{**HARD, **training}))
+
+
+def losses_of(learner: Learner, rows: Examples, index: np.ndarray) -> np.ndarray:
+    return row_losses(learner.model, rows[index].to(learner.model.device)).numpy()
+
+
+def test_every_row_is_looked_at_once_an_epoch_whatever_the_step_learns_from():
+    learner, rows = make_learner()
+    steps = [batch_indices(rows, learner.config, step) for step in range(60)]
+    assert [len(step) for step in steps] == [16] * START + [OF] * (60 - START)
+    looked_at = np.concatenate(steps)
+    for epoch in np.split(looked_at, range(len(rows), len(looked_at), len(rows)))[:-1]:
+        assert sorted(epoch) == list(range(len(rows)))
+    assert [learner.config.rows_before(step) for step in (0, 1, START, START + 2)] == [0, 16, 48, 48 + 2 * OF]
+
+
+@pytest.mark.parametrize("k", [1, 2, "all"])
+def test_the_loss_of_a_row_is_that_of_its_whole_answer(k):
+    learner, rows = make_learner(k)
+    some = rows[np.arange(30)]
+    log_probabilities = learner.model.eval()(input_ids=some.inputs.long()).logits.log_softmax(-1)
+    expected = [0.0] * 30
+    for row, index in (some.targets != IGNORE_INDEX).nonzero().tolist():
+        expected[row] -= float(log_probabilities[row, index, some.targets[row, index]])
+    assert losses_of(learner, rows, np.arange(30)) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2, 4])
+def test_a_step_learns_from_the_rows_with_the_largest_losses(accumulation_steps):
+    learner, rows = make_learner(accumulation_steps=accumulation_steps)
+    for step in range(START + 1):
+        chosen = learner.choose_rows(rows, step)
+        candidates = batch_indices(rows, learner.config, step)
+        if step < START:
+            assert (chosen == candidates).all()
+            learner.step(rows, step)
+    assert len(chosen) == KEEP
+    assert set(chosen) == set(candidates[np.argsort(losses_of(learner, rows, candidates))[-KEEP:]])
+
+
+def test_what_is_not_among_the_hardest_changes_nothing():
+    learner, rows = make_learner()
+    rng = np.random.default_rng(0)
+    for step in range(START):
+        learner.step(rows, step)
+    expected = learner.accumulate_gradients(rows, START)
+    chosen = learner.choose_rows(rows, START)
+    left_out = np.setdiff1d(batch_indices(rows, learner.config, START), chosen)
+    easiest = left_out[int(losses_of(learner, rows, left_out).argmin())]
+    for name in ("inputs", "targets", "place_targets"):
+        getattr(rows, name)[rng.permutation(left_out)] = getattr(rows, name)[easiest].clone()
+    assert torch.equal(learner.accumulate_gradients(rows, START), expected)
+
+
+@pytest.mark.parametrize(("hard_rows", "key"), [({"of": 42}, "of: 42"), ({"of": 40, "keep": 6}, "keep: 6")])
+def test_what_cannot_be_shared_among_slices_is_refused(hard_rows, key):
+    with pytest.raises(UsageError, match=rf"training\.hard_rows\.{key} is not a multiple of 1 processes times .* = 4"):
+        make_learner(accumulation_steps=4, hard_rows={"start": 2, "keep": 8, **hard_rows})
