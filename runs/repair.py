@@ -167,6 +167,7 @@ def train_on(loaded: LoadedNetwork, problems: Problems, num_steps: int, seed: in
             "warmup_steps": min(before.warmup_steps, num_steps // 10),
             "restarts": None,
             "averaging": None,
+            "hard_rows": None,  # the wrong pairs are chosen already
             "seed": seed,
             "learning_rate": GENTLER * before.learning_rate,
             "muon_learning_rate": GENTLER * before.muon_learning_rate,

@@ -102,6 +102,18 @@ def test_a_repair_ends_with_a_learning_rate_near_0_however_it_went_in_training(m
     assert muon.param_groups[0]["lr"] == pytest.approx(1 / 9 * repair.GENTLER * train.training.muon_learning_rate)
 
 
+def test_a_repair_learns_from_all_of_its_rows_also_where_training_chose_the_hardest():
+    data, left = make_data_config(), []
+    for hard_rows in (None, {"start": 1, "of": 32, "keep": 4}):
+        train = make_train_config(1, hard_rows=hard_rows)
+        tokenizer = make_tokenizer(data)
+        torch.manual_seed(0)
+        loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
+        repair.train_on(loaded, all_pairs(9), num_steps=3, seed=0)
+        left.append(loaded.model.transformer.wte.weight)
+    assert torch.equal(*left)
+
+
 def test_a_repair_leaves_the_weights_of_its_last_step_also_where_training_took_a_mean():
     data, left = make_data_config(), []
     for averaging in (None, {"start": 1}):
