@@ -76,7 +76,7 @@ def test_what_stands_behind_the_last_token_asked_is_not_read():
     assert torch.equal(*told)
 
 
-def test_few_tokens_are_multiplied(monkeypatch):
+def test_few_tokens_are_multiplied():
     model, rows = model_and_rows({"tokens_per_step": 2})
     is_asked = {3: rows.targets != IGNORE_INDEX}
     seen = []

@@ -27,11 +27,9 @@ pytestmark = [
 
 
 def learner_on(device: str, **training: object):
-    """The same tiny model on either device, ready to learn with the attention that is used there, and its rows."""
+    """The same tiny model on either device, ready to learn, and its rows."""
     train = make_train_config(2, n_layer=4, **training)
     made, rows = make_learner(train)
-    if device != "cpu":
-        made.model.set_attn_implementation("sdpa")  # as a model is that was never on a CPU's learner
     return learner_module.make_learner(made.model.to(device), train.training), rows
 
 

@@ -324,8 +324,10 @@ class Training(Section):
 
     def rows_before(self, step: int) -> int:
         """How many rows the steps before this one looked at."""
-        num_selective = max(0, step - self.hard_rows.start) if self.hard_rows else 0
-        return (step - num_selective) * self.batch_size + (num_selective and num_selective * self.hard_rows.of)
+        if self.hard_rows is None:
+            return step * self.batch_size
+        num_selective = max(0, step - self.hard_rows.start)
+        return (step - num_selective) * self.batch_size + num_selective * self.hard_rows.of
 
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps."""
