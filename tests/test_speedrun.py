@@ -20,6 +20,7 @@ from simple_llm.errors import DivergedError, GateError, UsageError
 from simple_llm.model.folder import LoadedModel
 from tests.oracle import PerfectAdder
 from tests.tiny_models import all_pairs, make_tokenizer, make_vocabulary
+from tests.trained_model import config_for
 
 # Binary numbers of five digits: learned in seconds.
 DATA_YAML = "numbers: {max: 31, base: 2}\nsampling: {uniform: 1.0, lengths: 0.0, carries: 0.0}\n"
@@ -113,7 +114,7 @@ def test_a_proof_of_every_pair_is_in_the_time(recipes, monkeypatch):
 
 def test_a_proof_finds_the_pairs_that_decoding_gets_wrong(trained_for, tmp_path):
     trained, everything = trained_for(1), all_pairs(99)
-    loaded = LoadedModel(trained.half, trained.tokenizer, trained.data, TrainConfig(), "", {})
+    loaded = LoadedModel(trained.half, trained.tokenizer, trained.data, config_for(1, 1), "", {})
     decoded = speedrun_seed.count(loaded, everything)
     proof = speedrun_seed.prove(loaded, tmp_path)
     assert (proof["expected"], proof["checked"]) == (10**4, 10**4)
