@@ -366,7 +366,9 @@ def less_memory(training: Training, num_processes: int = 1) -> str:
     size, slices = training.batch_size, training.accumulation_steps
     smallest = slices * num_processes
     smaller = max(smallest, size // 2 // smallest * smallest)
-    more_slices = next((more for more in range(slices + 1, size + 1) if size % (more * num_processes) == 0), slices)
+    most_slices = min(size, training.num_hard_rows or size) // num_processes
+    shared = (more for more in range(slices + 1, most_slices + 1) if size % (more * num_processes) == 0)
+    more_slices = next(shared, slices)
     return (
         f"with training.batch_size={size}; try training.batch_size={smaller} (another run: start it with "
         f"--fresh or in another paths.model), or training.accumulation_steps={more_slices}, which goes on from the "

@@ -35,7 +35,7 @@ TRAIN = {
         "max_steps": 12,
         "warmup_steps": 2,
         "averaging": {"start": 2, "decay": 0.9},
-        "hard_rows": {"start": 3, "of": 160, "keep": 64},
+        "hard_rows": {"start": 3, "of": 2, "keep": 0.5},
         "eval_every": 4,
         "save_every": 4,
         "eval_problems": 50,

@@ -33,13 +33,13 @@ pytestmark = pytest.mark.library
         (["training.restarts={first: 700, every: 300}"], ["training.restarts", "300", "training.max_steps=1300"]),
         (["training.restarts={first: 20, every: 108}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
         (["training.averaging={start: 1100}"], ["training.averaging", "1100", "training.max_steps = 1100"]),
-        (["training.hard_rows={start: 9, of: 8, keep: 8}"], ["training.hard_rows", "keep: 8", "of: 8"]),
+        (["training.hard_rows={start: 9, of: 2, keep: 2}"], ["training.hard_rows", "keep: 2", "of: 2"]),
         (
-            ["training.hard_rows={start: 9, of: 8, keep: 3}", "training.accumulation_steps=2"],
-            ["training.hard_rows", "keep: 3", "multiples of training.accumulation_steps = 2"],
+            ["training.hard_rows={start: 9, of: 2, keep: 0.1}", "training.accumulation_steps=16"],
+            ["training.hard_rows", "keep: 0.1", "13 rows", "training.accumulation_steps = 16"],
         ),
         (
-            ["training.hard_rows={start: 9, of: 8, keep: 3}", "training.even_lengths=0.2"],
+            ["training.hard_rows={start: 9, of: 2, keep: 0.4}", "training.even_lengths=0.2"],
             ["training.hard_rows", "training.even_lengths = 0.2"],
         ),
         (["hub.push=true"], ["hub.repo_id", "hub.push is true"]),

@@ -14,8 +14,8 @@ from tests.tiny_models import make_train_config
 
 pytestmark = pytest.mark.library
 
-START, OF, KEEP = 3, 40, 8
-HARD = {"max_steps": 9, "hard_rows": HardRows(start=START, of=OF, keep=KEEP)}
+START, BATCH, LOOKED_AT, KEPT = 3, 16, 48, 9
+HARD = {"max_steps": 9, "batch_size": BATCH, "hard_rows": HardRows(start=START, of=3, keep=0.55)}
 
 
 def make_learner(tokens_per_step: int | str = 2, **training: object) -> tuple[Learner, Examples]:
@@ -29,11 +29,11 @@ def losses_of(learner: Learner, rows: Examples, index: np.ndarray) -> np.ndarray
 def test_every_row_is_looked_at_once_an_epoch_whatever_the_step_learns_from():
     learner, rows = make_learner()
     steps = [batch_indices(rows, learner.config, step) for step in range(60)]
-    assert [len(step) for step in steps] == [16] * START + [OF] * (60 - START)
+    assert [len(step) for step in steps] == [BATCH] * START + [LOOKED_AT] * (60 - START)
     looked_at = np.concatenate(steps)
     for epoch in np.split(looked_at, range(len(rows), len(looked_at), len(rows)))[:-1]:
         assert sorted(epoch) == list(range(len(rows)))
-    assert [learner.config.rows_before(step) for step in (0, 1, START, START + 2)] == [0, 16, 48, 48 + 2 * OF]
+    assert [learner.config.rows_before(step) for step in (0, 1, START, START + 2)] == [0, 16, 48, 48 + 2 * LOOKED_AT]
 
 
 @pytest.mark.parametrize("k", [1, 2, "all"])
@@ -56,8 +56,8 @@ def test_a_step_learns_from_the_rows_with_the_largest_losses(accumulation_steps)
         if step < START:
             assert (chosen == candidates).all()
             learner.step(rows, step)
-    assert len(chosen) == KEEP
-    assert set(chosen) == set(candidates[np.argsort(losses_of(learner, rows, candidates))[-KEEP:]])
+    assert len(chosen) == KEPT
+    assert set(chosen) == set(candidates[np.argsort(losses_of(learner, rows, candidates))[-KEPT:]])
 
 
 def test_what_is_not_among_the_hardest_changes_nothing():
@@ -74,7 +74,6 @@ def test_what_is_not_among_the_hardest_changes_nothing():
     assert torch.equal(learner.accumulate_gradients(rows, START), expected)
 
 
-@pytest.mark.parametrize(("hard_rows", "key"), [({"of": 42}, "of: 42"), ({"of": 40, "keep": 6}, "keep: 6")])
-def test_what_cannot_be_shared_among_slices_is_refused(hard_rows, key):
-    with pytest.raises(UsageError, match=rf"training\.hard_rows\.{key} is not a multiple of 1 processes times .* = 4"):
-        make_learner(accumulation_steps=4, hard_rows={"start": 2, "keep": 8, **hard_rows})
+def test_fewer_rows_than_slices_are_refused():
+    with pytest.raises(UsageError, match=r"training\.hard_rows: 3 rows .* shared by 1 processes times .* = 4"):
+        make_learner(accumulation_steps=4, hard_rows={"start": 2, "of": 1, "keep": 0.2})

@@ -104,7 +104,7 @@ def test_a_repair_ends_with_a_learning_rate_near_0_however_it_went_in_training(m
 
 def test_a_repair_learns_from_all_of_its_rows_also_where_training_chose_the_hardest():
     data, left = make_data_config(), []
-    for hard_rows in (None, {"start": 1, "of": 32, "keep": 4}):
+    for hard_rows in (None, {"start": 1, "of": 2, "keep": 0.25}):
         train = make_train_config(1, hard_rows=hard_rows)
         tokenizer = make_tokenizer(data)
         torch.manual_seed(0)

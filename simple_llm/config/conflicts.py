@@ -37,13 +37,13 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
 
 
 def _hard_rows_conflicts(hard_rows: HardRows, training: Training, model: Model) -> Iterator[Conflict]:
-    if hard_rows.keep >= hard_rows.of:
-        yield Conflict(("training.hard_rows",), f"keep: {hard_rows.keep} leaves nothing out of of: {hard_rows.of}")
-    if hard_rows.of % training.accumulation_steps or hard_rows.keep % training.accumulation_steps:
+    if training.num_hard_rows >= hard_rows.of * training.batch_size:
+        yield Conflict(("training.hard_rows",), f"keep: {hard_rows.keep:g} leaves nothing out of of: {hard_rows.of}")
+    if training.num_hard_rows < training.accumulation_steps:
         yield Conflict(
             ("training.hard_rows", "training.accumulation_steps"),
-            f"of: {hard_rows.of} and keep: {hard_rows.keep} have to be multiples of training.accumulation_steps = "
-            f"{training.accumulation_steps}",
+            f"keep: {hard_rows.keep:g} of a batch is {training.num_hard_rows} rows, which cannot be computed in "
+            f"training.accumulation_steps = {training.accumulation_steps} slices",
         )
     if training.even_lengths:
         yield Conflict(

@@ -273,13 +273,13 @@ class HardRows(Section):
 
     Attributes:
         start: after so many steps; before, most rows are hard.
-        of: rows that a step looks at.
-        keep: rows that it learns from, of which its gradient is.
+        of: batches that a step looks at.
+        keep: how much of a batch it learns from: the rows of its gradient.
     """
 
     start: int = Field(ge=1, le=10**9)
-    of: int = Field(ge=2, le=10**7)
-    keep: int = Field(ge=1, le=10**7)
+    of: int = Field(ge=1, le=1000)
+    keep: float = Field(gt=0, lt=1000)
 
 
 class Training(Section):
@@ -322,12 +322,17 @@ class Training(Section):
             return None
         return self.averaging.start or -(-self.first_descent // 2)
 
+    @property
+    def num_hard_rows(self) -> int | None:
+        """Rows that a step learns from where it chooses them; None where none does."""
+        return self.hard_rows and max(1, round(self.hard_rows.keep * self.batch_size))
+
     def rows_before(self, step: int) -> int:
         """How many rows the steps before this one looked at."""
         if self.hard_rows is None:
             return step * self.batch_size
-        num_selective = max(0, step - self.hard_rows.start)
-        return (step - num_selective) * self.batch_size + num_selective * self.hard_rows.of
+        num_choosing = max(0, step - self.hard_rows.start)
+        return (step + num_choosing * (self.hard_rows.of - 1)) * self.batch_size
 
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps."""

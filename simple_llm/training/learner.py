@@ -81,7 +81,7 @@ class Learner:
         )
         num_slices = self.config.accumulation_steps * self.processes.count
         total = torch.zeros((), device=self.model.device)
-        slices = torch.arange(len(batch)).chunk(num_slices)[self.processes.share]
+        slices = torch.arange(len(batch)).tensor_split(num_slices)[self.processes.share]
         for index, rows in enumerate(slices, 1):
             slice_, slice_offsets = batch[rows].to(self.model.device), offsets[rows].to(self.model.device)
             is_last = index == len(slices)
@@ -93,7 +93,7 @@ class Learner:
         return self.processes.sum(total)
 
     def choose_rows(self, examples: Examples, step: int) -> NDArray[np.int64]:
-        """The rows that a step learns from: those next in turn, or the hardest of them: (B,) or (keep,).
+        """The rows that a step learns from, (B,): those next in turn, or the hardest of more than those.
 
         In the end most rows have been learned, and say nothing more; to see that, a forward pass is enough (selective
         backpropagation, Jiang et al., arXiv 1910.00762).
@@ -107,7 +107,7 @@ class Learner:
             with autocast(self.model.device, self.dtype):
                 losses.append(row_losses(self.model, examples[slice_].to(self.model.device)))
         losses = self.processes.gather(torch.stack(losses), num_slices).flatten().cpu()
-        return rows[np.sort(losses.argsort(descending=True, stable=True)[: hard_rows.keep].numpy())]
+        return rows[np.sort(losses.argsort(descending=True, stable=True)[: self.config.num_hard_rows].numpy())]
 
 
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: Notation) -> SimpleLLMForCausalLM:
@@ -119,18 +119,14 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
     """Ready a model for training.
 
     Raises:
-        UsageError: a batch cannot be shared evenly among the processes.
+        UsageError: a batch cannot be shared evenly among the processes, or there are more of them than hard rows.
     """
-    num_slices, hard_rows = config.accumulation_steps * processes.count, config.hard_rows
-    sizes = {"training.batch_size": config.batch_size}
-    if hard_rows is not None:
-        sizes |= {"training.hard_rows.of": hard_rows.of, "training.hard_rows.keep": hard_rows.keep}
-    for key, size in sizes.items():
-        if size % num_slices:
-            raise UsageError(
-                f"{key}: {size} is not a multiple of {processes.count} processes "
-                f"times training.accumulation_steps = {config.accumulation_steps}"
-            )
+    num_slices = config.accumulation_steps * processes.count
+    slices = f"{processes.count} processes times training.accumulation_steps = {config.accumulation_steps}"
+    if config.batch_size % num_slices:
+        raise UsageError(f"training.batch_size: {config.batch_size} is not a multiple of {slices}")
+    if config.hard_rows and config.num_hard_rows < num_slices:
+        raise UsageError(f"training.hard_rows: {config.num_hard_rows} rows to learn from cannot be shared by {slices}")
     dtype = resolve_precision(config.precision, model.device)
     optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config)
     loss = TrainingLoss(model.train(), config.deep_supervision)
