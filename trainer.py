@@ -301,7 +301,8 @@ def train_model(
             bar.update()
             if step % LOG_EVERY == 0:
                 speed = config.rows_before(step + 1) / (time.monotonic() - started)
-                bar.set_postfix_str(f"loss {loss:.4f}, exact {state.score}, {speed:,.0f} problems/s")
+                exact = f"exact {state.score}, " if state.num_total else ""
+                bar.set_postfix_str(f"loss {loss:.4f}, {exact}{speed:,.0f} problems/s")
                 log.write(step, loss=loss.item(), problems_per_second=round(speed, 1))
         log.close()
     learner.mean.exchange()

@@ -98,7 +98,7 @@ def test_what_is_evaluated_uploaded_and_left_is_the_mean(monkeypatch, tmp_path, 
     monkeypatch.setattr(trainer, "is_exact", seen)
     left, _ = train(Run(tmp_path, {}), lambda model: shown.append(weights_of(model)), **AVERAGED)
     means = [each[step] if step <= START else mean_by_definition(each[: step + 1]) for step in range(MAX_STEPS + 1)]
-    for found, wanted in ((evaluated, means[::2]), (shown, means[:-1]), ([left], means[-1:])):
+    for found, wanted in ((evaluated, means[2::2]), (shown, means[:-1]), ([left], means[-1:])):
         assert len(found) == len(wanted)
         assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(found, wanted, strict=True))
 
@@ -139,6 +139,6 @@ def test_a_run_that_was_interrupted_ends_with_the_same_mean(tmp_path, stopped_at
 
 def test_a_run_that_ends_before_the_mean_begins_leaves_its_weights(monkeypatch, tmp_path, each):
     monkeypatch.setattr(trainer, "evaluate", lambda learner, data: {0: Score(1, 1)})
-    left, result = train(Run(tmp_path, {}), **AVERAGED, stop_after_exact=2)
+    left, result = train(Run(tmp_path, {}), **AVERAGED, stop_after_exact=1)
     assert result["step"] == 2
     assert torch.equal(left, each[2])

@@ -125,7 +125,7 @@ def test_rows_that_leave_a_side_empty_are_refused_with_the_settings_to_mend(miss
 # ---- Early stopping -------------------------------------------------------------------------------
 
 
-EVERY_SECOND_STEP = {"eval_every": 2, "stop_after_exact": 3}  # at 0, 2 and 4; 6 would be one too many
+EVERY_SECOND_STEP = {"eval_every": 2, "stop_after_exact": 2}  # at 2 and 4; 6 would be one too many
 RESTARTS = {"first": 2, "every": 2}  # looked at after 2 and 4, where the learning rate is 0
 
 

@@ -176,4 +176,4 @@ def test_after_the_first_descent_the_learning_rate_falls_again_from_a_part_of_it
     scales = [learning_rate_scale(step, training) for step in range(25)]
     assert scales[:10] == [learning_rate_scale(step, first) for step in range(10)]
     assert scales[10:] == pytest.approx(3 * [0.4, 0.32, 0.24, 0.16, 0.08])
-    assert [step for step in range(26) if training.is_evaluated(step)] == [0, 7, 10, 14, 15, 20, 21, 25]
+    assert [step for step in range(26) if training.is_evaluated(step)] == [7, 10, 14, 15, 20, 21, 25]

@@ -335,10 +335,10 @@ class Training(Section):
         return (step + num_choosing * (self.hard_rows.of - 1)) * self.batch_size
 
     def is_evaluated(self, step: int) -> bool:
-        """Whether validation looks after so many steps."""
+        """Whether validation looks after so many steps; not before the first, when nothing has been learned."""
         since = step - self.restarts.first if self.restarts else -1  # steps since the first descent ended
         ends_descent = since >= 0 and since % self.restarts.every == 0
-        return step == self.max_steps or step % self.eval_every == 0 or ends_descent
+        return step == self.max_steps or ends_descent or (step > 0 and step % self.eval_every == 0)
 
     def is_enough(self, step: int, num_exact_evaluations: int) -> bool:
         """Whether a run may end before max_steps: after so many exact evaluations in a row."""

@@ -46,7 +46,7 @@ def logit_margins(logits: Tensor, right: Tensor, pad_id: int) -> Tensor:
 
 @torch.inference_mode()
 def is_exact(
-    model: "SimpleLLMForCausalLM", inputs: Tensor, targets: Tensor, batch_size: int = 1024
+    model: "SimpleLLMForCausalLM", inputs: Tensor, targets: Tensor, batch_size: int = 256
 ) -> NDArray[np.bool_]:
     """Say of each row whether the model says its whole answer, in one pass over the row.
 
