@@ -213,7 +213,7 @@ def prepare_data(problems: Problems, data: DataConfig, train: TrainConfig, vocab
                 f"storage.num_sequences: of {len(problems):,} rows none is on the side of split.{name} = "
                 f"{getattr(data.split, name)}; raise one of the two"
             )
-    validation = problems[side == VALIDATION][: train.training.eval_problems]
+    validation = problems[side == VALIDATION][: max(train.training.eval_problems, train.training.num_deciding)]
     return TrainingData(
         make_examples(problems[side == TRAIN], vocabulary),
         make_examples(validation, vocabulary),
@@ -255,14 +255,14 @@ def train_model(
     with (
         tracking(report_to, run.folder, run.settings, goes_on=run.checkpoint is not None) as track,
         stop_on_signals() as stop,
-        progress(config.max_steps, state.step, processes) as bar,
+        progress(config.expected_end(state.step), state.step, processes) as bar,
     ):
         log = RunLog(run.folder / METRICS if processes.is_first else None, state.step, track)
         for step in range(state.step, config.max_steps + 1):
             is_last = step == config.max_steps
             was_saved_here = step == run.start_step  # then it was also evaluated
             if config.is_evaluated(step) and not was_saved_here:
-                by_chain = evaluate(learner, data)
+                by_chain = evaluate(learner, data, config.num_evaluated(step))
                 state = state.with_score(sum(by_chain.values(), Score()))
                 log.write(
                     step,
@@ -292,6 +292,9 @@ def train_model(
             if processes.is_first:
                 with learner.mean.in_place():
                     on_step(state)
+                if bar.total != config.expected_end(step):
+                    bar.total = config.expected_end(step)
+                    tell_of_a_restart(state, bar.total)
 
             try:
                 loss = learner.step(data.training, step)
@@ -309,22 +312,30 @@ def train_model(
     return {**dataclasses.asdict(state), "seconds": round(state.seconds, 1), "num_parameters": model.num_parameters()}
 
 
-def progress(max_steps: int, step: int, processes: Processes) -> tqdm:
+def tell_of_a_restart(state: TrainingState, next_end: int) -> None:
+    """Say, between two lines of the progress bar, why training goes on."""
+    line = f"step {state.step:,}: validation {state.score} exact; the learning rate falls again, to step {next_end:,}"
+    tqdm.write(line, file=sys.stderr)
+    events.info("%s", line)
+
+
+def progress(end: int, step: int, processes: Processes) -> tqdm:
     """The bar on the terminal, drawn by the first process."""
     return progress_bar(
-        total=max_steps, initial=step, unit="step", desc="training", smoothing=0.05, is_shown=processes.is_first
+        total=end, initial=step, unit="step", desc="training", smoothing=0.05, is_shown=processes.is_first
     )
 
 
-def evaluate(learner: Learner, data: TrainingData) -> dict[int, Score]:
-    """Count exact answers on the validation rows, by longest carry chain: those of the mean weights, if there are."""
-    share = data.validation[learner.processes.share]
+def evaluate(learner: Learner, data: TrainingData, num_rows: int) -> dict[int, Score]:
+    """Count exact answers on so many validation rows, by longest carry chain: of the mean weights, if there are."""
+    rows, chains = data.validation[:num_rows], data.chains[:num_rows]
+    share = rows[learner.processes.share]
     learner.model.eval()
     with learner.mean.in_place(), autocast(learner.model.device, learner.dtype):
         is_correct = is_exact(learner.model, share.inputs, share.targets)
     learner.model.train()
-    is_correct = learner.processes.gather(torch.from_numpy(is_correct).int(), len(data.validation))
-    return by_stratum(is_correct.numpy() > 0, data.chains)
+    is_correct = learner.processes.gather(torch.from_numpy(is_correct).int(), len(rows))
+    return by_stratum(is_correct.numpy() > 0, chains)
 
 
 def finish(model: SimpleLLMForCausalLM, data: DataConfig, train: TrainConfig, facts: dict[str, object]) -> None:

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# The default pipeline for several seeds, each from nothing: data, tokenizer, training, 10,000 held-out problems.
+# The default pipeline for several seeds, each from nothing: data, tokenizer, training, 10,000 held-out problems; and then,
+# not in the time, 100,000 others.
 #
-#     bash runs/default_seeds.sh [FOLDER] [SEED ...]        default: ../simple-llm-data/seeds 0 1 2
+#     bash runs/default_seeds.sh [FOLDER] [SEED ...]        default: ../simple-llm-data/seeds 0 1 2 3 4
 #
-# The seed draws the data, the weights, the order of the batches and the held-out sample. Prints one line a seed:
-# counts, and wall and CPU seconds of everything together.
+# The seed draws the data, the weights, the order of the batches and the 10,000. Prints counts for each seed, and wall and
+# CPU seconds of everything that is in the time together.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-../simple-llm-data/seeds}
 seeds=("${@:2}")
-[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
+[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2 3 4)
 python=${PYTHON:-.venv/bin/python}
 TIMEFORMAT="    %R seconds of wall time, %U of CPU time"
 
@@ -23,4 +24,5 @@ for seed in "${seeds[@]}"; do
         $python trainer.py "${settings[@]}"
         $python evaluate.py --model "$model" --seed "$seed"
     }
+    $python evaluate.py --model "$model" --samples 100000 --seed 4242
 done

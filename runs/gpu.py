@@ -75,7 +75,7 @@ def steps_in(folder: Path) -> list[Step]:
         "A": ["numbers.max=99", "model.n_embd=16"],
         "B": ["numbers.max=99", "model.n_embd=16"],
         "C": ["model.n_embd=16"],
-        "D": ["numbers.max=99", *SMALL_MODEL, "training.restarts=null"],
+        "D": ["numbers.max=99", *SMALL_MODEL],
     }
     return [
         Step("tests", 90, ["-m", "pytest", "-m", "gpu", "-q", "-n", "0", *NO_MATTER], []),

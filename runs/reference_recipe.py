@@ -104,7 +104,7 @@ def cosine(share: float) -> float:
 
 def held_out_problems(track: Track, data: DataConfig, train: TrainConfig) -> dict[str, Problems]:
     """What the track's own run with this seed is validated and tested on."""
-    validation = validation_problems(draw_rows(track, data, train.training.eval_problems), data, train)
+    validation = validation_problems(draw_rows(track, data, train.training.num_deciding), data, train)
     edges = {"edge_cases": edge_problems(track, data)} if track.edge_cases else {}
     return {"validation": validation, "test": test_sample(data), **edges}
 

@@ -101,7 +101,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, clock: Clock) -> dict[str, object]:
     """Train from nothing and verify; return what was counted, and the seconds up to where the clock stops."""
-    rows = draw_rows(track, data, train.training.eval_problems)
+    rows = draw_rows(track, data, train.training.num_deciding)
     tokenizer = made_tokenizer(rows, data, train)
     prepared = trainer.prepare_data(rows, data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
     clock.end("data")
@@ -135,7 +135,7 @@ def run_seed(track: Track, data: DataConfig, train: TrainConfig, folder: Path, c
     return facts
 
 
-def draw_rows(track: Track, data: DataConfig, eval_problems: int = NUM_VALIDATION) -> Problems:
+def draw_rows(track: Track, data: DataConfig, num_deciding: int = NUM_VALIDATION) -> Problems:
     """Draw the rows of training as the recipe says and those of validation as the test's, without the edge cases.
 
     Where every length is proved, validation is but a first look, and its rows are drawn with the others.
@@ -143,7 +143,7 @@ def draw_rows(track: Track, data: DataConfig, eval_problems: int = NUM_VALIDATIO
     if track.knows_every_length:
         return draw_problems(data).problems
     training = problems_on_sides(draw_problems(data).problems, data.split, (TRAIN,))
-    num_validation = max(eval_problems, NUM_VALIDATION)
+    num_validation = max(num_deciding, NUM_VALIDATION)
     validation = held_out_sample(Sampler.of(data.numbers), data.split, num_validation, data.seed, VALIDATION)
     return without(concatenate([training, validation]), track.edge_cases)
 
@@ -214,7 +214,7 @@ def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict
 
 def validation_problems(rows: Problems, data: DataConfig, train: TrainConfig) -> Problems:
     """Those of the rows that trainer.py validates on."""
-    return rows[split_sides(rows, data.split) == VALIDATION][: train.training.eval_problems]
+    return rows[split_sides(rows, data.split) == VALIDATION][: train.training.num_deciding]
 
 
 def test_sample(data: DataConfig) -> Problems:

@@ -138,7 +138,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_mean(tmp_path, stopped_at
 
 
 def test_a_run_that_ends_before_the_mean_begins_leaves_its_weights(monkeypatch, tmp_path, each):
-    monkeypatch.setattr(trainer, "evaluate", lambda learner, data: {0: Score(1, 1)})
+    monkeypatch.setattr(trainer, "evaluate", lambda learner, data, num_rows: {0: Score(1, 1)})
     left, result = train(Run(tmp_path, {}), **AVERAGED, stop_after_exact=1)
     assert result["step"] == 2
     assert torch.equal(left, each[2])

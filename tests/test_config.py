@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from simple_llm.arithmetic.integers import digit_count
 from simple_llm.config.loading import load_configs
-from simple_llm.config.settings import Averaging, DataConfig, to_yaml, TrainConfig
+from simple_llm.config.settings import DataConfig, to_yaml, TrainConfig, Training
 from simple_llm.config.strict_yaml import parse_yaml
 from simple_llm.errors import ConfigError
 from tests.pipeline import REPOSITORY
@@ -26,10 +26,22 @@ def digits_by_hand(value, base):
 # ---- What is loaded -------------------------------------------------------------------------------
 
 
-def test_the_files_of_the_repository_say_the_defaults_but_for_the_mean_that_older_models_were_left_without():
+def test_the_files_of_the_repository_say_what_an_omitted_key_means_but_for_the_recipe():
+    """A key that an older file omits goes on to mean what it meant, so a better recipe is one of the file."""
     files = REPOSITORY / "data_config.yaml", REPOSITORY / "train_config.yaml"
-    assert load_configs(*files, ["training.averaging=null"]) == (DataConfig(), TrainConfig())
-    assert load_configs(*files, [])[1].training.averaging == Averaging()
+    data, train = load_configs(*files, [])
+    training, omitted = train.training.model_dump(), TrainConfig().training.model_dump()
+    recipe = {key for key in training if training[key] != omitted[key]}
+    assert recipe == {
+        "max_steps",
+        "learning_rate",
+        "muon_learning_rate",
+        "muon_momentum",
+        "restarts",
+        "averaging",
+        "hard_rows",
+    }
+    assert (data, train.model_copy(update={"training": Training()})) == (DataConfig(), TrainConfig())
 
 
 def test_the_defaults_are_those_of_the_design(load):

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.library
         (["storage.row_delimiter='|'"], ["storage.column_delimiter", "must differ from storage.row_delimiter"]),
         (["training.batch_size=10", "training.accumulation_steps=4"], ["training.batch_size", "10", "= 4"]),
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
-        (["training.restarts={first: 1100, every: 9}"], ["training.restarts", "1100", "training.max_steps = 1100"]),
         (["training.restarts={first: 700, every: 300}"], ["training.restarts", "300", "training.max_steps=1300"]),
         (["training.restarts={first: 20, every: 108}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
         (["training.averaging={start: 1100}"], ["training.averaging", "1100", "training.max_steps = 1100"]),

@@ -1,10 +1,12 @@
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import trainer
+from simple_llm.config.settings import TrainConfig
 from simple_llm.data.split import split_sides, TRAIN, VALIDATION
 from simple_llm.errors import DivergedError, Interrupted, UsageError
 from simple_llm.evaluation.scoring import Score
@@ -125,6 +127,26 @@ def test_rows_that_leave_a_side_empty_are_refused_with_the_settings_to_mend(miss
 # ---- Early stopping -------------------------------------------------------------------------------
 
 
+def start(run: Run, train: TrainConfig) -> dict[str, object]:
+    """Train a tiny model as trainer.py does."""
+    data = make_data_config()
+    tokenizer = make_tokenizer(data)
+    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
+    torch.manual_seed(0)
+    return trainer.train_model(build_model(data, train, tokenizer), rows, train.training, run)
+
+
+def train_in(folder: Path, train: TrainConfig, stopped_at: int | None) -> dict[str, object]:
+    """Train to the end, after a start that was interrupted behind that step."""
+    run = Run(folder, {})
+    if stopped_at:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+            interrupt_in_step(patch, stopped_at - 1, signal.SIGTERM)
+            start(run, train)
+        run = Run(folder, {}, folder / "checkpoints" / f"step-{stopped_at}", stopped_at)
+    return start(run, train)
+
+
 EVERY_SECOND_STEP = {"eval_every": 2, "stop_after_exact": 2}  # at 2 and 4; 6 would be one too many
 RESTARTS = {"first": 2, "every": 2}  # looked at after 2 and 4, where the learning rate is 0
 
@@ -138,24 +160,39 @@ RESTARTS = {"first": 2, "every": 2}  # looked at after 2 and 4, where the learni
 def test_a_run_ends_after_so_many_exact_evaluations_also_when_it_was_interrupted(
     monkeypatch, tmp_path, stopped_at, settings
 ):
-    data, train = make_data_config(), make_train_config(1, max_steps=20, **settings)
-    tokenizer = make_tokenizer(data)
-    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(tokenizer, train.model.tokens_per_step))
-    monkeypatch.setattr(trainer, "evaluate", lambda learner, validation: {0: Score(3, 3), 1: Score(2, 2)})
-
-    def start(run: Run) -> dict:
-        torch.manual_seed(0)
-        return trainer.train_model(build_model(data, train, tokenizer), rows, train.training, run)
-
-    run = Run(tmp_path, {})
-    if stopped_at:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
-            interrupt_in_step(patch, stopped_at - 1, signal.SIGTERM)
-            start(run)
-        run = Run(tmp_path, {}, tmp_path / "checkpoints" / f"step-{stopped_at}", stopped_at)
-    result = start(run)
+    train = make_train_config(1, max_steps=20, **settings)
+    monkeypatch.setattr(trainer, "evaluate", lambda learner, data, num_rows: {0: Score(3, 3), 1: Score(2, 2)})
+    result = train_in(tmp_path, train, stopped_at)
     assert result["step"] == 4
     assert result["num_exact_evaluations"] >= train.training.stop_after_exact
-    again = start(Run(tmp_path, {}, tmp_path / "checkpoints" / "step-4", 4))
+    again = start(Run(tmp_path, {}, tmp_path / "checkpoints" / "step-4", 4), train)
     assert again["step"] == 4
     assert list_checkpoints(tmp_path / "checkpoints")[0].name == "step-4"
+
+
+@pytest.mark.parametrize("stopped_at", [None, 2, 3, 4])
+def test_the_learning_rate_falls_again_until_a_larger_validation_is_exact(monkeypatch, tmp_path, capsys, stopped_at):
+    restarts = {"first": 2, "every": 2, "until_exact": 40}
+    train = make_train_config(1, max_steps=20, eval_every=3, eval_problems=7, warmup_steps=1, restarts=restarts)
+    found, looked_at = {40: [Score(39, 40), Score(40, 40)], 7: [Score(7, 7)]}, []
+
+    def evaluate(learner: object, data: object, num_rows: int) -> dict[int, Score]:
+        looked_at.append(num_rows)
+        return {0: found[num_rows].pop(0)}
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+
+    assert train_in(tmp_path, train, stopped_at)["step"] == 4
+    assert looked_at == [40, 7, 40]
+    line = "step 2: validation 39 / 40 exact; the learning rate falls again, to step 4"
+    assert (line in capsys.readouterr().err) == (stopped_at != 2)  # then the next start begins with that descent
+
+
+def test_an_evaluation_looks_at_as_many_rows_as_it_is_told():
+    restarts = {"first": 2, "every": 2, "until_exact": 25}
+    data, train = make_data_config(), make_train_config(1, eval_problems=10, restarts=restarts)
+    rows = trainer.prepare_data(all_pairs(19), data, train, vocabulary_of(make_tokenizer(data), 1))
+    assert len(rows.validation) == 25
+    learner, _ = tiny_models.make_learner(make_train_config(1))
+    for num_rows in (10, 25):
+        assert sum(trainer.evaluate(learner, rows, num_rows).values(), Score()).num_total == num_rows

@@ -177,3 +177,25 @@ def test_after_the_first_descent_the_learning_rate_falls_again_from_a_part_of_it
     assert scales[:10] == [learning_rate_scale(step, first) for step in range(10)]
     assert scales[10:] == pytest.approx(3 * [0.4, 0.32, 0.24, 0.16, 0.08])
     assert [step for step in range(26) if training.is_evaluated(step)] == [7, 10, 14, 15, 20, 21, 25]
+    assert [training.end_of_descent(step) for step in (0, 9, 10, 11, 15, 16, 25)] == [10, 10, 10, 15, 15, 20, 25]
+
+
+def test_a_run_that_may_end_where_it_is_exact_expects_to_at_the_end_of_each_descent():
+    restarts = Restarts(first=10, every=5, until_exact=40)
+    training = Training(warmup_steps=2, max_steps=25, eval_every=7, eval_problems=9, restarts=restarts)
+    assert [training.expected_end(step) for step in (0, 9, 10, 11, 15, 24)] == [10, 10, 15, 15, 20, 25]
+    assert [training.num_evaluated(step) for step in (7, 10, 14, 15)] == [9, 40, 9, 40]
+    assert [training.is_enough(step, num_exact) for step, num_exact in ((7, 1), (10, 0), (10, 1))] == [
+        False,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("max_steps", [7, 10])
+def test_a_run_of_no_more_steps_than_the_first_descent_is_one_descent(max_steps):
+    training = Training(warmup_steps=2, max_steps=max_steps, restarts=Restarts(first=10, every=5))
+    once = Training(warmup_steps=2, max_steps=max_steps)
+    scales = [[learning_rate_scale(step, one) for step in range(max_steps)] for one in (training, once)]
+    assert scales[0] == scales[1]
+    assert training.expected_end(0) == training.end_of_descent(0) == max_steps

@@ -86,12 +86,7 @@ def _schedule_conflicts(training: Training) -> Iterator[Conflict]:
 def _restart_conflicts(restarts: Restarts, training: Training) -> Iterator[Conflict]:
     """A run ends where the learning rate is 0."""
     after_first = training.max_steps - restarts.first
-    if after_first <= 0:
-        yield Conflict(
-            ("training.restarts", "training.max_steps"),
-            f"first: {restarts.first} with training.max_steps = {training.max_steps} never restarts; set less",
-        )
-    elif after_first % restarts.every:
+    if after_first > 0 and after_first % restarts.every:
         whole = restarts.first + restarts.every * (after_first // restarts.every + 1)
         yield Conflict(
             ("training.restarts", "training.max_steps"),

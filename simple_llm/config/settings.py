@@ -248,11 +248,14 @@ class Restarts(Section):
         first: steps of the first one, from the peak.
         every: steps of each of the others.
         height: where the others begin, as a share of the peak.
+        until_exact: problems that validation looks at after each of them; where all are right, the run ends. None: as
+            many as at other times, and it goes on.
     """
 
     first: int = Field(ge=1, le=10**9)
     every: int = Field(ge=2, le=10**9)
     height: float = Field(0.3, gt=0, le=1)
+    until_exact: int | None = Field(None, ge=1, le=10**7)
 
 
 class Averaging(Section):
@@ -312,8 +315,8 @@ class Training(Section):
 
     @property
     def first_descent(self) -> int:
-        """Steps in which the learning rate falls to 0 for the first time."""
-        return self.restarts.first if self.restarts else self.max_steps
+        """Steps in which the learning rate falls to 0 for the first time; a run of fewer has no other descent."""
+        return min(self.restarts.first, self.max_steps) if self.restarts else self.max_steps
 
     @property
     def averaging_start(self) -> int | None:
@@ -334,14 +337,34 @@ class Training(Section):
         num_choosing = max(0, step - self.hard_rows.start)
         return (step + num_choosing * (self.hard_rows.of - 1)) * self.batch_size
 
+    def end_of_descent(self, step: int) -> int:
+        """The step, this one or the next such, after which the learning rate has fallen to 0."""
+        if step <= self.first_descent:
+            return self.first_descent
+        num_more = -(-(step - self.first_descent) // self.restarts.every)
+        return self.first_descent + num_more * self.restarts.every
+
+    def expected_end(self, step: int) -> int:
+        """The step that a run which goes on after `step` is over at, if it is exact where it may end."""
+        return self.end_of_descent(step + 1) if self.restarts and self.restarts.until_exact else self.max_steps
+
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps; not before the first, when nothing has been learned."""
-        since = step - self.restarts.first if self.restarts else -1  # steps since the first descent ended
-        ends_descent = since >= 0 and since % self.restarts.every == 0
-        return step == self.max_steps or ends_descent or (step > 0 and step % self.eval_every == 0)
+        return step == self.end_of_descent(step) or (step > 0 and step % self.eval_every == 0)
+
+    def num_evaluated(self, step: int) -> int:
+        """Problems that validation looks at after so many steps."""
+        return self.num_deciding if step == self.end_of_descent(step) else self.eval_problems
+
+    @property
+    def num_deciding(self) -> int:
+        """Problems that validation looks at where it decides whether a run is over."""
+        return (self.restarts and self.restarts.until_exact) or self.eval_problems
 
     def is_enough(self, step: int, num_exact_evaluations: int) -> bool:
-        """Whether a run may end before max_steps: after so many exact evaluations in a row."""
+        """Whether a run may end before max_steps, by its exact evaluations in a row, of which one is after `step`."""
+        if self.restarts and self.restarts.until_exact and step == self.end_of_descent(step):
+            return num_exact_evaluations > 0
         return self.stop_after_exact is not None and num_exact_evaluations >= self.stop_after_exact
 
 

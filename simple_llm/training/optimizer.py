@@ -164,8 +164,8 @@ def state_bytes(optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
 def learning_rate_scale(step: int, training: Training) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then linear decay to 0, again and again if so set."""
     warmup_steps, restarts, last_step = training.warmup_steps, training.restarts, training.first_descent
-    if restarts and step >= restarts.first:
-        return restarts.height * (1 - (step - restarts.first) % restarts.every / restarts.every)
+    if restarts and step >= last_step:
+        return restarts.height * (1 - (step - last_step) % restarts.every / restarts.every)
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
     decay = (last_step - step) / max(1, last_step - warmup_steps)
     return min(warmup, decay)
