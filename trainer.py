@@ -376,16 +376,19 @@ def push(folder: Path, hub: Hub) -> None:
 def less_memory(training: Training, num_processes: int = 1) -> str:
     """Say what to try when memory runs out: settings by which a batch is shared evenly, see `make_learner`."""
     size, slices = training.batch_size, training.accumulation_steps
-    smallest = slices * num_processes
-    smaller = max(smallest, size // 2 // smallest * smallest)
-    most_slices = min(size, training.num_hard_rows or size) // num_processes
-    shared = (more for more in range(slices + 1, most_slices + 1) if size % (more * num_processes) == 0)
-    more_slices = next(shared, slices)
-    return (
-        f"with training.batch_size={size}; try training.batch_size={smaller} (another run: start it with "
-        f"--fresh or in another paths.model), or training.accumulation_steps={more_slices}, which goes on from the "
-        "last checkpoint"
-    )
+
+    def works(size: int, slices: int) -> bool:
+        changed = training.model_copy(update={"batch_size": size, "accumulation_steps": slices})
+        return changed.can_be_computed_in(slices * num_processes)
+
+    smaller = next((fewer for fewer in range(size // 2, 0, -1) if works(fewer, slices)), None)
+    more_slices = next((more for more in range(slices + 1, size + 1) if works(size, more)), None)
+    to_try = []
+    if smaller:
+        to_try.append(f"training.batch_size={smaller} (another run: start it with --fresh or in another paths.model)")
+    if more_slices:
+        to_try.append(f"training.accumulation_steps={more_slices}, which goes on from the last checkpoint")
+    return f"with training.batch_size={size}; try {', or '.join(to_try) or 'a smaller model'}"
 
 
 def say(line: str) -> None:

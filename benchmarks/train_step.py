@@ -2,10 +2,10 @@
 
     python3 -m benchmarks.train_step [--rounds N] [--steps N] [--batch-size B] [--device cpu]
 
-Ours is trainer.py's own step: rows tokenized once, bf16 autocast where the processor or the GPU has it, Muon and AdamW,
-batches of 128 unless another size is given. The plain recipe is the same GPT-2 with its own defaults (fp32, its default
-attention and activation), AdamW, batches of 1,024, each row tokenized when it is asked for. Both run on a GPU where
-there is one. Evaluation and saving are in neither.
+Ours is trainer.py's own step, from all rows of a batch (training.hard_rows=null): rows tokenized once, bf16 autocast
+where the processor or the GPU has it, Muon and AdamW, batches of 128 unless another size is given. The plain recipe is
+the same GPT-2 with its own defaults (fp32, its default attention and activation), AdamW, batches of 1,024, each row
+tokenized when it is asked for. Both run on a GPU where there is one. Evaluation and saving are in neither.
 
 The third line is what the machine could do: the problems a second if all operations of ours (6 a parameter and token,
 Kaplan et al., arXiv 2001.08361) went as fast as a large matrix product. So 0.25 times as fast is a utilisation of 25%.

@@ -5,7 +5,7 @@
 For a model that was stopped early the picture shows what it has not learned yet: the edges of carries, in squares
 that repeat at every power of the base. Prints counts, the wrong pairs by longest carry chain among them.
 
-    python3 tokenizer.py paths.model=../early && python3 trainer.py paths.model=../early training.max_steps=300
+    python3 tokenizer.py paths.model=../early && python3 trainer.py paths.model=../early training.max_steps=100
     python3 -m runs.failure_map --model ../early
 """
 

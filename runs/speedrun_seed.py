@@ -213,7 +213,7 @@ def verdict(track: Track, loaded: LoadedModel, facts: dict[str, object]) -> dict
 
 
 def validation_problems(rows: Problems, data: DataConfig, train: TrainConfig) -> Problems:
-    """Those of the rows that trainer.py validates on."""
+    """Those of the rows that decide whether training is over."""
     return rows[split_sides(rows, data.split) == VALIDATION][: train.training.num_deciding]
 
 

@@ -92,8 +92,11 @@ def breaches(track: Track, data: DataConfig, train: TrainConfig, num_seeds: int)
         yield f"numbers from {numbers.min} to {numbers.max}, not from 0 to {track.maximum}"
     if data.split != Split():
         yield "another split, so another held-out side"
-    if train.training.num_deciding < NUM_VALIDATION and not track.knows_every_length:
-        yield f"a validation of {train.training.num_deciding:,} problems, not of {NUM_VALIDATION:,}"
+    num_validated = train.training.num_deciding
+    if train.training.stop_after_exact:
+        num_validated = min(num_validated, train.training.eval_problems)
+    if num_validated < NUM_VALIDATION and not track.knows_every_length:
+        yield f"a validation of {num_validated:,} problems, not of {NUM_VALIDATION:,}"
     if track.model not in (None, train.model):
         yield "not the default model"
     if num_seeds < NUM_SEEDS:

@@ -18,7 +18,7 @@ DATA = {
     "storage": {"path": "sequences.txt", "num_sequences": 1000},
 }
 # Dropout and offsets draw random numbers, two slices a batch, 800 training rows in batches of 112, from step 3 on the
-# hardest 64 of 160: the seam of the first epoch lies in step 5. A mean of the weights goes along from step 2.
+# hardest 56 of 224: the seam of the first epoch lies in step 5. A mean of the weights goes along from step 2.
 TRAIN = {
     "paths": {"model": "model"},
     "model": {

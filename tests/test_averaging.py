@@ -57,10 +57,12 @@ def train(run: Run, on_step=lambda model: None, **settings) -> tuple[Tensor, dic
 
 def mean_by_definition(each: list[Tensor]) -> Tensor:
     """The mean of the weights after START steps and those after it, one by one with the share each has in it."""
-    last = len(each) - 1
-    shares = [DECAY ** (last - step) * (1 if step == START else 1 - DECAY) for step in range(START, last + 1)]
+    shares = []
+    for number in range(1, len(each) - START + 1):
+        newest = max(1 - DECAY, 1 / number)
+        shares = [share * (1 - newest) for share in shares] + [newest]
     assert sum(shares) == pytest.approx(1)
-    return sum(share * each[step] for share, step in zip(shares, range(START, last + 1), strict=True))
+    return sum(share * one for share, one in zip(shares, each[START:], strict=True))
 
 
 @pytest.fixture(scope="module")

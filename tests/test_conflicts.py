@@ -31,7 +31,7 @@ pytestmark = pytest.mark.library
         (["tokenizer.unk_token=<|pad|>"], ["tokenizer.unk_token", "must differ"]),
         (["training.restarts={first: 700, every: 300}"], ["training.restarts", "300", "training.max_steps=1300"]),
         (["training.restarts={first: 20, every: 108}"], ["training.restarts", "20", "training.warmup_steps = 20"]),
-        (["training.averaging={start: 1100}"], ["training.averaging", "1100", "training.max_steps = 1100"]),
+        (["training.averaging={start: 1100}"], ["training.averaging", "start: 1100", "end after 1100 steps"]),
         (["training.hard_rows={start: 9, of: 2, keep: 2}"], ["training.hard_rows", "keep: 2", "of: 2"]),
         (
             ["training.hard_rows={start: 9, of: 2, keep: 0.1}", "training.accumulation_steps=16"],

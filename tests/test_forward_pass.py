@@ -20,6 +20,8 @@ KINDS_OF_MODELS = {
     "a window": {"attention_window": {"left": 1, "right": 1}},
     "a table that comes again": {"position_period": 2, "n_positions": 3},
     "sinusoids": {"position_embedding": "sinusoidal"},
+    "sinusoids by place": {"position_embedding": "block_sinusoidal"},
+    "positions by column": {"position_embedding": "learned", "n_positions": 16},
     "no positions": {"position_embedding": "none"},
     "the tanh form of GELU": {"activation_function": "gelu_new"},
 }
@@ -74,6 +76,16 @@ def test_what_stands_behind_the_last_token_asked_is_not_read():
         for other in (0, 5)
     ]
     assert torch.equal(*told)
+
+
+@pytest.mark.parametrize("name", ["drop", "h.1.attn.attn_dropout", "h.1.attn.resid_dropout", "h.1.mlp.dropout"])
+def test_each_dropout_of_the_model_is_applied(name):
+    model, rows = model_and_rows({})
+    is_asked = {3: rows.targets != IGNORE_INDEX}
+    model.train().transformer.get_submodule(name).p = 0.5
+    positions = model.position_ids(rows.inputs)
+    without, other = (logits_after(one, rows.inputs, positions, is_asked)[3] for one in (model.eval(), model.train()))
+    assert not torch.equal(without, other)
 
 
 def test_few_tokens_are_multiplied():

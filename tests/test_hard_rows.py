@@ -8,6 +8,7 @@ from simple_llm.config.settings import HardRows
 from simple_llm.errors import UsageError
 from simple_llm.model.places_simple_llm import IGNORE_INDEX
 from simple_llm.model.tokens import Examples
+from simple_llm.training.batches import position_offsets
 from simple_llm.training.learner import batch_indices, Learner, row_losses
 from tests import tiny_models
 from tests.tiny_models import make_train_config
@@ -23,7 +24,15 @@ def make_learner(tokens_per_step: int | str = 2, **training: object) -> tuple[Le
 
 
 def losses_of(learner: Learner, rows: Examples, index: np.ndarray) -> np.ndarray:
-    return row_losses(learner.model, rows[index].to(learner.model.device)).numpy()
+    """The loss of each row by itself, no position shifted."""
+    return row_losses(learner.model, rows[index], torch.zeros(len(index), 1, dtype=torch.long)).numpy()
+
+
+def gradient_of(learner: Learner) -> torch.Tensor:
+    """The gradient, which is taken away."""
+    found = torch.cat([parameter.grad.flatten() for parameter in learner.model.parameters()])
+    learner.model.zero_grad()
+    return found
 
 
 def test_every_row_is_looked_at_once_an_epoch_whatever_the_step_learns_from():
@@ -47,33 +56,59 @@ def test_the_loss_of_a_row_is_that_of_its_whole_answer(k):
     assert losses_of(learner, rows, np.arange(30)) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("accumulation_steps", [1, 2, 4])
-def test_a_step_learns_from_the_rows_with_the_largest_losses(accumulation_steps):
-    learner, rows = make_learner(accumulation_steps=accumulation_steps)
+def test_a_step_learns_from_the_rows_with_the_largest_losses(accumulation_steps, dropout):
+    learner, rows = make_learner(accumulation_steps=accumulation_steps, dropout=dropout)
     for step in range(START + 1):
-        chosen = learner.choose_rows(rows, step)
+        chosen, _ = learner.choose_rows(rows, step)
         candidates = batch_indices(rows, learner.config, step)
         if step < START:
             assert (chosen == candidates).all()
             learner.step(rows, step)
     assert len(chosen) == KEPT
+    assert learner.model.training
+    learner.model.eval()
     assert set(chosen) == set(candidates[np.argsort(losses_of(learner, rows, candidates))[-KEPT:]])
 
 
 def test_what_is_not_among_the_hardest_changes_nothing():
     learner, rows = make_learner()
-    rng = np.random.default_rng(0)
     for step in range(START):
         learner.step(rows, step)
-    expected = learner.accumulate_gradients(rows, START)
-    chosen = learner.choose_rows(rows, START)
+    expected = learner.accumulate_gradients(rows, START), gradient_of(learner)
+    chosen, _ = learner.choose_rows(rows, START)
     left_out = np.setdiff1d(batch_indices(rows, learner.config, START), chosen)
     easiest = left_out[int(losses_of(learner, rows, left_out).argmin())]
     for name in ("inputs", "targets", "place_targets"):
-        getattr(rows, name)[rng.permutation(left_out)] = getattr(rows, name)[easiest].clone()
-    assert torch.equal(learner.accumulate_gradients(rows, START), expected)
+        getattr(rows, name)[left_out] = getattr(rows, name)[easiest].clone()
+    found = learner.accumulate_gradients(rows, START), gradient_of(learner)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_rows_are_chosen_by_their_losses_at_the_positions_that_they_are_learned_at():
+    train = make_train_config(2, n_layer=3, **HARD)
+    model = train.model.model_copy(update={"n_positions": 40, "max_position_offset": 30})
+    learner, rows = tiny_models.make_learner(train.model_copy(update={"model": model}))
+    torch.nn.init.normal_(learner.model.transformer.wpe.weight, std=1.0)  # so that an offset matters
+    chosen, offsets = learner.choose_rows(rows, START)
+    candidates = batch_indices(rows, learner.config, START)
+    all_offsets = position_offsets(LOOKED_AT, 30, learner.config.seed, START)
+    losses = row_losses(learner.model, rows[candidates], all_offsets).numpy()
+    hardest = np.sort(np.argsort(losses)[-KEPT:])
+    assert set(hardest) != set(np.argsort(losses_of(learner, rows, candidates))[-KEPT:])
+    assert (chosen == candidates[hardest]).all()
+    assert torch.equal(offsets, all_offsets[hardest])
+
+
+def test_slices_of_which_some_have_a_row_more_add_up_to_the_same_gradient():
+    learners = [make_learner(accumulation_steps=number)[0] for number in (1, 4)]  # 9 rows: 3, 2, 2 and 2
+    _, rows = make_learner()
+    losses = [learner.accumulate_gradients(rows, START) for learner in learners]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-5)
+    torch.testing.assert_close(*map(gradient_of, learners), atol=1e-6, rtol=1e-4)
 
 
 def test_fewer_rows_than_slices_are_refused():
-    with pytest.raises(UsageError, match=r"training\.hard_rows: 3 rows .* shared by 1 processes times .* = 4"):
+    with pytest.raises(UsageError, match=r"training\.batch_size: 16 with 3 hard rows .* 1 processes times .* = 4"):
         make_learner(accumulation_steps=4, hard_rows={"start": 2, "of": 1, "keep": 0.2})

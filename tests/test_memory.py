@@ -82,3 +82,22 @@ def test_what_is_said_to_try_is_a_setting_that_works(batch_size, slices, num_pro
     assert f"training.accumulation_steps={more_slices}," in line
     for size, number in ((smaller, slices), (batch_size, more_slices)):
         assert size % (number * num_processes) == 0
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "slices", "to_try"),
+    [
+        (
+            128,
+            1,
+            "training.batch_size=64 (another run: start it with --fresh or in another paths.model), or "
+            "training.accumulation_steps=2, which goes on from the last checkpoint",
+        ),
+        (160, 32, "training.accumulation_steps=40, which goes on from the last checkpoint"),
+        (96, 32, "a smaller model"),
+    ],
+)
+def test_what_is_said_to_try_leaves_a_hard_row_for_each_slice(batch_size, slices, to_try):
+    hard_rows = {"start": 9, "of": 2, "keep": 1 / 3}  # 43 of 128 rows, 53 of 160, 32 of 96
+    line = less_memory(Training(batch_size=batch_size, accumulation_steps=slices, hard_rows=hard_rows))
+    assert line == f"with training.batch_size={batch_size}; try {to_try}"

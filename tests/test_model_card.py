@@ -13,6 +13,7 @@ import yaml
 
 from simple_llm import __version__
 from simple_llm.arithmetic.addition import ADDITION
+from simple_llm.config.loading import load_configs
 from simple_llm.config.settings import (
     AttentionWindow,
     DataConfig,
@@ -315,6 +316,17 @@ def test_an_evaluation_of_sizes_by_operation_is_of_no_range(chosen, sampled):
 # ---- The template ---------------------------------------------------------------------------------
 
 
+def recipe_of_the_repository() -> tuple[DataConfig, TrainConfig]:
+    return load_configs(REPOSITORY / "data_config.yaml", REPOSITORY / "train_config.yaml", [])
+
+
+def test_how_the_default_model_was_trained_is_told():
+    card = " ".join(model_card(CardFacts(*recipe_of_the_repository(), {**TRAINING, "step": 600})).split())
+    assert "600 steps of 128 problems" in card
+    assert "After 150 of them each looked at 2 times as many problems, and learned from the 48 with the largest" in card
+    assert "a moving mean of those of each step from 300 on" in card
+
+
 def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others():
     template = (REPOSITORY / "simple_llm" / "sharing" / "model_card.md").read_text()
     parts = re.findall(r"^\[([^]]+)\] (.*)", template, re.MULTILINE)
@@ -331,6 +343,7 @@ def test_what_has_a_condition_in_the_template_is_in_some_cards_and_not_in_others
         model_card(CardFacts(ALL_FOUR, ON_PAPER, TRAINING, extra_code=("verify.py",))),
         card_of(evaluation={**EVALUATION, "operations": {"add": EVALUATION, "subtract": EVALUATION}}).content,
         model_card(CardFacts(DataConfig(), TrainConfig(model=Model(tokens_per_step="all")), TRAINING)),
+        model_card(CardFacts(*recipe_of_the_repository(), TRAINING)),
     ]
     words = [" ".join(card.split()) for card in cards]
     assert len(parts) > 20

@@ -305,6 +305,9 @@ def test_the_recipes_here_are_within_the_rules(name):
     assert list(tracks.breaches(tracks.TRACKS[name], data, train, 5)) == []
 
 
+ANY_LOOK_ENDS_IT = {"restarts": {"first": 700, "every": 100, "until_exact": 10_000}, "stop_after_exact": 1}
+
+
 def test_what_breaks_the_rules_is_named():
     data, train = DataConfig(), TrainConfig(training=Training(eval_problems=10_000))
     assert list(tracks.breaches(tracks.TRACKS["D"], data, train, 5)) == []
@@ -313,6 +316,8 @@ def test_what_breaks_the_rules_is_named():
         "numbers from 0 to 99": (DataConfig(numbers=Numbers(max=99)), train, 5),
         "another split": (DataConfig(split=Split(seed=1)), train, 5),
         "a validation of 1,000 problems": (data, TrainConfig(), 5),
+        "a validation of 9 problems": (data, TrainConfig(training=Training(eval_problems=9, **ANY_LOOK_ENDS_IT)), 5),
+        "a validation of 99 problems": (data, TrainConfig(training=Training(eval_problems=99, stop_after_exact=1)), 5),
         "not the default model": (data, train.model_copy(update={"model": Model(n_layer=1)}), 5),
     }
     for start, settings in broken.items():

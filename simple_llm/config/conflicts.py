@@ -37,23 +37,24 @@ def conflicts(data: DataConfig, train: TrainConfig) -> Iterator[Conflict]:
 
 
 def _hard_rows_conflicts(hard_rows: HardRows, training: Training, model: Model) -> Iterator[Conflict]:
-    if training.num_hard_rows >= hard_rows.of * training.batch_size:
+    num_rows, num_slices = training.num_hard_rows, training.accumulation_steps
+    if hard_rows.keep >= hard_rows.of:
         yield Conflict(("training.hard_rows",), f"keep: {hard_rows.keep:g} leaves nothing out of of: {hard_rows.of}")
-    if training.num_hard_rows < training.accumulation_steps:
+    if num_rows and num_rows < num_slices:
         yield Conflict(
             ("training.hard_rows", "training.accumulation_steps"),
-            f"keep: {hard_rows.keep:g} of a batch is {training.num_hard_rows} rows, which cannot be computed in "
-            f"training.accumulation_steps = {training.accumulation_steps} slices",
+            f"keep: {hard_rows.keep:g} of a batch is {num_rows} rows, which cannot be computed in "
+            f"training.accumulation_steps = {num_slices} slices; set more, or training.hard_rows=null",
         )
     if training.even_lengths:
         yield Conflict(
             ("training.hard_rows", "training.even_lengths"),
-            f"both choose rows; with training.even_lengths = {training.even_lengths} set it to null",
+            f"both choose rows; with training.even_lengths = {training.even_lengths} set training.hard_rows=null",
         )
     if model.has_columns:
         yield Conflict(
             ("training.hard_rows", "model.scratchpad"),
-            "model.scratchpad = columns learns from contexts, not from rows; set it to null",
+            "model.scratchpad = columns learns from contexts, not from rows; set training.hard_rows=null",
         )
 
 
@@ -75,10 +76,11 @@ def _hub_conflicts(hub: Hub, training: Training) -> Iterator[Conflict]:
 def _schedule_conflicts(training: Training) -> Iterator[Conflict]:
     if training.restarts is not None:
         yield from _restart_conflicts(training.restarts, training)
-    if training.averaging and training.averaging.start and training.averaging.start >= training.max_steps:
+    earliest_end = training.expected_end(0)
+    if training.averaging and training.averaging.start and training.averaging.start >= earliest_end:
         yield Conflict(
             ("training.averaging", "training.max_steps"),
-            f"start: {training.averaging.start} with training.max_steps = {training.max_steps} takes the mean of "
+            f"start: {training.averaging.start} of a run that may end after {earliest_end} steps takes the mean of "
             "nothing; set less",
         )
 
@@ -91,7 +93,8 @@ def _restart_conflicts(restarts: Restarts, training: Training) -> Iterator[Confl
         yield Conflict(
             ("training.restarts", "training.max_steps"),
             f"first: {restarts.first} and every: {restarts.every} with training.max_steps = {training.max_steps} end "
-            f"while the learning rate is high; set training.max_steps={whole}",
+            f"while the learning rate is high; set training.max_steps={whole}, or training.restarts=null for one "
+            "descent",
         )
     if training.warmup_steps >= restarts.first:
         yield Conflict(

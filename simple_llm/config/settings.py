@@ -264,7 +264,7 @@ class Averaging(Section):
     Attributes:
         start: after so many steps the mean is the weights; each later step moves it towards those of that step. None:
             half of the steps in which the learning rate falls to 0 for the first time.
-        decay: how much of it a step leaves.
+        decay: how much of it a step leaves, once so many steps are in it that it would not be less in their mean.
     """
 
     start: int | None = Field(None, ge=1, le=10**9)
@@ -281,8 +281,8 @@ class HardRows(Section):
     """
 
     start: int = Field(ge=1, le=10**9)
-    of: int = Field(ge=1, le=1000)
-    keep: float = Field(gt=0, lt=1000)
+    of: int = Field(ge=1, le=100)
+    keep: float = Field(gt=0, lt=100)
 
 
 class Training(Section):
@@ -328,7 +328,13 @@ class Training(Section):
     @property
     def num_hard_rows(self) -> int | None:
         """Rows that a step learns from where it chooses them; None where none does."""
-        return self.hard_rows and max(1, round(self.hard_rows.keep * self.batch_size))
+        if self.hard_rows is None or self.hard_rows.start >= self.max_steps:
+            return None
+        return max(1, round(self.hard_rows.keep * self.batch_size))
+
+    def can_be_computed_in(self, num_slices: int) -> bool:
+        """Whether each batch can be divided into so many slices, also where a step learns from less than one."""
+        return self.batch_size % num_slices == 0 and num_slices <= (self.num_hard_rows or self.batch_size)
 
     def rows_before(self, step: int) -> int:
         """How many rows the steps before this one looked at."""
@@ -346,7 +352,9 @@ class Training(Section):
 
     def expected_end(self, step: int) -> int:
         """The step that a run which goes on after `step` is over at, if it is exact where it may end."""
-        return self.end_of_descent(step + 1) if self.restarts and self.restarts.until_exact else self.max_steps
+        if self.restarts is None or self.restarts.until_exact is None or step >= self.max_steps:
+            return self.max_steps
+        return self.end_of_descent(step + 1)
 
     def is_evaluated(self, step: int) -> bool:
         """Whether validation looks after so many steps; not before the first, when nothing has been learned."""
@@ -358,7 +366,7 @@ class Training(Section):
 
     @property
     def num_deciding(self) -> int:
-        """Problems that validation looks at where it decides whether a run is over."""
+        """Problems that validation looks at where the learning rate is 0: those decide whether a run is over."""
         return (self.restarts and self.restarts.until_exact) or self.eval_problems
 
     def is_enough(self, step: int, num_exact_evaluations: int) -> bool:

@@ -242,6 +242,11 @@ def _conditions(facts: CardFacts, is_at_home: bool, is_checkpoint: bool) -> set[
         true.add("several operations")
     if facts.training.get("commit"):
         true.add("of a commit")
+    training = facts.train.training
+    if training.num_hard_rows:
+        true.add("hard rows")
+    if training.averaging and training.averaging_start < facts.training["step"]:
+        true.add("mean")
     if is_checkpoint:
         true.add("checkpoint")
     if "operations" in facts.reports.get(EVALUATION, {}):

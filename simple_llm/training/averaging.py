@@ -27,15 +27,19 @@ class MeanWeights:
 
     @torch.no_grad()
     def update(self, num_steps: int) -> None:
-        """Take in the weights as they are after so many optimizer steps; where the mean begins it is those."""
+        """Take in the weights as they are after so many optimizer steps.
+
+        The mean is that of all from its beginning on, until one more weighs less in it than a moving mean gives to it.
+        """
         start = self.config.averaging_start
         if start is None or num_steps < start:
             return
+        share = max(1 - self.config.averaging.decay, 1 / (num_steps - start + 1))
         for name, weight in self.model.named_parameters():
             if num_steps == start:
                 self.tensors[name] = weight.detach().clone()
             else:
-                self.tensors[name].lerp_(weight, 1 - self.config.averaging.decay)
+                self.tensors[name].lerp_(weight, share)
 
     def exchange(self) -> None:
         """Let the model's weights and their mean change places, where there is one; nothing is copied."""

@@ -74,8 +74,8 @@ class Learner:
 
         Two processes with one slice each add the same two numbers as one process with two slices.
         """
-        batch = examples[self.choose_rows(examples, step)]
-        offsets = position_offsets(len(batch), self.model.config.max_position_offset, self.config.seed, step)
+        chosen, offsets = self.choose_rows(examples, step)
+        batch = examples[chosen]
         num_targets, num_place_targets = (
             (targets != IGNORE_INDEX).sum().clamp(min=1) for targets in (batch.targets, batch.place_targets)
         )
@@ -92,22 +92,29 @@ class Learner:
             total += loss.detach()
         return self.processes.sum(total)
 
-    def choose_rows(self, examples: Examples, step: int) -> NDArray[np.int64]:
+    def choose_rows(self, examples: Examples, step: int) -> tuple[NDArray[np.int64], Tensor]:
         """The rows that a step learns from, (B,): those next in turn, or the hardest of more than those.
 
         In the end most rows have been learned, and say nothing more; to see that, a forward pass is enough (selective
-        backpropagation, Jiang et al., arXiv 1910.00762).
+        backpropagation, Jiang et al., arXiv 1910.00762), without dropout.
+
+        Returns:
+            with the rows, (B, 1) what is added to the positions of each.
         """
-        rows, hard_rows = batch_indices(examples, self.config, step), self.config.hard_rows
+        rows, hard_rows, device = batch_indices(examples, self.config, step), self.config.hard_rows, self.model.device
+        offsets = position_offsets(len(rows), self.model.config.max_position_offset, self.config.seed, step)
         if hard_rows is None or step < hard_rows.start:
-            return rows
+            return rows, offsets
         num_slices = self.config.accumulation_steps * self.processes.count
         losses = []
-        for slice_ in np.split(rows, num_slices)[self.processes.share]:
-            with autocast(self.model.device, self.dtype):
-                losses.append(row_losses(self.model, examples[slice_].to(self.model.device)))
+        self.model.eval()
+        for index in np.split(np.arange(len(rows)), num_slices)[self.processes.share]:
+            with autocast(device, self.dtype):
+                losses.append(row_losses(self.model, examples[rows[index]].to(device), offsets[index].to(device)))
+        self.model.train()
         losses = self.processes.gather(torch.stack(losses), num_slices).flatten().cpu()
-        return rows[np.sort(losses.argsort(descending=True, stable=True)[: self.config.num_hard_rows].numpy())]
+        hardest = np.sort(losses.argsort(descending=True, stable=True)[: self.config.num_hard_rows].numpy())
+        return rows[hardest], offsets[hardest]
 
 
 def build_model(data: DataConfig, train: TrainConfig, tokenizer: Notation) -> SimpleLLMForCausalLM:
@@ -121,12 +128,12 @@ def make_learner(model: SimpleLLMForCausalLM, config: Training, processes: Proce
     Raises:
         UsageError: a batch cannot be shared evenly among the processes, or there are more of them than hard rows.
     """
-    num_slices = config.accumulation_steps * processes.count
-    slices = f"{processes.count} processes times training.accumulation_steps = {config.accumulation_steps}"
-    if config.batch_size % num_slices:
-        raise UsageError(f"training.batch_size: {config.batch_size} is not a multiple of {slices}")
-    if config.hard_rows and config.num_hard_rows < num_slices:
-        raise UsageError(f"training.hard_rows: {config.num_hard_rows} rows to learn from cannot be shared by {slices}")
+    if not config.can_be_computed_in(config.accumulation_steps * processes.count):
+        hard_rows = f" with {config.num_hard_rows} hard rows" if config.num_hard_rows else ""
+        raise UsageError(
+            f"training.batch_size: {config.batch_size}{hard_rows} cannot be divided evenly among {processes.count} "
+            f"processes times training.accumulation_steps = {config.accumulation_steps}"
+        )
     dtype = resolve_precision(config.precision, model.device)
     optimizers, mean = build_optimizers(model, config, dtype), MeanWeights(model, config)
     loss = TrainingLoss(model.train(), config.deep_supervision)
@@ -181,8 +188,7 @@ class TrainingLoss(torch.nn.Module):
         model = self.model
         if self.has_columns:
             return self._of_columns(batch) / num_targets
-        positions = model.position_ids(batch.inputs)  # (B, T)
-        positions = torch.where(positions > 0, positions + offsets, positions)
+        positions = shifted_positions(model, batch.inputs, offsets)
         asked = [(model.config.n_layer, batch.targets, 1 / num_targets)]
         if self.middle:
             asked.append((self.middle, batch.place_targets, self.deep_supervision / num_place_targets))
@@ -203,11 +209,22 @@ class TrainingLoss(torch.nn.Module):
         return (losses * counts).sum()
 
 
+def shifted_positions(model: SimpleLLMForCausalLM, tokens: Tensor, offsets: Tensor) -> Tensor:
+    """Position IDs of a batch, those of the digits shifted: (B, T), (B, 1) -> (B, T)."""
+    positions = model.position_ids(tokens)
+    return torch.where(positions > 0, positions + offsets, positions)
+
+
 @torch.no_grad()
-def row_losses(model: SimpleLLMForCausalLM, batch: Examples) -> Tensor:
-    """Cross entropy of each row, summed over its answer: (B,)."""
+def row_losses(model: SimpleLLMForCausalLM, batch: Examples, offsets: Tensor) -> Tensor:
+    """Cross entropy of each row, summed over its answer: (B,).
+
+    Args:
+        offsets: (B, 1) added to the block positions of the digits.
+    """
     is_asked = batch.targets != IGNORE_INDEX
-    logits = logits_after(model, batch.inputs, model.position_ids(batch.inputs), {model.config.n_layer: is_asked})
+    positions = shifted_positions(model, batch.inputs, offsets)
+    logits = logits_after(model, batch.inputs, positions, {model.config.n_layer: is_asked})
     losses = torch.zeros_like(is_asked, dtype=torch.float32)
     said = logits[model.config.n_layer].float()
     losses[is_asked] = functional.cross_entropy(said, batch.targets[is_asked], reduction="none")
