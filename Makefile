@@ -38,7 +38,7 @@ $(OLDEST)/installed: $(VENV)/installed
 
 install: $(VENV)/installed ## make .venv and install what is needed
 
-quickstart: install ## data, tokenizer, training, evaluation, and one answer, in about ten minutes
+quickstart: install ## data, tokenizer, training, evaluation, and one answer, in five to fifteen minutes
 	$(BIN)/python data_generator.py
 	$(BIN)/python tokenizer.py
 	$(BIN)/python trainer.py
