@@ -18,11 +18,11 @@ NUM_PROMPTS = 500
 MOST_SECONDS = 2.0  # of processor time for one of them
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_fault_21_any_change_to_the_default_configs_is_loaded_or_refused_at_once(tmp_path, seed):
     paths = tmp_path / "data.yaml", tmp_path / "train.yaml"
     outcomes = {"loaded": 0, "refused": 0}
-    for texts in itertools.islice(mutated_configs(random.Random(seed)), NUM_CONFIGS // 4):
+    for texts in itertools.islice(mutated_configs(random.Random(seed)), NUM_CONFIGS // 2):
         for path, text in zip(paths, texts, strict=True):
             path.write_bytes(text.encode())
         started = time.process_time()
