@@ -102,28 +102,23 @@ def test_a_repair_ends_with_a_learning_rate_near_0_however_it_went_in_training(m
     assert muon.param_groups[0]["lr"] == pytest.approx(1 / 9 * repair.GENTLER * train.training.muon_learning_rate)
 
 
+def embeddings_after_a_repair(**training: object) -> torch.Tensor:
+    """What a repair of three steps leaves of a tiny model that was trained with such settings."""
+    data, train = make_data_config(), make_train_config(1, **training)
+    tokenizer = make_tokenizer(data)
+    torch.manual_seed(0)
+    loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
+    repair.train_on(loaded, all_pairs(9), num_steps=3, seed=0)
+    return loaded.model.transformer.wte.weight
+
+
 def test_a_repair_learns_from_all_of_its_rows_also_where_training_chose_the_hardest():
-    data, left = make_data_config(), []
-    for hard_rows in (None, {"start": 1, "of": 2, "keep": 0.25}):
-        train = make_train_config(1, hard_rows=hard_rows)
-        tokenizer = make_tokenizer(data)
-        torch.manual_seed(0)
-        loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
-        repair.train_on(loaded, all_pairs(9), num_steps=3, seed=0)
-        left.append(loaded.model.transformer.wte.weight)
-    assert torch.equal(*left)
+    chosen = embeddings_after_a_repair(hard_rows={"start": 1, "of": 2, "keep": 0.25})
+    assert torch.equal(chosen, embeddings_after_a_repair())
 
 
 def test_a_repair_leaves_the_weights_of_its_last_step_also_where_training_took_a_mean():
-    data, left = make_data_config(), []
-    for averaging in (None, {"start": 1}):
-        train = make_train_config(1, averaging=averaging)
-        tokenizer = make_tokenizer(data)
-        torch.manual_seed(0)
-        loaded = LoadedModel(build_model(data, train, tokenizer), tokenizer, data, train, "", {})
-        repair.train_on(loaded, all_pairs(9), num_steps=3, seed=0)
-        left.append(loaded.model.transformer.wte.weight)
-    assert torch.equal(*left)
+    assert torch.equal(embeddings_after_a_repair(averaging={"start": 1}), embeddings_after_a_repair())
 
 
 def test_failures_are_looked_for_and_repaired_in_rounds(run_folder, monkeypatch, capsys):

@@ -48,6 +48,11 @@ class Learner:
     dtype: torch.dtype
     processes: Processes
 
+    @property
+    def num_slices(self) -> int:
+        """In which a batch is computed, over all processes."""
+        return self.config.accumulation_steps * self.processes.count
+
     def step(self, examples: Examples, step: int) -> Tensor:
         """Take one optimizer step; return the mean loss a target, before it.
 
@@ -79,9 +84,8 @@ class Learner:
         num_targets, num_place_targets = (
             (targets != IGNORE_INDEX).sum().clamp(min=1) for targets in (batch.targets, batch.place_targets)
         )
-        num_slices = self.config.accumulation_steps * self.processes.count
         total = torch.zeros((), device=self.model.device)
-        slices = torch.arange(len(batch)).tensor_split(num_slices)[self.processes.share]
+        slices = torch.arange(len(batch)).tensor_split(self.num_slices)[self.processes.share]
         for index, rows in enumerate(slices, 1):
             slice_, slice_offsets = batch[rows].to(self.model.device), offsets[rows].to(self.model.device)
             is_last = index == len(slices)
@@ -105,14 +109,13 @@ class Learner:
         offsets = position_offsets(len(rows), self.model.config.max_position_offset, self.config.seed, step)
         if hard_rows is None or step < hard_rows.start:
             return rows, offsets
-        num_slices = self.config.accumulation_steps * self.processes.count
         losses = []
         self.model.eval()
-        for index in np.split(np.arange(len(rows)), num_slices)[self.processes.share]:
+        for index in np.split(np.arange(len(rows)), self.num_slices)[self.processes.share]:
             with autocast(device, self.dtype):
                 losses.append(row_losses(self.model, examples[rows[index]].to(device), offsets[index].to(device)))
         self.model.train()
-        losses = self.processes.gather(torch.stack(losses), num_slices).flatten().cpu()
+        losses = self.processes.gather(torch.stack(losses), self.num_slices).flatten().cpu()
         hardest = np.sort(losses.argsort(descending=True, stable=True)[: self.config.num_hard_rows].numpy())
         return rows[hardest], offsets[hardest]
 
