@@ -4,8 +4,9 @@ import os
 
 __version__ = "0.1.0"
 
-# OpenMP reads this as torch is imported. A thread that waits for the others looks on for microseconds and then sleeps.
-# By default it looks on for so long that, on cores which others use too, it takes the time of those that it waits for.
+# OpenMP reads this as torch is imported: how often a thread that waits for the others looks on before it sleeps. By
+# default that takes milliseconds, of the time of those that it waits for where others use the cores too. The products
+# of decoding are microseconds apart: with 1,000 looks a thread sleeps between them, and is late (docs/LOG.md).
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 if not any(name in os.environ for name in WAITING):
-    os.environ["GOMP_SPINCOUNT"] = "20000"
+    os.environ["GOMP_SPINCOUNT"] = "1500"
