@@ -1,0 +1,52 @@
+"""How threads wait for each other: set before torch is imported, whatever comes first, unless the user has said how."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from simple_llm import WAITING
+from tests.pipeline import REPOSITORY
+
+# What OpenMP would read as torch is imported; the import goes no further. A module that needs no torch says nothing.
+WHAT_TORCH_FINDS = f"""
+import importlib, os, sys
+class TorchIsLookedFor:
+    def find_spec(name, path, target=None):
+        if name == "torch":
+            print([os.environ.get(name) for name in {WAITING}], flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, TorchIsLookedFor)
+importlib.import_module(sys.argv[1])
+"""
+OPENMP, LIBGOMP = WAITING
+MODULES = (
+    *("trainer", "evaluate", "visualize", "inference", "simple_llm.model.calculator", "simple_llm.machine"),
+    *("runs.usual_way", "runs.speedrun_seed", "benchmarks.busy", "benchmarks.train_step"),
+)
+
+
+def found_by_torch(module: str, **said: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    command = [sys.executable, "-c", WHAT_TORCH_FINDS, module]
+    done = subprocess.run(command, cwd=REPOSITORY, env={**environment, **said}, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_threads_sleep_soon_whichever_module_is_imported_first(module):
+    assert found_by_torch(module) == "[None, '1500']"
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({OPENMP: "ACTIVE"}, "['ACTIVE', None]"),
+        ({LIBGOMP: "7"}, "[None, '7']"),
+        ({OPENMP: "PASSIVE", LIBGOMP: "7"}, "['PASSIVE', '7']"),
+    ],
+)
+def test_what_the_user_has_set_stays(said, found):
+    assert found_by_torch("trainer", **said) == found
