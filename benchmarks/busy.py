@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def seconds_a_step(num_steps: int) -> float:
-    """Take steps of the default recipe; the first two do not count."""
+    """Take steps of the default model, from all rows of a batch; the first two do not count."""
     data, train = DataConfig(), TrainConfig()
     problems = Sampler.of(data.numbers).uniform(np.random.default_rng(0), NUM_ROWS)
     steps = our_steps(data, train, problems, train_tokenizer(iter([]), data, train), resolve_device("cpu"))

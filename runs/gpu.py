@@ -1,4 +1,4 @@
-"""Everything that waits for a GPU, in ten minutes: tests, the default model and its pairs, the tracks, throughput.
+"""What waits for a GPU, in ten minutes: tests, the default model and its pairs, tracks A to D, throughput.
 
     python3 -m runs.gpu [--minutes 10] [--only STEP ...] [--write FILE] [--dry]
 
@@ -6,9 +6,10 @@
     python3 -m runs.gpu --only tests "track A"          these, in this order
     python3 -m runs.gpu --dry                           everything made small, without a GPU too
 
-Each step is a command of the repository with a time limit, and the worthiest come first. One that goes over its limit
-is killed with every process it started, and the next one starts. Ends in one JSON line: for each step its seconds,
-exit code and the JSON it ended in, lists cut to their first 20; of pairs that were checked when time was up, how many.
+Each step is a command of the repository with a time limit, and the worthiest come first: the last ones have what time
+is left. One that goes over its limit is killed with every process it started, and the next one starts. Ends in one JSON
+line: for each step its seconds, exit code and the JSON it ended in, lists cut to their first 20; of pairs that were
+checked when time was up, how many.
 All else goes to a temporary folder that is deleted at the end.
 
 The exit code is 0 when it came to its end: whether a step did is in its own exit code, null where it was killed.

@@ -1,4 +1,4 @@
-"""How threads wait for each other: set before torch is imported, whatever comes first, unless the user has said how."""
+"""How threads wait for each other is said before torch is imported, whichever module comes first, unless a user has."""
 
 import os
 import subprocess
@@ -24,6 +24,7 @@ OPENMP, LIBGOMP = WAITING
 MODULES = (
     *("trainer", "evaluate", "visualize", "inference", "simple_llm.model.calculator", "simple_llm.machine"),
     *("runs.usual_way", "runs.speedrun_seed", "benchmarks.busy", "benchmarks.train_step"),
+    *("web.onnx_export", "web.onnx_grid"),
 )
 
 
@@ -36,7 +37,7 @@ def found_by_torch(module: str, **said: str) -> str:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_threads_sleep_soon_whichever_module_is_imported_first(module):
+def test_torch_finds_how_threads_wait_whichever_module_is_imported_first(module):
     assert found_by_torch(module) == "[None, '1500']"
 
 
