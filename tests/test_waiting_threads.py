@@ -1,13 +1,9 @@
 """How threads wait for each other is said before torch is imported, whichever module comes first, unless a user has."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from simple_llm import WAITING
-from tests.pipeline import REPOSITORY
+from tests.pipeline import REPOSITORY, run_python
 
 # What OpenMP would read as torch is imported; the import goes no further. A module that needs no torch says nothing.
 WHAT_TORCH_FINDS = f"""
@@ -28,10 +24,15 @@ MODULES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    """The tests have simple_llm imported, which said it in their own environment."""
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+
+
 def found_by_torch(module: str, **said: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
-    command = [sys.executable, "-c", WHAT_TORCH_FINDS, module]
-    done = subprocess.run(command, cwd=REPOSITORY, env={**environment, **said}, capture_output=True, encoding="utf-8")
+    done = run_python("-c", WHAT_TORCH_FINDS, module, cwd=REPOSITORY, **said)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
